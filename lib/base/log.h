@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Log lines on stderr: "<level> <module>: text", with the time in front on a terminal or file and
+ * with syslog's "<N>" in front under journald. The build gives each module its LOG_MODULE.
+ *
+ * Any thread may log. A line is one write(2), so lines of two threads don't mix. Never per packet:
+ * what traffic can trigger goes through log_limited().
+ */
+#ifndef WEIR_LOG_H
+#define WEIR_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+/* Lines above this level are dropped; LOG_LEVEL_INFO at the start. Set it before threads start. */
+void log_set_level(enum log_level level);
+
+void log_write(enum log_level level, const char *module, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* One per call site, zeroed: the budget of a line that traffic can trigger. */
+struct log_limit {
+	uint64_t second;    // the clock second of the budget
+	unsigned count;     // lines written in it
+	uint64_t held_back; // lines since the last one that was written
+};
+
+/* Whether this call site may write now: 10 lines a second (case C7). Not exact between threads. */
+bool log_limit_allows(struct log_limit *limit);
+
+#define log_error(...) log_write(LOG_LEVEL_ERROR, LOG_MODULE, __VA_ARGS__)
+#define log_warning(...) log_write(LOG_LEVEL_WARNING, LOG_MODULE, __VA_ARGS__)
+#define log_info(...) log_write(LOG_LEVEL_INFO, LOG_MODULE, __VA_ARGS__)
+#define log_debug(...) log_write(LOG_LEVEL_DEBUG, LOG_MODULE, __VA_ARGS__)
+
+#define log_limited(level, ...)                                                                    \
+	do {                                                                                       \
+		static struct log_limit limit_here;                                                \
+		if (log_limit_allows(&limit_here))                                                 \
+			log_write(level, LOG_MODULE, __VA_ARGS__);                                 \
+	} while (0)
+
+#endif

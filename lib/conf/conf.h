@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The configuration file as plain structs. Only this module knows libconfig.
+ *
+ * conf_load() reads, checks and fills in every default that the file alone determines; what depends
+ * on the machine (cores, the port's own addresses, the link's MTU) is left at "unset" and resolved
+ * by the module that asks the machine. A struct conf is never changed after it was loaded.
+ *
+ * Thread rule: pure functions without state; one thread per struct.
+ */
+#ifndef WEIR_CONF_H
+#define WEIR_CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "addr.h"
+
+#define CONF_DEFAULT_PATH "/etc/weir/weir.conf"
+#define CONF_NAME_MAX 63      // bytes of a service's or backend's name
+#define CONF_WEIGHT_MAX 256
+#define CONF_WORKERS_MAX 64
+#define CONF_ADDRESSES_MAX 32 // addresses of the port, and SNAT addresses
+#define CONF_BACKENDS_MAX 131072 // over all services
+
+enum conf_driver { CONF_DRIVER_AUTO, CONF_DRIVER_AF_XDP, CONF_DRIVER_AF_PACKET };
+
+/* The classes of packets handed to the kernel, each with a queue and a budget of its own. */
+enum conf_punt_class { CONF_PUNT_ARP, CONF_PUNT_BACKEND, CONF_PUNT_REST, CONF_PUNT_CLASSES };
+
+struct conf_port {
+	char *device;            // PCI address, kernel interface, or DPDK device string
+	enum conf_driver driver; // for a kernel interface; AUTO = AF_XDP
+	struct net_prefix *addresses; // what weir0 carries; the first of a family is the SNAT default
+	unsigned nb_addresses;
+	struct net_addr gateway4; // AF_UNSPEC = none
+	struct net_addr gateway6;
+	char *netns;             // network namespace of weir0; "" = the host's
+	unsigned mtu;            // bytes; 0 = the link's
+	unsigned punt_limit[CONF_PUNT_CLASSES]; // packets a second
+	char **eal;              // further EAL arguments
+	unsigned nb_eal;
+	bool hugepages;          // false = --no-huge
+};
+
+struct conf_cores {
+	int control;             // CPU number; -1 = the first allowed
+	unsigned workers[CONF_WORKERS_MAX]; // CPU numbers; a CPU may be named twice
+	unsigned nb_workers;     // 0 = one on the port's NUMA node
+	unsigned idle_sleep_us;  // 0 = always poll
+};
+
+/* The local ports that a SNAT address lends: host byte order, both ends included. */
+struct conf_port_range {
+	uint16_t first;
+	uint16_t last;
+};
+
+struct conf_snat {
+	struct net_addr *addresses; // none = the port's first address of the backend's family
+	unsigned nb_addresses;
+	struct conf_port_range ranges[4]; // none = what ip_local_port_range leaves free above 1023
+	unsigned nb_ranges;
+};
+
+enum conf_tcp_timeout {
+	CONF_TIMEOUT_HALF_OPEN,   // SYN_SENT, SYN_RECV
+	CONF_TIMEOUT_ESTABLISHED,
+	CONF_TIMEOUT_CLOSING,     // FIN_WAIT, CLOSE_WAIT, LAST_ACK
+	CONF_TIMEOUT_TIME_WAIT,
+	CONF_TIMEOUT_CLOSE,
+	CONF_TIMEOUTS
+};
+
+enum conf_health_type { CONF_HEALTH_NONE, CONF_HEALTH_TCP, CONF_HEALTH_HTTP, CONF_HEALTH_HTTPS };
+
+struct conf_health {
+	enum conf_health_type type;
+	uint16_t port;           // host byte order; 0 = the backend's
+	unsigned interval_ms;
+	unsigned timeout_ms;
+	unsigned rise;
+	unsigned fall;
+	char *path;              // HTTP: the request's target
+	char *host;              // HTTP: Host header and TLS name; NULL = the backend's "address:port"
+	unsigned status_first;   // HTTP: the expected status codes, both ends included
+	unsigned status_last;
+	bool verify;             // HTTPS: check the certificate against the system's store
+};
+
+struct conf_listen {
+	bool any;                // ":80": every address of the port (of the service's family)
+	struct net_endpoint endpoint; // the port alone when any
+};
+
+struct conf_backend {
+	char *name;              // given, or the address's text; unique within the service
+	struct net_endpoint endpoint;
+	unsigned weight;         // 0 to CONF_WEIGHT_MAX
+	unsigned line;           // where it stands, for messages
+};
+
+enum conf_scheduler { CONF_SCHEDULER_MAGLEV, CONF_SCHEDULER_ROUND_ROBIN };
+
+enum conf_on_all_down { CONF_ALL_DOWN_RESET, CONF_ALL_DOWN_DROP };
+
+struct conf_service {
+	char *name;
+	sa_family_t family;      // of its backends, and so of its listen addresses
+	struct conf_listen *listens;
+	unsigned nb_listens;
+	enum conf_scheduler scheduler;
+	enum conf_on_all_down on_all_down;
+	struct conf_health health;
+	struct conf_backend *backends;
+	unsigned nb_backends;
+	unsigned line;
+};
+
+struct conf {
+	char *instance;          // "" or the suffix of the file prefix: "b" gives weir-b
+	struct conf_port port;
+	struct conf_cores cores;
+	struct conf_snat snat;
+	unsigned flows;          // size of the flow table of each family that is in use
+	unsigned timeout_s[CONF_TIMEOUTS]; // seconds
+	struct conf_service *services;
+	unsigned nb_services;
+};
+
+/* What was wrong, ready to print: "file:line: key: what is wrong; what would be right". */
+struct conf_error {
+	char text[512];
+};
+
+/*
+ * Read and check the file. Returns the configuration, to be freed with conf_free(), or NULL with
+ * `error` filled in; then nothing is left behind. Never blocks on what isn't a regular file.
+ */
+struct conf *conf_load(const char *path, struct conf_error *error);
+
+/* conf_free(NULL) is fine. */
+void conf_free(struct conf *conf);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Next hops from the kernel: for each watched address, which MAC on weir0 reaches it. The kernel's
+ * routes and neighbours in weir0's namespace are followed by netlink (rtnetlink(7), libmnl); the
+ * next hops are entered as managed neighbours (NTF_EXT_MANAGED, Linux 5.16; NTF_USE by timer
+ * before), so that the kernel keeps them resolved.
+ *
+ * Thread rule: everything runs on the control core's event loop, and the change callback with it.
+ */
+#ifndef WEIR_ROUTE_H
+#define WEIR_ROUTE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "addr.h"
+
+struct event_base;
+struct route;
+struct route_target;
+
+enum route_state {
+	ROUTE_PENDING,     // not known yet, or being asked for
+	ROUTE_RESOLVED,
+	ROUTE_UNREACHABLE, // no route, or its neighbour failed
+	ROUTE_LOCAL,       // an address of weir0's own, or a route out of another interface
+};
+
+struct route_hop {
+	enum route_state state;
+	struct net_addr gateway; // the neighbour's address: the target itself when on the link
+	struct net_mac mac;      // valid when RESOLVED
+};
+
+/* Called when a target's hop changed. Not from inside route_target_get(). */
+typedef void (*route_changed_fn)(void *context, struct route_target *target);
+
+/*
+ * Follow the interface (by name, in namespace netns_fd; -1 = the thread's own), both families.
+ * NULL and errno on failure.
+ */
+struct route *route_create(struct event_base *events, int netns_fd, const char *interface,
+	route_changed_fn changed, void *context);
+void route_destroy(struct route *route);
+
+/* Watch an address; shared and counted. NULL and errno on failure. */
+struct route_target *route_target_get(struct route *route, const struct net_addr *addr);
+void route_target_put(struct route_target *target);
+
+const struct route_hop *route_target_hop(const struct route_target *target);
+const struct net_addr *route_target_addr(const struct route_target *target);
+
+#endif
