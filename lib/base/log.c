@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "log.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,4 +79,14 @@ bool log_limit_allows(struct log_limit *limit)
 	}
 	limit->count++;
 	return true;
+}
+
+void log_limit_report(struct log_limit *limit, enum log_level level, const char *module)
+{
+	if (limit->held_back == 0)
+		return;
+	limit->count++; // this line is of the second's budget too
+	log_write(level, module, "%" PRIu64 " lines like the one above were held back before it",
+		limit->held_back);
+	limit->held_back = 0;
 }

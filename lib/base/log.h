@@ -30,6 +30,9 @@ struct log_limit {
 /* Whether this call site may write now: 10 lines a second (case C7). Not exact between threads. */
 bool log_limit_allows(struct log_limit *limit);
 
+/* After a line that was allowed: say how many before it were held back, if any. */
+void log_limit_report(struct log_limit *limit, enum log_level level, const char *module);
+
 #define log_error(...) log_write(LOG_LEVEL_ERROR, LOG_MODULE, __VA_ARGS__)
 #define log_warning(...) log_write(LOG_LEVEL_WARNING, LOG_MODULE, __VA_ARGS__)
 #define log_info(...) log_write(LOG_LEVEL_INFO, LOG_MODULE, __VA_ARGS__)
@@ -38,8 +41,10 @@ bool log_limit_allows(struct log_limit *limit);
 #define log_limited(level, ...)                                                                    \
 	do {                                                                                       \
 		static struct log_limit limit_here;                                                \
-		if (log_limit_allows(&limit_here))                                                 \
+		if (log_limit_allows(&limit_here)) {                                               \
 			log_write(level, LOG_MODULE, __VA_ARGS__);                                 \
+			log_limit_report(&limit_here, level, LOG_MODULE);                          \
+		}                                                                                  \
 	} while (0)
 
 #endif
