@@ -11,10 +11,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/*
+ * What build() takes at most. Weights in the file end at 256; the room above is for a caller that
+ * scales all weights of a service to give one of them a fraction.
+ */
+enum { SCHEDULER_MAX_BACKENDS = 65536, SCHEDULER_MAX_WEIGHT = 65535 };
+
 /* One candidate. Only usable ones (up, active, resolved, weight > 0) are given to build(). */
 struct scheduler_backend {
 	uint64_t identity; // keyed hash of the backend's address and port: stable across rebuilds
-	uint32_t weight;   // 1 to 256
+	uint32_t weight;   // 1 to SCHEDULER_MAX_WEIGHT
 };
 
 /* A worker's own place in one service; zeroed at first, kept by the caller across rebuilds. */
@@ -25,7 +31,12 @@ struct scheduler_cursor {
 struct scheduler_ops {
 	const char *name; // as in the file: "maglev", "round_robin"
 
-	/* `backends` may go after the call. NULL and errno when count is 0 or memory is short. */
+	/*
+	 * `backends` may go after the call. What is picked depends on identities and weights only,
+	 * not on the order of the array. Any thread may call it. NULL and errno: EINVAL when count
+	 * or a weight is 0 or a weight too large, E2BIG when there are too many, EEXIST when two
+	 * have one identity, ENOMEM.
+	 */
 	void *(*build)(const struct scheduler_backend *backends, uint32_t count);
 
 	/* Index into the array given to build(). `hash`: the flow's keyed hash. Never fails. */
@@ -37,5 +48,8 @@ struct scheduler_ops {
 
 extern const struct scheduler_ops scheduler_maglev;
 extern const struct scheduler_ops scheduler_round_robin;
+
+/* The scheduler of that name, or NULL. */
+const struct scheduler_ops *scheduler_find(const char *name);
 
 #endif
