@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <rte_mbuf.h>
+
+#include "nat.h"
+#include "packet.h"
+#include "pipeline.h"
+#include "snat.h"
+
+static bool is_first_syn(const struct packet *packet)
+{
+	// RFC 3168's ECE and CWR may be set, nothing else (case B13).
+	return (packet->flags & 0x3f) == RTE_TCP_SYN_FLAG;
+}
+
+/* A SYN that can't be served: RST at once, silence is never the default. */
+static void refuse(struct pipeline *pipeline, struct packet *packet, uint64_t *counter)
+{
+	(*counter)++;
+	pipeline_reset(pipeline, packet);
+}
+
+/* Which of the backend's pools lends ports of the flow's SNAT address. */
+static uint32_t snat_index(const struct service_snat *snat, sa_family_t family, struct flow *flow)
+{
+	const uint8_t *addr = flow_addr(flow, family, FLOW_SNAT);
+	uint32_t i = 0;
+
+	while (i < snat->count - 1 && memcmp(snat->addrs[i].v6, addr, net_addr_size(family)) != 0)
+		i++;
+	return i;
+}
+
+/* A SNAT address and port towards the backend, into the flow. Addresses are taken by turns. */
+static bool snat_get(struct pipeline *pipeline, const struct service_table *table,
+	const struct service_backend *backend, struct flow *flow, uint64_t hash)
+{
+	const struct service_snat *snat = service_snat(table, backend->family);
+	uint32_t first = (uint32_t)hash % snat->count;
+
+	for (uint32_t i = 0; i < snat->count; i++) {
+		uint32_t at = (first + i) % snat->count;
+		uint16_t port = snat_pool_get(backend->pools[at], pipeline->worker);
+		if (port == SNAT_NO_PORT)
+			continue;
+		memcpy(flow_addr(flow, backend->family, FLOW_SNAT), snat->addrs[at].v6,
+			net_addr_size(backend->family));
+		flow->port[FLOW_SNAT] = rte_cpu_to_be_16(port);
+		return true;
+	}
+	return false;
+}
+
+static void snat_put(const struct service_table *table, struct flow *flow, sa_family_t family)
+{
+	const struct service_backend *backend = &table->backends[FLOW_BACKEND_ID(flow->backend)];
+	uint32_t at = snat_index(service_snat(table, family), family, flow);
+
+	snat_pool_put(backend->pools[at], rte_be_to_cpu_16(flow->port[FLOW_SNAT]));
+}
+
+bool pipeline_end_flow(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow)
+{
+	if (!flow_table_remove(flows, pipeline->worker, flow))
+		return false;
+	snat_put(table, flow, flows->family);
+	pipeline->backends[FLOW_BACKEND_ID(flow->backend)].closed++;
+	return true;
+}
+
+/* A record; when the table is full, the oldest flow that may give way is ended for it. */
+static struct flow *record_get(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows)
+{
+	struct flow *flow = flow_table_alloc(flows, pipeline->worker);
+
+	if (likely(flow != NULL) || !flow_table_may_remove(flows, pipeline->worker))
+		return flow;
+	struct flow *oldest = flow_table_oldest(flows, pipeline->worker);
+	if (oldest == NULL || !pipeline_end_flow(pipeline, table, flows, oldest))
+		return NULL;
+	pipeline->stats->live.flows_evicted++;
+	return flow_table_alloc(flows, pipeline->worker);
+}
+
+static void fill(struct pipeline *pipeline, struct flow *flow, const struct packet *packet,
+	const struct service_backend *backend, uint32_t id)
+{
+	sa_family_t family = packet->family;
+	const struct rte_ether_hdr *ether =
+		rte_pktmbuf_mtod(packet->mbuf, const struct rte_ether_hdr *);
+
+	memset(flow, 0, sizeof(*flow));
+	// Client and VIP stand side by side, as in the packet.
+	memcpy(flow_addr(flow, family, FLOW_CLIENT), packet_addrs(packet),
+		net_addr_size(family) * 2);
+	memcpy(flow_addr(flow, family, FLOW_BACKEND), backend->addr, net_addr_size(family));
+	memcpy(&flow->port[FLOW_CLIENT], &packet->ports, sizeof(packet->ports));
+	flow->port[FLOW_BACKEND] = backend->port;
+	memcpy(&flow->client_mac, &ether->src_addr, sizeof(flow->client_mac));
+	flow->worker = pipeline->worker;
+	flow->end[FLOW_FROM_CLIENT] =
+		rte_be_to_cpu_32(packet->tcp->sent_seq) + packet->payload + 1;
+	flow->backend = backend->generation << FLOW_BACKEND_ID_BITS | id;
+	flow->last_seen = pipeline->now_s;
+}
+
+static void schedule(struct pipeline *pipeline, const struct service_table *table,
+	uint32_t service_index, struct packet *packet)
+{
+	const struct service *service = table->services[service_index];
+	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
+	struct stats_counters *counters = &pipeline->stats->live;
+
+	if (service->nb_candidates == 0) {
+		if (service->drop_when_down)
+			pipeline_drop(pipeline, packet->mbuf, STATS_DROP_NO_BACKEND);
+		else
+			refuse(pipeline, packet, &counters->refused_no_backend);
+		return;
+	}
+
+	struct flow *flow = record_get(pipeline, table, flows);
+	if (flow == NULL) {
+		refuse(pipeline, packet, &counters->refused_flows_full);
+		return;
+	}
+	uint32_t id = service->candidates[service->scheduler->pick(service->schedule, packet->hash,
+		&pipeline->cursors[service_index])];
+	const struct service_backend *backend = &table->backends[id];
+	fill(pipeline, flow, packet, backend, id);
+	if (!snat_get(pipeline, table, backend, flow, packet->hash)) {
+		flow_table_give_back(flows, pipeline->worker, flow);
+		refuse(pipeline, packet, &counters->refused_snat_full);
+		return;
+	}
+
+	struct flow *inserted = flow_table_insert(flows, pipeline->worker, flow, TCP_SYN_SENT);
+	if (inserted == flow) {
+		counters->flows_created++;
+		pipeline->backends[id].opened++;
+	} else {
+		snat_put(table, flow, packet->family);
+		flow_table_give_back(flows, pipeline->worker, flow);
+		if (inserted == NULL) {
+			refuse(pipeline, packet, &counters->refused_flows_full);
+			return;
+		}
+	}
+	pipeline_forward(pipeline, table, packet, inserted, FLOW_FROM_CLIENT);
+}
+
+/* From a backend's address and port to a port that Weir lends: its own, though the flow is gone. */
+static bool is_stray_of_backend(const struct service_table *table, const struct packet *packet)
+{
+	const uint8_t *source = packet_addrs(packet);
+	const uint8_t *destination = source + net_addr_size(packet->family);
+
+	return service_find(table, SERVICE_KEY_ENDPOINT, packet->family, source,
+		       packet->tcp->src_port) != SERVICE_NONE &&
+		service_find(table, SERVICE_KEY_SNAT, packet->family, destination, 0) !=
+			SERVICE_NONE &&
+		snat_contains(table->snat, rte_be_to_cpu_16(packet->tcp->dst_port));
+}
+
+void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *table,
+	struct packet *packet, uint64_t now_ms)
+{
+	const uint8_t *destination =
+		(const uint8_t *)packet_addrs(packet) + net_addr_size(packet->family);
+	uint32_t service = service_find(table, SERVICE_KEY_VIP, packet->family, destination,
+		packet->tcp->dst_port);
+
+	if (likely(service != SERVICE_NONE)) {
+		if (unlikely(!is_first_syn(packet)))
+			pipeline_reset_limited(pipeline, packet, STATS_DROP_NO_FLOW, now_ms);
+		else if (unlikely(nat_ttl(packet) <= 1))
+			pipeline_time_exceeded(pipeline, packet, now_ms);
+		else
+			schedule(pipeline, table, service, packet);
+	} else if (is_stray_of_backend(table, packet)) {
+		if (packet->flags & RTE_TCP_ACK_FLAG)
+			pipeline_reset_limited(pipeline, packet, STATS_DROP_STRAY_BACKEND, now_ms);
+		else
+			pipeline_drop(pipeline, packet->mbuf, STATS_DROP_STRAY_BACKEND);
+	} else {
+		pipeline_punt(pipeline, table, packet);
+	}
+}

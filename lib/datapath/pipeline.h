@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The packet path of one worker, without a port: a burst in, three kinds of bursts out. The same
+ * code runs under the worker loop, the unit tests, the fuzzers and the benchmark; it needs no EAL.
+ *
+ *     packets ─► parse ─► hash ─► bucket ─► record ─► translate ─► forward
+ *                  │                           └─ no flow: a service's SYN makes one ─► forward
+ *                  │                                       else refuse ─► reply, or drop
+ *                  └─ not TCP ─► punt (to the kernel, by class)
+ *
+ * Look-ups go over the whole burst in passes with a prefetch at the end of each, so that the misses
+ * of all its packets overlap. An established flow's packet writes its own headers, its record's
+ * line, and one line of its backend's counters.
+ *
+ * Thread rule: one worker per struct pipeline. The flow tables are shared by all; the service table
+ * is read through `services`, loaded once a burst.
+ */
+#ifndef WEIR_PIPELINE_H
+#define WEIR_PIPELINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "addr.h"
+#include "flow_table.h"
+#include "scheduler.h"
+#include "service.h"
+#include "stats.h"
+
+struct rte_mbuf;
+
+#define PIPELINE_BURST 32 // packets a run, at most
+
+/* Classes of packets handed to the kernel. */
+enum pipeline_punt { PIPELINE_PUNT_ARP, PIPELINE_PUNT_BACKEND, PIPELINE_PUNT_REST, PIPELINE_PUNTS };
+
+struct pipeline_out {
+	struct rte_mbuf *mbufs[PIPELINE_BURST * 2];
+	uint32_t count;
+};
+
+/* At most `rate` a second, in bursts of a tenth of it. */
+struct pipeline_rate {
+	uint32_t rate;
+	uint32_t tokens;
+	uint64_t filled_ms;
+};
+
+struct pipeline {
+	// Set by the owner before the first run.
+	unsigned worker;
+	struct net_mac mac;                      // the port's
+	struct flow_table *flows4;               // NULL when no service has the family
+	struct flow_table *flows6;
+	const struct flow_hasher *hasher;        // that both tables were made with
+	const struct service_table *const *services; // where the published table stands; atomic
+	struct stats_worker *stats;
+	struct stats_backend *backends;          // by backend id, this worker's own
+	struct scheduler_cursor *cursors;        // by service index, this worker's own
+	uint16_t timeout_s[TCP_STATES];          // idle seconds by state, below 2^16 - 64
+	struct rte_mbuf *(*new_mbuf)(void *context); // for packets that Weir makes; NULL = none left
+	void *new_mbuf_context;
+
+	// Out: whoever calls empties them after each run. A dropped packet is counted already; the
+	// others are counted by who sends them.
+	struct pipeline_out forward;
+	struct pipeline_out reply;               // made of received packets, which count as answered
+	struct pipeline_out punt[PIPELINE_PUNTS];
+	struct pipeline_out drop;
+
+	// Its own.
+	struct pipeline_rate reset_rate;         // RST to packets without a flow
+	struct pipeline_rate icmp_rate;          // time exceeded
+	uint32_t now_s;                          // of this run
+	uint64_t swept_ms;                       // until when the sweep has done its share
+};
+
+/* Defaults of what isn't the caller's: limits, timeouts (RFC 5382). */
+void pipeline_init(struct pipeline *pipeline);
+
+/*
+ * Take `count` (at most PIPELINE_BURST) received packets through; each ends up in exactly one of
+ * the out bursts. `now_ms`: monotonic.
+ */
+void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t count,
+	uint64_t now_ms);
+
+/*
+ * What time demands: grace periods and expiry. Looks at no more than `budget` records. True when
+ * there is more to do at once.
+ */
+bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget);
+
+/* --- between the files of the module --- */
+
+struct packet;
+
+/* Hand to the kernel: what isn't TCP, and TCP that is no service's. */
+void pipeline_punt(struct pipeline *pipeline, const struct service_table *table,
+	const struct packet *packet);
+
+/* A TCP packet that no flow knows. Ends in an out burst, or makes a flow and is forwarded. */
+void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *table,
+	struct packet *packet, uint64_t now_ms);
+
+/* Translate and forward; flow and direction as found. */
+void pipeline_forward(struct pipeline *pipeline, const struct service_table *table,
+	struct packet *packet, struct flow *flow, enum flow_direction direction);
+
+/* End a flow: out of the table, its SNAT port back, counted. False when another worker did. */
+bool pipeline_end_flow(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow);
+
+/* Answer the packet by a RST in its own buffer (RFC 9293, 3.10.7.1). */
+void pipeline_reset(struct pipeline *pipeline, struct packet *packet);
+/* The same, within the rate; else drop. A RST is never answered. */
+void pipeline_reset_limited(struct pipeline *pipeline, struct packet *packet,
+	enum stats_drop reason, uint64_t now_ms);
+/* Answer by an ICMP time exceeded (RFC 792, RFC 4443), within the rate. */
+void pipeline_time_exceeded(struct pipeline *pipeline, struct packet *packet, uint64_t now_ms);
+
+bool pipeline_rate_allows(struct pipeline_rate *rate, uint64_t now_ms);
+
+static inline void pipeline_out_add(struct pipeline_out *out, struct rte_mbuf *mbuf)
+{
+	out->mbufs[out->count++] = mbuf;
+}
+
+static inline void pipeline_drop(struct pipeline *pipeline, struct rte_mbuf *mbuf,
+	enum stats_drop reason)
+{
+	pipeline->stats->live.drops[reason]++;
+	pipeline_out_add(&pipeline->drop, mbuf);
+}
+
+static inline struct flow_table *pipeline_flows(const struct pipeline *pipeline, sa_family_t family)
+{
+	return family == AF_INET6 ? pipeline->flows6 : pipeline->flows4;
+}
+
+#endif

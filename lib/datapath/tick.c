@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "pipeline.h"
+
+#include <rte_common.h>
+
+#include "log.h"
+
+// Every record is looked at once in so many ms: how late a flow may expire.
+#define SWEEP_PERIOD_MS 2000
+#define GRACE_REPORT_MS 1000
+
+struct sweep {
+	struct pipeline *pipeline;
+	struct flow_table *flows;
+	const struct service_table *table;
+};
+
+static void expired(void *context, struct flow *flow)
+{
+	struct sweep *sweep = context;
+
+	if (pipeline_end_flow(sweep->pipeline, sweep->table, sweep->flows, flow))
+		sweep->pipeline->stats->live.flows_expired++;
+}
+
+static void sweep(struct pipeline *pipeline, struct flow_table *flows, uint32_t count,
+	uint64_t now_ms)
+{
+	struct sweep context = {pipeline, flows,
+		__atomic_load_n(pipeline->services, __ATOMIC_ACQUIRE)};
+
+	flow_table_sweep(flows, pipeline->worker, count, now_ms / 1000, pipeline->timeout_s, expired,
+		&context);
+}
+
+bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
+{
+	struct flow_table *tables[] = {pipeline->flows4, pipeline->flows6};
+	uint64_t elapsed_ms = RTE_MIN(now_ms - pipeline->swept_ms, (uint64_t)SWEEP_PERIOD_MS);
+	bool more = false;
+
+	pipeline->now_s = now_ms / 1000;
+	for (unsigned i = 0; i < RTE_DIM(tables); i++) {
+		if (tables[i] == NULL)
+			continue;
+		flow_table_reclaim(tables[i], pipeline->worker, now_ms);
+		if (flow_table_grace_age(tables[i], pipeline->worker, now_ms) > GRACE_REPORT_MS)
+			log_limited(LOG_LEVEL_WARNING,
+				"worker %u: a grace period has been waiting for over a second: "
+				"some worker is stuck", pipeline->worker);
+		if (elapsed_ms == 0)
+			continue;
+		uint64_t due = (uint64_t)flow_table_share(tables[i], pipeline->worker) * elapsed_ms /
+			SWEEP_PERIOD_MS + 1;
+		sweep(pipeline, tables[i], RTE_MIN(due, budget), now_ms);
+		more |= due > budget;
+	}
+	pipeline->swept_ms = now_ms;
+	return more;
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The flow table of one family: one for all workers, lock-free to read.
+ *
+ * Index: buckets of one cache line, ten slots of a 16-bit signature and a 32-bit entry (record and
+ * direction). A key may stand in two buckets: the second is used when the first is nearly full, so
+ * that most look-ups end in the first. Both tuples of a flow are keys. With two choices, ten slots
+ * and 65 % load, no key finds both buckets full before the table is at its limit (test: 90 % of
+ * the records, none refused).
+ *
+ * Insert and delete lock the two buckets of the key. A reader may see a slot change under it: a
+ * signature or entry of another key only sends it to a record whose tuple then differs.
+ *
+ * Records are reused only after a grace period: freed ones are collected, a token of the RCU
+ * variable is started for the batch, and the batch is freed when the token has passed.
+ *
+ * Thread rule: create and destroy on the control core; all with a `worker` argument by that worker;
+ * find and the inline look-up by any registered reader of the RCU variable.
+ */
+#ifndef WEIR_FLOW_TABLE_H
+#define WEIR_FLOW_TABLE_H
+
+#include <rte_branch_prediction.h>
+#include <rte_prefetch.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "flow.h"
+#include "flow_hash.h"
+#include "flow_memory.h"
+
+#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
+#include <emmintrin.h>
+#endif
+
+struct rte_rcu_qsbr;
+
+#define FLOW_BUCKET_SLOTS 10
+#define FLOW_NOT_FOUND 0 // no entry
+
+struct flow_bucket {
+	uint16_t signature[FLOW_BUCKET_SLOTS];
+	uint32_t entry[FLOW_BUCKET_SLOTS]; // (record + 1) << 1 | direction; 0 = empty
+	uint32_t lock;
+} __attribute__((aligned(64)));
+
+/* A queue of record numbers; what doesn't fit pushes the oldest out. */
+struct flow_fifo {
+	uint32_t *ring;
+	uint32_t mask;
+	uint32_t head; // next to pop
+	uint32_t tail; // next to push
+};
+
+#define FLOW_RETIRED_MAX 4096
+#define FLOW_CACHE_MAX 64
+
+/* What one worker has for itself. */
+struct flow_table_worker {
+	uint32_t cache[FLOW_CACHE_MAX]; // free records at hand
+	uint32_t nb_cache;
+	uint32_t nb_collected;          // retired, no token started yet
+	uint32_t nb_waiting;            // retired, `token` must pass
+	uint64_t token;
+	uint64_t token_ms;              // when it was started
+	uint32_t sweep;                 // next record of this worker's share to look at
+	struct flow_fifo closed;
+	struct flow_fifo half_open;
+	uint32_t collected[FLOW_RETIRED_MAX];
+	uint32_t waiting[FLOW_RETIRED_MAX];
+} __attribute__((aligned(64)));
+
+struct flow_table {
+	// Read-only once created.
+	uint8_t *records;
+	struct flow_bucket *buckets;
+	uint32_t nb_buckets;
+	uint32_t capacity; // records
+	uint32_t limit;    // flows: nine tenths of the records
+	uint32_t record_size;
+	uint32_t flow_offset; // of struct flow within a record
+	sa_family_t family;
+	uint32_t nb_workers;
+	struct flow_hasher hasher;
+	struct rte_rcu_qsbr *rcu;
+	struct flow_table_worker *workers;
+	struct flow_memory memory;
+
+	// Shared by the workers, by atomics and under the lock.
+	uint32_t used __attribute__((aligned(64)));
+	uint32_t lock __attribute__((aligned(64)));
+	uint32_t free_head; // record + 1, threaded through `side`; 0 = none
+	uint32_t fresh;     // records from here on were never used
+};
+
+/*
+ * A table for `flows` records. `rcu` is the variable that all readers are registered with; it
+ * outlives the table. NULL and errno on failure.
+ */
+struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_t nb_workers,
+	const struct hash_key *key, struct rte_rcu_qsbr *rcu, int numa_node, bool hugepages);
+void flow_table_destroy(struct flow_table *table);
+
+/* Bytes of memory behind the table. */
+size_t flow_table_size(const struct flow_table *table);
+
+static inline struct flow *flow_table_record(const struct flow_table *table, uint32_t record)
+{
+	return (struct flow *)(table->records + (size_t)record * table->record_size +
+		table->flow_offset);
+}
+
+static inline uint32_t flow_table_number(const struct flow_table *table, const struct flow *flow)
+{
+	return ((const uint8_t *)flow - table->records) / table->record_size;
+}
+
+static inline struct flow *flow_entry_flow(const struct flow_table *table, uint32_t entry)
+{
+	return flow_table_record(table, (entry >> 1) - 1);
+}
+
+static inline enum flow_direction flow_entry_direction(uint32_t entry)
+{
+	return entry & 1;
+}
+
+/* The steps of a look-up, for passes over a burst. */
+
+static inline uint32_t flow_hash_primary(const struct flow_table *table, uint64_t hash)
+{
+	return (hash >> 32) * table->nb_buckets >> 32;
+}
+
+static inline uint32_t flow_hash_secondary(const struct flow_table *table, uint64_t hash)
+{
+	return (hash & UINT32_MAX) * table->nb_buckets >> 32;
+}
+
+/* Independent of either bucket, each of which fixes bits of one half only. */
+static inline uint16_t flow_hash_signature(uint64_t hash)
+{
+	return hash ^ hash >> 32;
+}
+
+/* The slots that carry the signature, as bits; an empty slot may be among them. */
+static inline uint32_t flow_bucket_match(const struct flow_bucket *bucket, uint16_t signature)
+{
+#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
+	__m128i wanted = _mm_set1_epi16(signature);
+	__m128i low = _mm_loadu_si128((const __m128i *)&bucket->signature[0]);
+	__m128i high = _mm_loadu_si128((const __m128i *)&bucket->signature[2]);
+	uint32_t bits = _mm_movemask_epi8(
+		_mm_packs_epi16(_mm_cmpeq_epi16(low, wanted), _mm_cmpeq_epi16(high, wanted)));
+	return (bits & 0xff) | (bits >> 14 << 8);
+#else
+	uint32_t bits = 0;
+	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++)
+		bits |= (uint32_t)(__atomic_load_n(&bucket->signature[i], __ATOMIC_RELAXED) ==
+				signature) << i;
+	return bits;
+#endif
+}
+
+/* The first entry in the bucket that carries the signature, or FLOW_NOT_FOUND. */
+static inline uint32_t flow_bucket_candidate(const struct flow_bucket *bucket, uint16_t signature)
+{
+	for (uint32_t bits = flow_bucket_match(bucket, signature); bits != 0; bits &= bits - 1) {
+		// Pairs with the release in place(): the record is seen as it was inserted.
+		uint32_t entry = __atomic_load_n(&bucket->entry[__builtin_ctz(bits)], __ATOMIC_ACQUIRE);
+		if (likely(entry != FLOW_NOT_FOUND))
+			return entry;
+	}
+	return FLOW_NOT_FOUND;
+}
+
+/* Whether the record's tuple of that direction is this one. */
+static inline bool flow_matches(struct flow *flow, enum flow_direction direction,
+	sa_family_t family, const void *addrs, uint32_t ports)
+{
+	uint32_t own_ports;
+
+	memcpy(&own_ports, &flow->port[direction * 2], sizeof(own_ports));
+	if (likely(family == AF_INET)) {
+		uint64_t own, wanted;
+		memcpy(&own, &flow4_of(flow)->addr[direction * 2], sizeof(own));
+		memcpy(&wanted, addrs, sizeof(wanted));
+		return own == wanted && own_ports == ports;
+	}
+	return own_ports == ports && memcmp(flow6_of(flow)->addr[direction * 2], addrs, 32) == 0;
+}
+
+static inline enum tcp_state flow_state(const struct flow *flow)
+{
+	return __atomic_load_n(&flow->state, __ATOMIC_ACQUIRE);
+}
+
+/* The whole look-up: the entry of a live flow with that tuple, or FLOW_NOT_FOUND. */
+uint32_t flow_table_find(const struct flow_table *table, uint64_t hash, const void *addrs,
+	uint32_t ports);
+
+/*
+ * A record to fill in: state TCP_NONE, nobody else sees it. NULL when the table is at its limit or
+ * the worker's freed records wait for their grace period. The caller inserts or gives it back.
+ */
+struct flow *flow_table_alloc(struct flow_table *table, unsigned worker);
+/* A record that was never inserted. */
+void flow_table_give_back(struct flow_table *table, unsigned worker, struct flow *flow);
+
+/*
+ * Publish a filled record (all but its state, which is set to `state` last) under both tuples.
+ * Returns the flow: this one, or the one that another worker inserted for the client's tuple in the
+ * meantime; then the record is still the caller's. NULL when the buckets are full, and the record is
+ * the caller's, too.
+ */
+struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct flow *flow,
+	enum tcp_state state);
+
+/*
+ * Take a flow out: false when another worker was faster. The record keeps its contents until the
+ * grace period has passed. flow_table_may_remove() must have said yes.
+ */
+bool flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow);
+
+/* Whether the worker has room for retired records; no as long as some reader is stuck. */
+static inline bool flow_table_may_remove(const struct flow_table *table, unsigned worker)
+{
+	return table->workers[worker].nb_collected < FLOW_RETIRED_MAX;
+}
+
+/* Start and check grace periods; cheap when there is nothing to do. True when something was freed. */
+bool flow_table_reclaim(struct flow_table *table, unsigned worker, uint64_t now_ms);
+
+/* How long this worker's oldest grace period has been waiting, ms. */
+uint64_t flow_table_grace_age(const struct flow_table *table, unsigned worker, uint64_t now_ms);
+
+/*
+ * Change the state; false when another worker changed it in the meantime. A flow that becomes half
+ * open or closed is queued for giving way.
+ */
+bool flow_table_set_state(struct flow_table *table, unsigned worker, struct flow *flow,
+	enum tcp_state from, enum tcp_state to);
+
+/* The next flow to give way when the table is full: closed ones first, then half-open ones, oldest
+ * first; NULL when there is none. The caller removes it. */
+struct flow *flow_table_oldest(struct flow_table *table, unsigned worker);
+
+/*
+ * Look at the next `count` records of this worker's share. Calls expired() for each flow that has
+ * been idle for its state's timeout; that removes it. `now_s`: monotonic seconds. Returns how many.
+ */
+typedef void (*flow_expired_fn)(void *context, struct flow *flow);
+uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t count,
+	uint32_t now_s, const uint16_t timeout_s[TCP_STATES], flow_expired_fn expired, void *context);
+
+/* Records in this worker's share that were ever used. */
+uint32_t flow_table_share(const struct flow_table *table, unsigned worker);
+
+static inline uint32_t flow_table_used(const struct flow_table *table)
+{
+	return __atomic_load_n(&table->used, __ATOMIC_RELAXED);
+}
+
+#endif

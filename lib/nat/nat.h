@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The rewrite of a packet of a known flow: addresses, ports, TTL and checksums in place. FullNAT
+ * replaces the packet's tuple by the flow's other one, reversed; the family is switched here and
+ * nowhere above.
+ *
+ * Runs on the worker that has the packet.
+ */
+#ifndef WEIR_NAT_H
+#define WEIR_NAT_H
+
+#include <rte_branch_prediction.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "checksum.h"
+#include "flow.h"
+#include "packet.h"
+
+static inline uint64_t nat_reverse64(uint64_t pair)
+{
+	return pair << 32 | pair >> 32;
+}
+
+static inline uint32_t nat_reverse32(uint32_t pair)
+{
+	return pair << 16 | pair >> 16;
+}
+
+/* One hop less, in the header's checksum, too: the 16-bit word of TTL and protocol loses 1 in its
+ * first byte. */
+static inline uint32_t nat_ttl_delta(void)
+{
+	return (uint16_t)~RTE_BE16(0x0100);
+}
+
+/* Returns the delta of the addresses. */
+static inline uint32_t nat_rewrite4(struct rte_ipv4_hdr *ip, const struct flow4 *record,
+	enum flow_direction direction)
+{
+	uint64_t from, to;
+
+	memcpy(&from, &ip->src_addr, sizeof(from));
+	memcpy(&to, &record->addr[(1 - direction) * 2], sizeof(to));
+	to = nat_reverse64(to);
+	uint32_t delta = checksum_delta64(from, to);
+	memcpy(&ip->src_addr, &to, sizeof(to));
+	ip->time_to_live--;
+	ip->hdr_checksum = checksum_apply(ip->hdr_checksum, delta + nat_ttl_delta());
+	return delta;
+}
+
+static inline uint32_t nat_rewrite6(struct rte_ipv6_hdr *ip, const struct flow6 *record,
+	enum flow_direction direction)
+{
+	const uint8_t(*other)[16] = &record->addr[(1 - direction) * 2];
+	uint32_t delta = checksum_delta128(ip->src_addr, other[1]) +
+		checksum_delta128(ip->dst_addr, other[0]);
+
+	memcpy(ip->src_addr, other[1], 16);
+	memcpy(ip->dst_addr, other[0], 16);
+	ip->hop_limits--;
+	return delta;
+}
+
+/* Translate a PACKET_TCP that matched the flow in that direction. Its TTL must be above 1. */
+static inline void nat_fullnat(const struct packet *packet, struct flow *flow,
+	enum flow_direction direction)
+{
+	struct rte_tcp_hdr *tcp = packet->tcp;
+	uint32_t ports, delta;
+
+	if (likely(packet->family == AF_INET))
+		delta = nat_rewrite4(packet->ip4, flow4_of(flow), direction);
+	else
+		delta = nat_rewrite6(packet->ip6, flow6_of(flow), direction);
+	memcpy(&ports, &flow->port[(1 - direction) * 2], sizeof(ports));
+	ports = nat_reverse32(ports);
+	delta += checksum_delta32(packet->ports, ports);
+	memcpy(tcp, &ports, sizeof(ports));
+	tcp->cksum = checksum_apply(tcp->cksum, delta);
+}
+
+/* The packet's TTL or hop limit. */
+static inline uint8_t nat_ttl(const struct packet *packet)
+{
+	return packet->family == AF_INET6 ? packet->ip6->hop_limits : packet->ip4->time_to_live;
+}
+
+#endif

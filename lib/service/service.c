@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "service.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct service *service_create(const struct service_source *source)
+{
+	size_t candidates_size = source->nb_candidates * sizeof(source->candidates[0]);
+	struct service *service = calloc(1, sizeof(*service) + candidates_size);
+
+	if (service == NULL)
+		return NULL;
+	service->references = 1;
+	strncpy(service->name, source->name, SERVICE_NAME_MAX);
+	service->family = source->family;
+	service->drop_when_down = source->drop_when_down;
+	service->scheduler = source->scheduler;
+	service->nb_candidates = source->nb_candidates;
+	if (source->nb_candidates == 0)
+		return service;
+
+	memcpy(service->candidates, source->candidates, candidates_size);
+	service->schedule = source->scheduler->build(source->weights, source->nb_candidates);
+	if (service->schedule == NULL) {
+		int err = errno;
+		free(service);
+		errno = err;
+		return NULL;
+	}
+	return service;
+}
+
+void service_put(struct service *service)
+{
+	if (service == NULL || --service->references != 0)
+		return;
+	if (service->schedule != NULL)
+		service->scheduler->destroy(service->schedule);
+	free(service);
+}
+
+void service_key_set(struct service_key *key, enum service_key_kind kind,
+	const struct net_addr *addr, uint16_t port, uint32_t value)
+{
+	memset(key, 0, sizeof(*key));
+	memcpy(key->addr, addr->v6, sizeof(key->addr));
+	key->port = port;
+	key->kind = kind;
+	key->family = addr->family;
+	key->value = value;
+}
+
+static void key_insert(struct service_table *table, const struct service_key *key)
+{
+	uint32_t at = service_key_hash(key->addr, key->port, key->kind);
+
+	if (service_find(table, key->kind, key->family, key->addr, key->port) != SERVICE_NONE)
+		return;
+	while (table->keys[at & table->key_mask].kind != 0)
+		at++;
+	table->keys[at & table->key_mask] = *key;
+}
+
+static int copy_snat(struct service_snat *to, const struct service_snat *from)
+{
+	to->addrs = calloc(from->count + 1, sizeof(*to->addrs));
+	if (to->addrs == NULL)
+		return -ENOMEM;
+	if (from->count != 0)
+		memcpy(to->addrs, from->addrs, from->count * sizeof(*to->addrs));
+	to->count = from->count;
+	return 0;
+}
+
+struct service_table *service_table_create(const struct service_table_source *source)
+{
+	struct service_table *table = calloc(1, sizeof(*table));
+	uint32_t places = 16;
+
+	if (table == NULL)
+		return NULL;
+	while (places < source->nb_keys * 2)
+		places *= 2;
+	table->key_mask = places - 1;
+	table->keys = calloc(places, sizeof(*table->keys));
+	table->services = calloc(source->nb_services + 1, sizeof(*table->services));
+	if (posix_memalign((void **)&table->backends, 64,
+		(source->nb_backends + 1) * sizeof(*table->backends)) != 0)
+		table->backends = NULL;
+	if (table->keys == NULL || table->services == NULL || table->backends == NULL ||
+		copy_snat(&table->snat4, &source->snat4) < 0 ||
+		copy_snat(&table->snat6, &source->snat6) < 0) {
+		service_table_destroy(table);
+		errno = ENOMEM;
+		return NULL;
+	}
+	table->snat = source->snat;
+	table->nb_backends = source->nb_backends;
+	memcpy(table->backends, source->backends, source->nb_backends * sizeof(*table->backends));
+	for (uint32_t i = 0; i < source->nb_keys; i++)
+		key_insert(table, &source->keys[i]);
+	for (; table->nb_services < source->nb_services; table->nb_services++) {
+		struct service *service = source->services[table->nb_services];
+		service->references++;
+		table->services[table->nb_services] = service;
+	}
+	return table;
+}
+
+void service_table_destroy(struct service_table *table)
+{
+	if (table == NULL)
+		return;
+	for (uint32_t i = 0; i < table->nb_services; i++)
+		service_put(table->services[i]);
+	free(table->services);
+	free(table->backends);
+	free(table->snat4.addrs);
+	free(table->snat6.addrs);
+	free(table->keys);
+	free(table);
+}

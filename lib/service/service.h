@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Services and backends as the workers see them: an immutable table, published by swapping one
+ * pointer. A worker loads the pointer once a burst and reports a quiescent state afterwards; the
+ * old table is freed when all have.
+ *
+ * Only services that changed are built anew, the others are shared between tables by a count that
+ * the control core alone touches.
+ *
+ * Thread rule: look-ups by any reader; build, get and put on the control core.
+ */
+#ifndef WEIR_SERVICE_H
+#define WEIR_SERVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "addr.h"
+#include "scheduler.h"
+
+struct snat;
+struct snat_pool;
+
+#define SERVICE_NONE UINT32_MAX
+#define SERVICE_NAME_MAX 63
+
+/* One backend of one service, by its id: what the packet path needs, on one line. */
+struct service_backend {
+	uint32_t generation;     // of the id; 12 bits
+	uint32_t service;        // index in struct service_table; SERVICE_NONE = not in the file any more
+	struct net_mac next_hop; // valid when resolved
+	uint16_t port;           // network byte order
+	uint8_t addr[16];        // 4 or 16 bytes
+	sa_family_t family;
+	bool resolved;           // the next hop's MAC is known
+	struct snat_pool *const *pools; // by SNAT address of the family, as in service_snat
+} __attribute__((aligned(64)));
+
+/* One service: immutable. */
+struct service {
+	uint32_t references;     // control core only
+	char name[SERVICE_NAME_MAX + 1];
+	sa_family_t family;
+	bool drop_when_down;     // no backend up: silence in place of RST
+	const struct scheduler_ops *scheduler;
+	void *schedule;          // of `scheduler`; NULL when there is no candidate
+	uint32_t nb_candidates;
+	uint32_t candidates[];   // backend ids, by the scheduler's index
+};
+
+/* Addresses that Weir uses towards backends, one list a family. */
+struct service_snat {
+	struct net_addr *addrs;
+	uint32_t count;
+};
+
+enum service_key_kind {
+	SERVICE_KEY_VIP = 1,  // address and port of a service; value: its index
+	SERVICE_KEY_ENDPOINT, // address and port of a backend
+	SERVICE_KEY_HOST,     // address of a backend or gateway
+	SERVICE_KEY_SNAT,     // SNAT address; value: index in service_snat
+};
+
+struct service_key {
+	uint64_t addr[2];
+	uint32_t port; // network byte order; 0 for addresses
+	uint16_t kind; // 0 = empty place
+	uint16_t family;
+	uint32_t value;
+	uint32_t unused;
+};
+
+struct service_table {
+	uint32_t nb_services;
+	uint32_t nb_backends;    // one beyond the highest id
+	struct service **services;
+	struct service_backend *backends; // by id
+	struct service_snat snat4;
+	struct service_snat snat6;
+	const struct snat *snat; // port ranges; not owned
+	struct service_key *keys; // open addressing
+	uint32_t key_mask;
+};
+
+/* What a key's addresses are made of; the configuration alone decides what is stored, so nobody
+ * can make its collisions, and a cheap hash serves. */
+static inline uint32_t service_key_hash(const uint64_t addr[2], uint32_t port, uint32_t kind)
+{
+	uint64_t h = (addr[0] ^ (uint64_t)port << 32 ^ kind) * 0x9e3779b97f4a7c15;
+
+	h = (h ^ h >> 29 ^ addr[1]) * 0xbf58476d1ce4e5b9;
+	return h ^ h >> 32;
+}
+
+/* `addr`: 4 or 16 bytes. The value, or SERVICE_NONE. */
+static inline uint32_t service_find(const struct service_table *table, enum service_key_kind kind,
+	sa_family_t family, const void *addr, uint16_t port)
+{
+	uint64_t words[2] = {0, 0};
+
+	memcpy(words, addr, family == AF_INET6 ? 16 : 4);
+	for (uint32_t at = service_key_hash(words, port, kind);; at++) {
+		const struct service_key *key = &table->keys[at & table->key_mask];
+		if (key->kind == 0)
+			return SERVICE_NONE;
+		if (key->addr[0] == words[0] && key->addr[1] == words[1] && key->port == port &&
+			key->kind == kind && key->family == family)
+			return key->value;
+	}
+}
+
+static inline const struct service_snat *service_snat(const struct service_table *table,
+	sa_family_t family)
+{
+	return family == AF_INET6 ? &table->snat6 : &table->snat4;
+}
+
+/* --- building, on the control core --- */
+
+/* What a service is made of. Arrays are copied. */
+struct service_source {
+	const char *name;
+	sa_family_t family;
+	bool drop_when_down;
+	const struct scheduler_ops *scheduler;
+	const uint32_t *candidates; // ids of usable backends
+	const struct scheduler_backend *weights; // of these
+	uint32_t nb_candidates;
+};
+
+/* One reference, the caller's. NULL and errno on failure. */
+struct service *service_create(const struct service_source *source);
+void service_put(struct service *service);
+
+/* What a table is made of. Arrays are copied, of services a reference is taken. */
+struct service_table_source {
+	struct service *const *services;
+	uint32_t nb_services;
+	const struct service_backend *backends;
+	uint32_t nb_backends;
+	struct service_snat snat4, snat6;
+	const struct snat *snat;
+	const struct service_key *keys; // addr, port, kind, family, value; a key twice counts once
+	uint32_t nb_keys;
+};
+
+/* Fill in a key for service_table_source. `addr` has the family; `port` in network byte order. */
+void service_key_set(struct service_key *key, enum service_key_kind kind,
+	const struct net_addr *addr, uint16_t port, uint32_t value);
+
+/* NULL and errno on failure. */
+struct service_table *service_table_create(const struct service_table_source *source);
+/* No reader may have it any more. service_table_destroy(NULL) is fine. */
+void service_table_destroy(struct service_table *table);
+
+#endif

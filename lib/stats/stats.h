@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Per-worker counters. One worker writes, anybody reads the published copy.
+ *
+ * The accounting identity, exact at burst boundaries:
+ *     received = forwarded + answered + punted + sum of drops[]
+ * Packets that Weir makes (generated) and packets from weir0 (from_kernel) are counted apart.
+ */
+#ifndef WEIR_STATS_H
+#define WEIR_STATS_H
+
+#include <stdint.h>
+
+#define STATS_WORKERS_MAX 64
+
+/* Why a received packet went nowhere: id, and the name in telemetry. */
+#define STATS_DROPS(X)                                                                             \
+	X(RUNT, "runt")                               /* headers don't lie in the first segment */ \
+	X(WRONG_MAC, "wrong_mac")                     /* unicast to another station */             \
+	X(BAD_IP, "bad_ip")                           /* version, header length, total length */   \
+	X(BAD_IP_CHECKSUM, "bad_ip_checksum")                                                      \
+	X(BAD_TCP, "bad_tcp")                         /* header cut, or data offset wrong */       \
+	X(BAD_ADDRESS, "bad_address")                 /* source or port that can't be: cases B12 */\
+	X(FRAGMENT, "fragment")                       /* of a TCP packet */                        \
+	X(EXTENSION_HEADERS, "extension_headers")     /* IPv6: too many, or cut */                 \
+	X(TTL, "ttl_expired")                         /* time exceeded not sent: rate limit */     \
+	X(NO_BACKEND, "no_backend")                   /* SYN in silence: on_all_down = "drop" */   \
+	X(NO_FLOW, "no_flow")                         /* RST not sent: rate limit, or is a RST */  \
+	X(STRAY_BACKEND, "stray_backend")             /* of a backend, to a SNAT port, no flow */  \
+	X(NO_NEIGHBOUR, "no_neighbour")               /* next hop unresolved */                    \
+	X(NO_BUFFER, "no_buffer")                                                                  \
+	X(PUNT_ARP_FULL, "punt_arp_full")                                                          \
+	X(PUNT_BACKEND_FULL, "punt_backend_full")                                                  \
+	X(PUNT_REST_FULL, "punt_rest_full")                                                        \
+	X(TX_FULL, "tx_full")                         /* the port took it not */
+
+enum stats_drop {
+#define X(id, name) STATS_DROP_##id,
+	STATS_DROPS(X)
+#undef X
+	STATS_DROPS_COUNT
+};
+
+extern const char *const stats_drop_names[STATS_DROPS_COUNT];
+
+struct stats_counters {
+	uint64_t received;
+	uint64_t forwarded;
+	uint64_t answered;          // received packets that were answered by one of Weir's own
+	uint64_t punted;
+	uint64_t drops[STATS_DROPS_COUNT];
+	uint64_t generated;         // packets that Weir made and the port took
+	uint64_t generated_lost;    // and the port took them not
+	uint64_t from_kernel;       // packets of weir0 that the port took
+	uint64_t from_kernel_lost;  // and the port took them not
+	uint64_t flows_created;
+	uint64_t flows_expired;     // by time
+	uint64_t flows_evicted;     // closed or half-open ones that gave way to new ones
+	uint64_t refused_no_backend; // SYN answered by RST, no backend is up
+	uint64_t refused_flows_full; // and the flow table is full
+	uint64_t refused_snat_full;  // and the SNAT ports towards the backend are all in use
+	uint64_t loops;
+	uint64_t busy_loops;        // with at least one packet
+	uint64_t busy_ns;           // spent in busy loops, measured by the clock
+};
+
+/* Worker: writes `live` without order, publishes now and then. On cache lines of its own. */
+struct stats_worker {
+	struct stats_counters live;       // worker only
+	uint32_t sequence __attribute__((aligned(64))); // odd while `published` is being written
+	struct stats_counters published;  // worker: write; anybody: stats_read()
+} __attribute__((aligned(64)));
+
+/* Worker, at a burst boundary: make the live counters readable. About 50 stores. */
+void stats_publish(struct stats_worker *stats);
+
+/* Any thread: a copy in which the identity holds. */
+void stats_read(const struct stats_worker *stats, struct stats_counters *copy);
+
+/* Add `from` to `sum`. */
+void stats_add(struct stats_counters *sum, const struct stats_counters *from);
+
+static inline uint64_t stats_dropped(const struct stats_counters *counters)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < STATS_DROPS_COUNT; i++)
+		sum += counters->drops[i];
+	return sum;
+}
+
+/*
+ * What one worker counted for one backend; an array of these by backend id is a worker's own.
+ * Read while it is written: each number is right, two may be a packet apart.
+ */
+struct stats_backend {
+	uint64_t packets[2]; // [0] from the client, [1] from the backend
+	uint64_t bytes[2];   // of the IP packets
+	uint64_t opened;     // connections given to it
+	uint64_t closed;     // and ended
+	uint64_t unused[2];
+} __attribute__((aligned(64)));
+
+#endif
