@@ -4,6 +4,11 @@
  * agree in both share one target, whatever services they stand in.
  *
  * Thread rule: everything runs on the control core's event loop, and the change callback with it.
+ * The process must ignore SIGPIPE.
+ *
+ * A failure is the backend's only when our own side was in order: a probe that can't be made (no
+ * descriptor, memory, local port or link) is skipped and logged; a deadline moves on by what the
+ * loop lost (a busy CPU), and a probe during which it lost more than a timeout is repeated at once.
  */
 #ifndef WEIR_HEALTH_H
 #define WEIR_HEALTH_H
@@ -22,13 +27,18 @@ enum health_state { HEALTH_UNKNOWN, HEALTH_UP, HEALTH_DOWN };
 
 struct health_status {
 	enum health_state state;
-	char reason[64];      // of the last change, "connect: refused", "http: status 503", "" while unknown
-	uint64_t since_ms;    // clock_ms() of the last change
-	uint64_t probes;      // finished
-	uint64_t failures;
+	// Of the last change: "connect: ok", "connect: refused", "http: timeout",
+	// "http: status 503", "tls: certificate: ..."; "" while unknown and when never probed.
+	char reason[64];
+	uint64_t since_ms; // clock_ms() of the last change, or of the target's making
+	uint64_t probes;   // that counted: passed or failed
+	uint64_t failures; // of these
 };
 
-/* Called on a change of state only, never from inside another call of this module. */
+/*
+ * Called on a change of state only, never from inside another call of this module. It may get and
+ * put targets, this one too, but not destroy the whole. Logging the change is its business.
+ */
 typedef void (*health_changed_fn)(void *context, struct health_target *target);
 
 /*
@@ -38,19 +48,25 @@ typedef void (*health_changed_fn)(void *context, struct health_target *target);
 struct health *health_create(struct event_base *events, int netns_fd, health_changed_fn changed,
 	void *context);
 
-/* Closes every probe and frees all targets. health_destroy(NULL) is fine. */
+/*
+ * Drops every probe and frees all targets, got or not. Some memory and sockets go only in the next
+ * turn of the loop, or with the event_base. health_destroy(NULL) is fine.
+ */
 void health_destroy(struct health *health);
 
 /*
  * Start to probe, or share the target that does already (counted). The first probe goes out at
- * once; later ones are spread over the interval. type CONF_HEALTH_NONE: a target that is up and
- * never probed. `conf` is copied. NULL and errno on failure. Undone by health_target_put().
+ * once (many at once: 10,000 a second) and its result decides alone; later ones are spread over the
+ * interval. type CONF_HEALTH_NONE: a target that is up and never probed, without a callback. `conf`
+ * is copied. NULL and errno on failure: ENOMEM, or EINVAL for a conf that can't be probed by.
+ * Undone by health_target_put().
  */
 struct health_target *health_target_get(struct health *health, const struct net_endpoint *backend,
 	const struct conf_health *conf);
 void health_target_put(struct health_target *target);
 
 const struct health_status *health_target_status(const struct health_target *target);
+/* What is probed: the backend's address and the port of `conf`, or else of the backend. */
 const struct net_endpoint *health_target_endpoint(const struct health_target *target);
 
 /* "unknown", "up", "down". */

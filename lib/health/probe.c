@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "probe.h"
+
+#include <errno.h>
+#include <event2/bufferevent.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "netns.h"
+
+static const struct probe_kind *const kinds[] = {
+	[CONF_HEALTH_TCP] = &probe_tcp,
+	[CONF_HEALTH_HTTP] = &probe_http,
+	[CONF_HEALTH_HTTPS] = &probe_http,
+};
+
+int probe_task_init(struct probe_task *task)
+{
+	return kinds[task->conf->type]->setup(task);
+}
+
+void probe_task_fini(struct probe_task *task)
+{
+	free(task->request);
+	free(task->tls_name);
+}
+
+const char *probe_errno_text(int err)
+{
+	static const struct {
+		int err;
+		const char *text;
+	} known[] = {
+		{ECONNREFUSED, "refused"},
+		{ETIMEDOUT, "timeout"},
+		{EHOSTUNREACH, "no route to host"},
+		{ENETUNREACH, "network unreachable"},
+		{ECONNRESET, "reset by peer"},
+		{EPIPE, "reset by peer"},
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (known[i].err == err)
+			return known[i].text;
+	const char *text = strerrordesc_np(err);
+	return text != NULL ? text : "unknown error";
+}
+
+// Errors of connecting that arise on this machine, before a packet has gone anywhere.
+static bool errno_is_local(int err)
+{
+	switch (err) {
+	case EMFILE:
+	case ENFILE:
+	case ENOMEM:
+	case ENOBUFS:
+	case EADDRNOTAVAIL: // no free port, or weir0 has no address yet
+	case EADDRINUSE:
+	case EAGAIN:
+	case ENETDOWN:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static enum probe_outcome outcome_of(int err)
+{
+	return errno_is_local(err) ? PROBE_SKIPPED : PROBE_FAILED;
+}
+
+static void on_connected(int fd, short what, void *argument)
+{
+	struct probe *probe = argument;
+	socklen_t size = sizeof(int);
+	int err = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size) < 0)
+		err = errno;
+	if (err != 0)
+		probe_end(probe, outcome_of(err), "connect: %s", probe_errno_text(err));
+	else
+		kinds[probe->task->conf->type]->connected(probe);
+}
+
+bool probe_start(struct probe *probe, const struct probe_task *task, struct probe_result *result)
+{
+	// A reset in place of a FIN leaves no TIME_WAIT behind, here or there.
+	static const struct linger reset_on_close = {.l_onoff = 1, .l_linger = 0};
+	struct sockaddr_storage to;
+	socklen_t size = net_addr_sockaddr(&task->endpoint.addr, task->endpoint.port, &to);
+
+	*probe = (struct probe){.task = task, .stage = "connect"};
+	probe->fd = netns_socket(task->netns_fd, task->endpoint.addr.family,
+		SOCK_STREAM | SOCK_NONBLOCK, 0);
+	if (probe->fd < 0) {
+		result->outcome = PROBE_SKIPPED;
+		snprintf(result->reason, sizeof(result->reason), "socket: %s",
+			probe_errno_text(-probe->fd));
+		return false;
+	}
+	setsockopt(probe->fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
+	event_assign(&probe->connecting, task->events, probe->fd, EV_WRITE, on_connected, probe);
+
+	int err = 0;
+	if (connect(probe->fd, (struct sockaddr *)&to, size) < 0 && errno != EINPROGRESS)
+		err = errno;
+	else if (event_add(&probe->connecting, NULL) < 0)
+		err = ENOMEM;
+	if (err == 0)
+		return true;
+	result->outcome = outcome_of(err);
+	snprintf(result->reason, sizeof(result->reason), "connect: %s", probe_errno_text(err));
+	probe_cancel(probe);
+	return false;
+}
+
+void probe_cancel(struct probe *probe)
+{
+	if (probe->stream != NULL)
+		bufferevent_free(probe->stream);
+	probe->stream = NULL;
+	if (probe->task != NULL && probe->fd >= 0) {
+		event_del(&probe->connecting);
+		close(probe->fd);
+		probe->fd = -1;
+	}
+}
+
+void probe_end(struct probe *probe, enum probe_outcome outcome, const char *format, ...)
+{
+	struct probe_result result = {.outcome = outcome};
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(result.reason, sizeof(result.reason), format, args);
+	va_end(args);
+	probe_cancel(probe);
+	probe->task->done(probe, &result);
+}

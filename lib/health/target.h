@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What health.c (which targets there are) and target.c (their probes in time) share. Internal to
+ * the module.
+ */
+#ifndef WEIR_TARGET_H
+#define WEIR_TARGET_H
+
+#include <sys/queue.h>
+
+#include "health.h"
+#include "probe.h"
+#include "probe_schedule.h"
+#include "verdict.h"
+
+enum target_phase {
+	TARGET_WAITING, // for its slot
+	TARGET_QUEUED,
+	TARGET_RUNNING,
+};
+
+struct health_target {
+	struct health *health;
+	unsigned references;
+	struct conf_health conf; // a copy, its strings included; the port is in the endpoint
+	struct health_status status;
+	struct verdict verdict;
+	struct schedule schedule;
+	struct probe_task task;
+	struct probe probe;
+	enum target_phase phase;
+	struct event timer; // the slot, or the deadline while running
+	uint64_t due_ms;    // what the timer is for
+	uint64_t queued_ms; // since when it is in the queue
+	TAILQ_ENTRY(health_target) queued;
+};
+
+TAILQ_HEAD(target_queue, health_target);
+
+struct health {
+	struct event_base *events;
+	int netns_fd;
+	health_changed_fn changed;
+	void *context;
+	void *targets;             // tsearch(3) tree by target_compare()
+	struct target_queue queue; // due, oldest first
+	struct event starter;      // works off the queue
+	struct pace pace;
+	struct event beat; // runs while probes are under way
+	struct loop_watch watch;
+	unsigned inflight;
+	unsigned inflight_max;
+	bool is_behind;            // said in the log
+	uint32_t created;          // targets ever: their ordinals
+	struct ssl_ctx_st *tls[2]; // made when first needed; [1] verifies
+};
+
+/* The queue, the beat and the bound of what is under way. */
+void target_starter_init(struct health *health);
+void target_starter_fini(struct health *health);
+
+/* Before either of the next two. */
+void target_init(struct health_target *target);
+
+/* Once: the first probe goes out as soon as the queue allows. */
+void target_start(struct health_target *target);
+
+/* No more probes; fine for one that was never started. */
+void target_stop(struct health_target *target);
+
+#endif
