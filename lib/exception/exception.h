@@ -5,7 +5,7 @@
  * the workers.
  *
  * Thread rule: create, start and destroy on the control core; exception_punt() and exception_rx()
- * by worker `w` only, without a system call unless the thread sleeps.
+ * by worker `w` only, without a system call unless the thread sleeps and the class has budget.
  */
 #ifndef WEIR_EXCEPTION_H
 #define WEIR_EXCEPTION_H
@@ -23,8 +23,12 @@ struct rte_mbuf;
 
 /*
  * Make the namespace if it isn't there, weir0 in it (up, with addresses, default routes, MTU and
- * MAC), and the rings. `message` (DEV_MESSAGE bytes) says in one line what failed and what to do.
- * NULL and errno on failure, and then nothing is left.
+ * MAC), and the rings. In the host's namespace (port.netns "") no default route is set. Of `port`
+ * MAC, MTU, number of workers and pool are used; the port need not be started.
+ *
+ * `message` (DEV_MESSAGE bytes) says in one line what failed and what to do. NULL and errno on
+ * failure, and then nothing of this call is left; EBUSY when another process holds weir0. One per
+ * process: the rings have names.
  */
 struct exception *exception_create(const struct conf *conf, const struct dev_port *port,
 	char *message);
@@ -32,27 +36,41 @@ struct exception *exception_create(const struct conf *conf, const struct dev_por
 /* Start the thread, on the calling thread's CPU set. 0 or -errno. */
 int exception_start(struct exception *exception);
 
-/* Stop the thread, remove weir0, and the namespace if it was made by exception_create(). */
+/*
+ * Stop the thread and remove weir0, and the namespace if Weir made it, in this run or in a killed
+ * one. Packets in the rings are freed; the workers must have ended. NULL is fine.
+ */
 void exception_destroy(struct exception *exception);
 
 /* Descriptor of weir0's namespace, owned by the exception; -1 = the host's. */
 int exception_netns(const struct exception *exception);
 
 /*
- * Hand packets of one class to the kernel. Returns how many were taken, the first ones; their
- * buffers belong to the exception then, the others stay the caller's.
+ * The ports, both included, in host byte order, that the kernel takes for its own connections from
+ * weir0's addresses (net.ipv4.ip_local_port_range, IPv6 too). 0 or -errno.
+ */
+int exception_local_port_range(const struct exception *exception, uint16_t *first, uint16_t *last);
+
+/*
+ * Hand packets of one class to the kernel: whole frames from the Ethernet header on. Returns how
+ * many were taken, the first ones; their buffers belong to the exception then, the others stay the
+ * caller's. A class beyond its budget (port.punt) fills its ring and is refused here; the others
+ * aren't affected.
  */
 unsigned exception_punt(struct exception *exception, unsigned worker, enum conf_punt_class class,
 	struct rte_mbuf **mbufs, unsigned count);
 
-/* Packets of weir0 that this worker is to send. The buffers become the caller's. */
+/*
+ * Packets of weir0 that this worker is to send, of port->pool, checksums complete; with an MTU
+ * beyond a buffer's room they are chains. A flow keeps its worker. The buffers become the caller's.
+ */
 unsigned exception_rx(struct exception *exception, unsigned worker, struct rte_mbuf **mbufs,
 	unsigned count);
 
 /* Totals for telemetry; any thread. */
 struct exception_totals {
 	uint64_t to_kernel[CONF_PUNT_CLASSES];  // written to weir0
-	uint64_t refused[CONF_PUNT_CLASSES];    // weir0 took them not
+	uint64_t refused[CONF_PUNT_CLASSES];    // weir0 didn't take them
 	uint64_t from_kernel;                   // read from weir0 and put on a ring
 	uint64_t from_kernel_lost;              // no buffer, or the ring was full
 };
@@ -60,8 +78,14 @@ void exception_totals(const struct exception *exception, struct exception_totals
 
 /*
  * Make a kernel interface mute: its stack neither answers nor sees what the port receives (an nft
- * netdev-ingress drop, IPv6 off). It outlives the process; unmute undoes it, also what a killed
- * process left. -ENODEV and the like as -errno, with `message` (DEV_MESSAGE bytes).
+ * netdev-ingress drop in a table weir_INTERFACE, IPv6 off). It outlives the process; unmute undoes
+ * it, also what a killed process left, for the table's comment keeps what was there before. Muting
+ * twice is fine. Both act in the calling thread's namespace; control core. libnftables.
+ *
+ * IPv4 addresses that the interface has stay, but the kernel doesn't hear on them any more; IPv6
+ * ones go with IPv6, and only the link-local one comes back: a warning names them. 0; or -errno
+ * with `message` (DEV_MESSAGE bytes): -ENODEV, and -EBUSY when a default route goes out of it, so
+ * that muting would cut the machine off.
  */
 int exception_mute(const char *interface, char *message);
 void exception_unmute(const char *interface);

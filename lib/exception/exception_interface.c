@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "exception_interface.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "addr.h"
+#include "clock.h"
+#include "conf.h"
+#include "dev.h"
+#include "exception.h"
+#include "exception_sysctl.h"
+#include "log.h"
+#include "netlink.h"
+
+// A killed process frees its hugepages before it closes its files: its weir0 may live on for a bit.
+#define BUSY_WAIT_MS 1000
+#define BUSY_STEP_US 10000
+
+#define REQUEST_SIZE 256 // bytes: room for any of the requests below
+
+/* weir0 with these IFF_ flags: a descriptor or -errno. */
+static int attach(unsigned short flags)
+{
+	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | flags};
+	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	strcpy(request.ifr_name, EXCEPTION_INTERFACE);
+	if (ioctl(fd, TUNSETIFF, &request) < 0) {
+		int err = -errno;
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+/* Always a new device: what an old one carries is unknown. */
+static int make_device(void)
+{
+	uint64_t deadline = clock_ms() + BUSY_WAIT_MS;
+
+	for (;;) {
+		int fd = attach(IFF_TUN_EXCL);
+		if (fd != -EBUSY)
+			return fd;
+		fd = attach(0);
+		if (fd >= 0) { // persistent, and nobody's: it goes with its descriptor
+			ioctl(fd, TUNSETPERSIST, 0);
+			close(fd);
+		} else if (fd != -EBUSY) {
+			return fd;
+		} else if (clock_ms() >= deadline) {
+			return -EBUSY;
+		} else {
+			usleep(BUSY_STEP_US);
+		}
+	}
+}
+
+int exception_interface_open(char *message)
+{
+	const char *advice;
+	int fd = make_device();
+
+	switch (fd) {
+	case -EBUSY:
+		advice = "another process holds it: is Weir running already? A second one needs "
+			 "another port.netns";
+		break;
+	case -EINVAL:
+		advice = "the name is taken by a device of another kind: ip link delete it";
+		break;
+	case -EPERM:
+	case -EACCES:
+		advice = "run as root, with CAP_NET_ADMIN";
+		break;
+	case -ENOENT:
+	case -ENODEV:
+		advice = "no /dev/net/tun: modprobe tun";
+		break;
+	default:
+		advice = "opening it as a TAP device by /dev/net/tun failed";
+		break;
+	}
+	if (fd < 0)
+		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": %s; %s", strerror(-fd),
+			advice);
+	return fd;
+}
+
+static int set_link(struct mnl_socket *socket, int index, const struct net_mac *mac, unsigned mtu)
+{
+	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+
+	request->nlmsg_type = RTM_NEWLINK;
+	request->nlmsg_flags = NLM_F_REQUEST;
+	struct ifinfomsg *link = mnl_nlmsg_put_extra_header(request, sizeof(*link));
+	link->ifi_index = index;
+	mnl_attr_put(request, IFLA_ADDRESS, sizeof(*mac), mac);
+	mnl_attr_put_u32(request, IFLA_MTU, mtu);
+	return netlink_talk(socket, request, NULL, NULL);
+}
+
+int exception_interface_up(struct mnl_socket *socket, int index)
+{
+	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+
+	request->nlmsg_type = RTM_NEWLINK;
+	request->nlmsg_flags = NLM_F_REQUEST;
+	struct ifinfomsg *link = mnl_nlmsg_put_extra_header(request, sizeof(*link));
+	link->ifi_index = index;
+	link->ifi_change = IFF_UP;
+	link->ifi_flags = IFF_UP;
+	return netlink_talk(socket, request, NULL, NULL);
+}
+
+static int add_address(struct mnl_socket *socket, int index, const struct net_prefix *prefix)
+{
+	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+	unsigned size = net_addr_size(prefix->addr.family);
+
+	request->nlmsg_type = RTM_NEWADDR;
+	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL;
+	struct ifaddrmsg *address = mnl_nlmsg_put_extra_header(request, sizeof(*address));
+	address->ifa_family = prefix->addr.family;
+	address->ifa_prefixlen = prefix->length;
+	address->ifa_scope = RT_SCOPE_UNIVERSE;
+	address->ifa_index = index;
+	// Usable at once: duplicate detection takes a second, and the VIP may have just moved here.
+	if (prefix->addr.family == AF_INET6)
+		address->ifa_flags = IFA_F_NODAD;
+	mnl_attr_put(request, IFA_LOCAL, size, prefix->addr.v6);
+	mnl_attr_put(request, IFA_ADDRESS, size, prefix->addr.v6);
+	return netlink_talk(socket, request, NULL, NULL);
+}
+
+static int add_default_route(struct mnl_socket *socket, int index, const struct net_addr *gateway)
+{
+	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+
+	request->nlmsg_type = RTM_NEWROUTE;
+	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL;
+	struct rtmsg *route = mnl_nlmsg_put_extra_header(request, sizeof(*route));
+	route->rtm_family = gateway->family;
+	route->rtm_table = RT_TABLE_MAIN;
+	route->rtm_protocol = RTPROT_STATIC;
+	route->rtm_scope = RT_SCOPE_UNIVERSE;
+	route->rtm_type = RTN_UNICAST;
+	mnl_attr_put(request, RTA_GATEWAY, net_addr_size(gateway->family), gateway->v6);
+	mnl_attr_put_u32(request, RTA_OIF, index);
+	return netlink_talk(socket, request, NULL, NULL);
+}
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+struct setting {
+	const char *family;
+	const char *device;
+	const char *key;
+	const char *value;
+};
+
+// Those of weir0 itself.
+static const struct setting settings[] = {
+	{"ipv4", EXCEPTION_INTERFACE, "forwarding", "0"}, // a host, not a router
+	{"ipv4", EXCEPTION_INTERFACE, "rp_filter", "0"},  // backends may answer by another way
+	{"ipv4", EXCEPTION_INTERFACE, "arp_ignore", "1"}, // answer for weir0's own addresses only
+	{"ipv4", EXCEPTION_INTERFACE, "arp_announce", "2"}, // and ask with them only
+	{"ipv4", EXCEPTION_INTERFACE, "proxy_arp", "0"},
+	{"ipv4", EXCEPTION_INTERFACE, "accept_redirects", "0"},
+	{"ipv4", EXCEPTION_INTERFACE, "send_redirects", "0"},
+	{"ipv6", EXCEPTION_INTERFACE, "forwarding", "0"},
+	{"ipv6", EXCEPTION_INTERFACE, "accept_ra", "0"},
+	{"ipv6", EXCEPTION_INTERFACE, "autoconf", "0"},
+	{"ipv6", EXCEPTION_INTERFACE, "accept_dad", "0"}, // the link-local address at once, too
+	{"ipv6", EXCEPTION_INTERFACE, "accept_redirects", "0"},
+};
+
+// Of the whole namespace, where it is Weir's: a new one inherits the host's IPv4 settings, and the
+// kernel takes the higher (or the disjunction) of "all" and the device's.
+static const struct setting namespace_settings[] = {
+	{"ipv4", "all", "forwarding", "0"}, // first: it resets the others
+	{"ipv4", "default", "forwarding", "0"},
+	{"ipv4", "all", "rp_filter", "0"},
+	{"ipv4", "all", "arp_ignore", "1"},
+	{"ipv4", "all", "proxy_arp", "0"},
+	{"ipv4", "all", "accept_redirects", "0"},
+	{"ipv4", "all", "send_redirects", "0"},
+	{"ipv6", "all", "accept_dad", "0"},
+	{"ipv6", "all", "disable_ipv6", "0"},
+};
+
+static int apply(const struct setting *setting, char *message)
+{
+	int err = exception_sysctl_set(setting->family, setting->device, setting->key,
+		setting->value);
+
+	if (err == 0 || (err == -ENOENT && strcmp(setting->family, "ipv6") == 0))
+		return 0;
+	snprintf(message, DEV_MESSAGE, "net.%s.conf.%s.%s = %s can't be set: %s%s", setting->family,
+		setting->device, setting->key, setting->value, strerror(-err),
+		err == -EROFS ? " (/proc/sys is read-only here)" : "");
+	return err;
+}
+
+static int apply_settings(bool ours, bool ipv6, char *message)
+{
+	int err = 0;
+
+	for (unsigned i = 0; ours && err == 0 && i < COUNT(namespace_settings); i++)
+		err = apply(&namespace_settings[i], message);
+	for (unsigned i = 0; err == 0 && i < COUNT(settings); i++)
+		err = apply(&settings[i], message);
+	if (err < 0)
+		return err;
+	struct setting last = {"ipv6", EXCEPTION_INTERFACE, "disable_ipv6", ipv6 ? "0" : "1"};
+	return apply(&last, message);
+}
+
+static int add_addresses(struct mnl_socket *socket, int index, const struct conf_port *conf,
+	char *message)
+{
+	char text[NET_ADDR_TEXT];
+
+	for (unsigned i = 0; i < conf->nb_addresses; i++) {
+		int err = add_address(socket, index, &conf->addresses[i]);
+		if (err < 0) {
+			snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": address %s: %s%s",
+				net_prefix_format(&conf->addresses[i], text), strerror(-err),
+				err == -EEXIST ? " (is it in port.address twice?)" : "");
+			return err;
+		}
+	}
+	return 0;
+}
+
+static int add_gateway(struct mnl_socket *socket, int index, const struct net_addr *gateway,
+	bool host, char *message)
+{
+	char text[NET_ADDR_TEXT];
+
+	if (gateway->family == AF_UNSPEC)
+		return 0;
+	net_addr_format(gateway, text);
+	if (host) {
+		// It would take the machine's own default route away.
+		log_warning(EXCEPTION_INTERFACE
+			" is in the host's namespace (port.netns = \"\"): no default route by %s "
+			"is set. What the kernel sends beyond the link, probes and pings included, "
+			"needs a route of yours: ip route add PREFIX via %s dev "
+			EXCEPTION_INTERFACE,
+			text, text);
+		return 0;
+	}
+	int err = add_default_route(socket, index, gateway);
+	if (err == -EEXIST) {
+		log_warning("the namespace has a default route already; none by %s is added", text);
+		return 0;
+	}
+	if (err < 0)
+		snprintf(message, DEV_MESSAGE,
+			"default route by port.gateway %s: %s; it must lie in a prefix of "
+			"port.address",
+			text, strerror(-err));
+	return err;
+}
+
+/* The kernel takes the higher of the two values, and "all" isn't Weir's to change on the host. */
+static void warn_of_strict_filter(void)
+{
+	char value[EXCEPTION_SYSCTL_TEXT];
+
+	if (exception_sysctl_get("ipv4", "all", "rp_filter", value) == 0 && strcmp(value, "1") == 0)
+		log_warning("net.ipv4.conf.all.rp_filter is 1 in the namespace of "
+			EXCEPTION_INTERFACE ": packets from where no route leads by it are lost");
+}
+
+int exception_interface_configure(const struct conf_port *conf, const struct dev_port *port,
+	bool ours, bool host, char *message)
+{
+	bool ipv6 = false;
+	int err;
+
+	for (unsigned i = 0; i < conf->nb_addresses; i++)
+		ipv6 |= conf->addresses[i].addr.family == AF_INET6;
+
+	int index = if_nametoindex(EXCEPTION_INTERFACE);
+	struct mnl_socket *socket = index == 0 ? NULL : netlink_open(-1, 0);
+	if (socket == NULL) {
+		err = -errno;
+		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": %s", strerror(-err));
+		return err;
+	}
+	err = set_link(socket, index, &port->mac, port->mtu);
+	if (err < 0) {
+		char mac[18];
+		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": MAC %s and MTU %u: %s",
+			net_mac_format(&port->mac, mac), port->mtu, strerror(-err));
+		goto out;
+	}
+	err = apply_settings(ours, ipv6, message);
+	if (err < 0)
+		goto out;
+	if (!ours)
+		warn_of_strict_filter();
+	err = exception_interface_up(socket, index);
+	if (err < 0) {
+		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": can't be set up: %s",
+			strerror(-err));
+		goto out;
+	}
+	err = add_addresses(socket, index, conf, message);
+	if (err == 0)
+		err = add_gateway(socket, index, &conf->gateway4, host, message);
+	if (err == 0)
+		err = add_gateway(socket, index, &conf->gateway6, host, message);
+out:
+	mnl_socket_close(socket);
+	return err;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * weir0, the TAP device. The functions act on the network namespace of the calling thread, which
+ * has entered weir0's before. Control core.
+ */
+#ifndef WEIR_EXCEPTION_INTERFACE_H
+#define WEIR_EXCEPTION_INTERFACE_H
+
+#include <stdbool.h>
+
+struct conf_port;
+struct dev_port;
+struct mnl_socket;
+
+/*
+ * Make weir0, down and without addresses. A left-over persistent one is replaced. Returns the
+ * non-blocking descriptor that carries its frames (closing it removes the device), or -errno with
+ * `message` (DEV_MESSAGE bytes); -EBUSY when another process holds it.
+ */
+int exception_interface_open(char *message);
+
+/*
+ * MAC, MTU, stack settings, up, addresses, default routes. `ours`: the namespace is Weir's own, so
+ * settings that hold for all of it may be changed; `host`: it is the host's, which gets no default
+ * route. 0, or -errno with `message`.
+ */
+int exception_interface_configure(const struct conf_port *conf, const struct dev_port *port,
+	bool ours, bool host, char *message);
+
+/* Set the device up. 0 or -errno. */
+int exception_interface_up(struct mnl_socket *socket, int index);
+
+#endif
