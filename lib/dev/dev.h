@@ -15,6 +15,7 @@
 
 #define DEV_MESSAGE 512
 
+struct dev_link;
 struct rte_mempool;
 
 struct dev_port {
@@ -28,23 +29,35 @@ struct dev_port {
 	char name[64];          // DPDK's name of the device
 	char interface[16];     // kernel interface behind it, "" = none
 	struct net_mac mac;
+	struct dev_link *link;  // that interface, dev_eal_init()'s own; NULL = none
 	struct rte_mempool *pool; // for rx, for weir0's packets and for those that Weir makes
 };
 
 /*
- * Start EAL from the file and from what followed "--" on the command line. The calling thread
- * becomes the control core's. On failure `message` (DEV_MESSAGE bytes) says in one line what to do.
- * 0 or -errno.
+ * Start EAL from the file and from what followed "--" on the command line (argv[0] is its first
+ * word). The calling thread becomes the control core's, pinned to its CPU; there is no other thread
+ * yet. What the machine lacks is found before EAL starts: devices, permission, CPUs, hugepages, and
+ * another process with this file prefix or port (-EBUSY; that one isn't touched). lcore 0 is the
+ * control core's, lcore w + 1 worker w's. Once per process, as EAL itself. On failure `message`
+ * (DEV_MESSAGE bytes) says in one line what to do. 0 or -errno.
  */
 int dev_eal_init(const struct conf *conf, int argc, char **argv, char *message);
+/* Leaves nothing behind: no file, no hugepage, no lock. Fine after a failed dev_eal_init(). */
 void dev_eal_fini(void);
+
+/*
+ * The kernel interface that the port will take over, "" = none: to be made mute before
+ * dev_port_open() sets it up.
+ */
+const char *dev_eal_interface(void);
 
 /* The file prefix: "weir", or "weir-b" with instance "b". `name` holds 80 bytes. */
 const char *dev_instance_name(const struct conf *conf, char *name);
 
 /*
- * Open and configure the port, but start no queue. On failure `message` says in one line what to
- * do, nothing is left open. 0 or -errno.
+ * Open and configure the port, but start no queue. A kernel interface is set up, its offloads are
+ * turned off; dev_port_close() puts it back as it was. On failure `message` says in one line what
+ * to do, nothing is left open. 0 or -errno.
  */
 int dev_port_open(struct dev_port *port, const struct conf *conf, char *message);
 /* Queues run from here. 0 or -errno. */
@@ -52,6 +65,17 @@ int dev_port_start(struct dev_port *port, char *message);
 /* Stops and closes; workers must have ended. */
 void dev_port_close(struct dev_port *port);
 
+/* Asks the kernel for its interfaces, whose DPDK drivers say "up" always. */
 bool dev_port_link_up(const struct dev_port *port);
+
+/* The device's own totals since the start. What it lost stands apart from Weir's accounting. */
+struct dev_port_stats {
+	uint64_t ipackets;
+	uint64_t opackets;
+	uint64_t imissed;   // lost for want of descriptors
+	uint64_t ierrors;
+	uint64_t rx_nombuf; // lost for want of buffers
+};
+void dev_port_stats(const struct dev_port *port, struct dev_port_stats *stats);
 
 #endif

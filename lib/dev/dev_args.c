@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "dev_args.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dev.h"
+
+#define OWN_ARGS 16 // at most, with the terminating NULL
+
+static void add(struct dev_args *args, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* A failed allocation leaves argv[argc] NULL and argc as it was: dev_args_build() counts. */
+static void add(struct dev_args *args, const char *format, ...)
+{
+	va_list list;
+
+	va_start(list, format);
+	if (vasprintf(&args->argv[args->argc], format, list) >= 0)
+		args->argc++;
+	else
+		args->argv[args->argc] = NULL;
+	va_end(list);
+}
+
+/* lcore 0 is the control core's, lcore w + 1 is worker w's; lcores may share a CPU. */
+static void add_lcores(struct dev_args *args, const struct dev_cores *cores)
+{
+	char text[16 + CONF_WORKERS_MAX * 24];
+	int length = snprintf(text, sizeof(text), "0@%u", cores->control);
+
+	for (unsigned w = 0; w < cores->nb_workers; w++)
+		length += snprintf(text + length, sizeof(text) - length, ",%u@%u", w + 1,
+			cores->workers[w]);
+	add(args, "--lcores=%s", text);
+	add(args, "--main-lcore=0");
+}
+
+static void add_device(struct dev_args *args, const struct conf_port *port,
+	const struct dev_device *device, unsigned nb_workers, unsigned mtu)
+{
+	if (device->kind == DEV_KIND_PCI) {
+		add(args, "-a");
+		add(args, "%s", port->device);
+		return;
+	}
+	add(args, "--no-pci");
+	if (device->kind == DEV_KIND_VDEV)
+		add(args, "--vdev=%s", port->device);
+	else if (device->af_xdp)
+		add(args, "--vdev=net_af_xdp0,iface=%s,start_queue=0,queue_count=%u",
+			device->interface, nb_workers);
+	else if (dev_device_ring_frame(device, mtu) <= 2048)
+		add(args, "--vdev=net_af_packet0,iface=%s,qpairs=%u", device->interface,
+			nb_workers);
+	else
+		add(args, "--vdev=net_af_packet0,iface=%s,qpairs=%u,blocksz=%u,framesz=%u",
+			device->interface, nb_workers, dev_device_ring_frame(device, mtu),
+			dev_device_ring_frame(device, mtu));
+}
+
+bool dev_args_hugepages(const struct conf *conf, int argc, char **argv)
+{
+	bool without = !conf->port.hugepages;
+
+	for (unsigned i = 0; i < conf->port.nb_eal; i++)
+		without |= strcmp(conf->port.eal[i], "--no-huge") == 0;
+	for (int i = 0; i < argc; i++)
+		without |= strcmp(argv[i], "--no-huge") == 0;
+	return !without;
+}
+
+int dev_args_build(struct dev_args *args, const struct conf *conf, const struct dev_device *device,
+	const struct dev_cores *cores, unsigned mtu, unsigned memory_mb, int argc, char **argv)
+{
+	char name[80];
+
+	args->argc = 0;
+	args->argv = calloc(OWN_ARGS + conf->port.nb_eal + argc, sizeof(*args->argv));
+	if (args->argv == NULL)
+		return -ENOMEM;
+
+	add(args, "weir");
+	add(args, "--file-prefix=%s", dev_instance_name(conf, name));
+	add_lcores(args, cores);
+	// "*:", or a later --log-level for one component couldn't raise it above this.
+	add(args, "--log-level=*:warning");
+	if (dev_args_hugepages(conf, argc, argv)) {
+		// Weir has no secondary processes, and a killed one must not keep the pages.
+		add(args, "--huge-unlink=always");
+	} else {
+		add(args, "--no-huge");
+		add(args, "-m");
+		add(args, "%u", memory_mb);
+	}
+	add_device(args, &conf->port, device, cores->nb_workers, mtu);
+
+	unsigned own = args->argc;
+	for (unsigned i = 0; i < conf->port.nb_eal; i++)
+		add(args, "%s", conf->port.eal[i]);
+	for (int i = 0; i < argc; i++)
+		add(args, "%s", argv[i]);
+	if (args->argc != (int)(own + conf->port.nb_eal + argc)) {
+		dev_args_free(args);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void dev_args_free(struct dev_args *args)
+{
+	for (int i = 0; i < args->argc; i++)
+		free(args->argv[i]);
+	free(args->argv);
+	args->argv = NULL;
+	args->argc = 0;
+}

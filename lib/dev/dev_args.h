@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* EAL's command line from the configuration. Pure functions. */
+#ifndef WEIR_DEV_ARGS_H
+#define WEIR_DEV_ARGS_H
+
+#include <stdbool.h>
+
+#include "conf.h"
+#include "dev_cores.h"
+#include "dev_device.h"
+
+struct dev_args {
+	int argc;
+	char **argv; // NULL-terminated; the strings are the struct's own
+};
+
+/* port.hugepages, unless --no-huge is among the further arguments or those that followed "--". */
+bool dev_args_hugepages(const struct conf *conf, int argc, char **argv);
+
+/*
+ * `mtu` is the link's or the file's, `memory_mb` what is asked for without hugepages, argv what
+ * followed "--": it comes last, so that it wins. 0, or -ENOMEM. To be freed with dev_args_free().
+ */
+int dev_args_build(struct dev_args *args, const struct conf *conf, const struct dev_device *device,
+	const struct dev_cores *cores, unsigned mtu, unsigned memory_mb, int argc, char **argv);
+
+void dev_args_free(struct dev_args *args);
+
+#endif

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "dev.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <getopt.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_lcore.h>
+
+#include "dev_args.h"
+#include "dev_channels.h"
+#include "dev_eal.h"
+#include "dev_lock.h"
+#include "dev_log.h"
+#include "dev_machine.h"
+#include "dev_pool.h"
+#include "log.h"
+
+#define EAL_MEMORY (32u << 20) // of hugepages beside the packet buffers: rings, drivers
+#define NO_HUGE_MEMORY_MB 512  // at least, without them: it is taken only when touched
+
+// EAL is one per process, and so is what it was started from.
+static struct {
+	struct dev_device device;
+	struct dev_link link;
+	struct dev_cores cores;
+	struct dev_lock lock;
+	bool running;
+} eal = {.link.fd = -1, .lock.fd = -1};
+
+const struct dev_device *dev_eal_device(void)
+{
+	return &eal.device;
+}
+
+const struct dev_cores *dev_eal_cores(void)
+{
+	return &eal.cores;
+}
+
+struct dev_link *dev_eal_link(void)
+{
+	return eal.link.fd >= 0 ? &eal.link : NULL;
+}
+
+const char *dev_eal_interface(void)
+{
+	return eal.device.interface;
+}
+
+const char *dev_instance_name(const struct conf *conf, char *name)
+{
+	if (conf->instance == NULL || conf->instance[0] == '\0')
+		snprintf(name, 80, "weir");
+	else
+		snprintf(name, 80, "weir-%s", conf->instance);
+	return name;
+}
+
+/* The device is there. */
+static int find_device(const struct conf *conf, char *message)
+{
+	int failed = dev_device_parse(&eal.device, &conf->port, message);
+	if (failed)
+		return failed;
+
+	char driver[32];
+	if (eal.device.kind == DEV_KIND_PCI &&
+		dev_machine_pci_driver(eal.device.name, driver) != 0) {
+		snprintf(message, DEV_MESSAGE, "there is no PCI device %s; dpdk-devbind.py "
+			"--status lists them", eal.device.name);
+		return -ENODEV;
+	}
+	if (eal.device.interface[0] == '\0')
+		return 0;
+	failed = dev_link_open(&eal.link, eal.device.interface);
+	if (failed == -ENODEV)
+		snprintf(message, DEV_MESSAGE, "there is no interface %s in this network namespace "
+			"(port.device is a PCI address, an interface or a DPDK device string)",
+			eal.device.interface);
+	else if (failed == -ENOTSUP)
+		snprintf(message, DEV_MESSAGE, "%s is no Ethernet interface", eal.device.interface);
+	else if (failed)
+		snprintf(message, DEV_MESSAGE, "%s: %s", eal.device.interface, strerror(-failed));
+	return failed;
+}
+
+static int pick_cores(const struct conf *conf, char *message)
+{
+	cpu_set_t allowed, near;
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0) {
+		int failed = -errno;
+		snprintf(message, DEV_MESSAGE, "sched_getaffinity: %s", strerror(-failed));
+		return failed;
+	}
+	int node = dev_device_numa_node(&eal.device);
+	if (node >= 0)
+		dev_machine_node_cpus(node, &near);
+	int failed = dev_cores_pick(&eal.cores, &conf->cores, &allowed, node >= 0 ? &near : NULL,
+		message);
+	if (failed || node < 0)
+		return failed;
+	for (unsigned w = 0; w < eal.cores.nb_workers; w++) {
+		if (!CPU_ISSET(eal.cores.workers[w], &near))
+			log_warning("worker %u runs on CPU %u, the port is on NUMA node %d: slower",
+				w, eal.cores.workers[w], node);
+	}
+	return 0;
+}
+
+/*
+ * AF_XDP receives from the queues that have a socket, a worker's; what the interface puts on others
+ * would be lost in the kernel. So it must have as many as there are workers.
+ */
+static int match_queues(char *message)
+{
+	if (eal.device.kind != DEV_KIND_INTERFACE || !eal.device.af_xdp)
+		return 0;
+	const char *interface = eal.device.interface;
+	unsigned queues = dev_link_queues(&eal.link);
+	unsigned workers = eal.cores.nb_workers;
+	if (queues < workers) {
+		snprintf(message, DEV_MESSAGE, "%s offers %u rx queue%s, cores.workers names %u",
+			interface, queues, queues == 1 ? "" : "s", workers);
+		return -EINVAL;
+	}
+	if (queues == workers)
+		return 0;
+	int failed = dev_link_set_queues(&eal.link, workers);
+	if (failed) {
+		snprintf(message, DEV_MESSAGE, "%s has %u queues, which can't be made %u (%s), and "
+			"AF_XDP needs one a worker: name %u in cores.workers, or port.driver = "
+			"\"af_packet\"", interface, queues, workers, strerror(-failed), queues);
+		return failed;
+	}
+	log_info("%s: %u queues made %u, one a worker", interface, queues, workers);
+	return 0;
+}
+
+static int check_prefix(const char *name, char *message)
+{
+	pid_t owner = dev_lock_prefix_owner(name);
+	if (owner == 0)
+		return 0;
+	char process[32] = "in another PID namespace";
+	if (owner > 0)
+		snprintf(process, sizeof(process), "pid %d", owner);
+	snprintf(message, DEV_MESSAGE, "weir is already running as instance \"%s\" (%s); another "
+		"one needs another `instance` in its file", name, process);
+	return -EBUSY;
+}
+
+/* EAL's files; it leaves them for secondary processes, which Weir has not. */
+static void remove_runtime_directory(const char *path)
+{
+	DIR *directory = opendir(path);
+	if (directory == NULL)
+		return;
+	for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
+		unlinkat(dirfd(directory), entry->d_name, 0); // "." and ".." refuse
+	closedir(directory);
+	rmdir(path);
+}
+
+/* rte_eal_init() without its prints, its usage text, and systemd's directory. */
+static int start_quietly(int argc, char **argv)
+{
+	// dpdk-telemetry.py doesn't look where systemd's RuntimeDirectory= would lead EAL.
+	const char *given = getenv("RUNTIME_DIRECTORY");
+	char *saved = given != NULL ? strdup(given) : NULL;
+	unsetenv("RUNTIME_DIRECTORY");
+	int saved_opterr = opterr;
+	opterr = 0;
+	dev_log_clear();
+	dev_log_capture_begin();
+	dev_channels_combine(eal.device.af_xdp);
+
+	int result = rte_eal_init(argc, argv);
+	int error = rte_errno;
+
+	dev_channels_combine(false);
+	dev_log_capture_end();
+	opterr = saved_opterr;
+	if (saved != NULL)
+		setenv("RUNTIME_DIRECTORY", saved, 1);
+	free(saved);
+	if (result >= 0)
+		return 0;
+	return error > 0 ? -error : -EIO;
+}
+
+static int start_eal(const struct conf *conf, const char *name, unsigned mtu, size_t pool_bytes,
+	int argc, char **argv, char *message)
+{
+	unsigned memory_mb = (pool_bytes >> 20) + 256;
+	if (memory_mb < NO_HUGE_MEMORY_MB)
+		memory_mb = NO_HUGE_MEMORY_MB;
+	struct dev_args args;
+	int failed = dev_args_build(&args, conf, &eal.device, &eal.cores, mtu, memory_mb, argc,
+		argv);
+	if (failed) {
+		snprintf(message, DEV_MESSAGE, "no memory");
+		return failed;
+	}
+	// EAL moves the words about and names one twice, so it gets an array of its own.
+	char **words = malloc((args.argc + 1) * sizeof(*words));
+	if (words == NULL) {
+		dev_args_free(&args);
+		snprintf(message, DEV_MESSAGE, "no memory");
+		return -ENOMEM;
+	}
+	memcpy(words, args.argv, (args.argc + 1) * sizeof(*words));
+	dev_log_open();
+	failed = start_quietly(args.argc, words);
+	free(words);
+	dev_args_free(&args);
+	if (failed == 0) {
+		dev_log_attach_libbpf();
+		return 0;
+	}
+
+	dev_log_close();
+	if (check_prefix(name, message) != 0) // it came in between
+		return -EBUSY;
+	remove_runtime_directory(rte_eal_get_runtime_dir());
+	char cause[256];
+	if (strstr(dev_log_cause(cause), "command line") != NULL)
+		snprintf(message, DEV_MESSAGE, "DPDK refuses its arguments: are port.eal and what "
+			"follows -- right?");
+	else
+		snprintf(message, DEV_MESSAGE, "DPDK did not start: %s (%s)", cause,
+			strerror(-failed));
+	return failed;
+}
+
+static int check_lcores(char *message)
+{
+	for (unsigned w = 0; w < eal.cores.nb_workers; w++) {
+		if (rte_lcore_is_enabled(w + 1))
+			continue;
+		snprintf(message, DEV_MESSAGE, "the further EAL arguments leave no lcore %u for "
+			"worker %u: cores.workers sets them, not --lcores", w + 1, w);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int dev_eal_init(const struct conf *conf, int argc, char **argv, char *message)
+{
+	char name[80];
+	dev_instance_name(conf, name);
+
+	int failed = find_device(conf, message);
+	if (failed == 0)
+		failed = dev_machine_check_capabilities(message);
+	if (failed == 0)
+		failed = pick_cores(conf, message);
+	if (failed == 0)
+		failed = check_prefix(name, message);
+	if (failed == 0)
+		failed = dev_lock_take(&eal.lock, &eal.device, name, message);
+	if (failed)
+		goto undo;
+
+	unsigned mtu = conf->port.mtu;
+	if (mtu == 0)
+		mtu = eal.link.fd >= 0 ? dev_link_mtu(&eal.link) : 1500;
+	struct dev_pool_plan plan;
+	dev_pool_plan(&plan, &eal.device, eal.cores.nb_workers, DEV_DESCRIPTORS, DEV_DESCRIPTORS,
+		mtu);
+	if (dev_args_hugepages(conf, argc, argv))
+		failed = dev_machine_check_hugepages(plan.bytes + EAL_MEMORY, message);
+	if (failed == 0)
+		failed = match_queues(message);
+	if (failed == 0)
+		failed = start_eal(conf, name, mtu, plan.bytes, argc, argv, message);
+	if (failed)
+		goto undo;
+	eal.running = true;
+	failed = check_lcores(message);
+	if (failed)
+		goto undo;
+	return 0;
+
+undo:
+	dev_eal_fini();
+	return failed;
+}
+
+void dev_eal_fini(void)
+{
+	if (eal.running) {
+		char path[256];
+		snprintf(path, sizeof(path), "%s", rte_eal_get_runtime_dir());
+		dev_log_show(false);
+		rte_eal_cleanup();
+		remove_runtime_directory(path);
+		dev_log_close();
+		eal.running = false;
+	}
+	dev_link_close(&eal.link);
+	dev_lock_release(&eal.lock);
+}

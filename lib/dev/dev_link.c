@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "dev_link.h"
+
+#include <errno.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "log.h"
+
+/* Off in this order, on in the reverse: segmentation hangs on the checksums. */
+static const struct {
+	const char *name;
+	uint32_t get;
+	uint32_t set;
+	uint32_t flag; // within the value, for GFLAGS and SFLAGS; 0 = the value is a truth
+} offloads[] = {
+	{"gro", ETHTOOL_GGRO, ETHTOOL_SGRO, 0},
+	{"lro", ETHTOOL_GFLAGS, ETHTOOL_SFLAGS, ETH_FLAG_LRO},
+	{"tso", ETHTOOL_GTSO, ETHTOOL_STSO, 0},
+	{"gso", ETHTOOL_GGSO, ETHTOOL_SGSO, 0},
+	{"tx", ETHTOOL_GTXCSUM, ETHTOOL_STXCSUM, 0},
+	{"rx", ETHTOOL_GRXCSUM, ETHTOOL_SRXCSUM, 0},
+};
+
+#define NB_OFFLOADS (sizeof(offloads) / sizeof(offloads[0]))
+
+static int request(const struct dev_link *link, unsigned long number, struct ifreq *ifr)
+{
+	memcpy(ifr->ifr_name, link->name, sizeof(link->name));
+	return ioctl(link->fd, number, ifr) < 0 ? -errno : 0;
+}
+
+static int ethtool(const struct dev_link *link, void *command)
+{
+	struct ifreq ifr = {.ifr_data = command};
+	return request(link, SIOCETHTOOL, &ifr);
+}
+
+int dev_link_open(struct dev_link *link, const char *interface)
+{
+	*link = (struct dev_link){.fd = -1};
+	snprintf(link->name, sizeof(link->name), "%s", interface);
+	link->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (link->fd < 0)
+		return -errno;
+
+	struct ifreq ifr = {0};
+	int failed = request(link, SIOCGIFHWADDR, &ifr);
+	if (failed == 0 && ifr.ifr_hwaddr.sa_family != ARPHRD_ETHER)
+		failed = -ENOTSUP;
+	if (failed) {
+		close(link->fd);
+		link->fd = -1;
+	}
+	return failed;
+}
+
+void dev_link_close(struct dev_link *link)
+{
+	if (link->fd < 0)
+		return;
+	dev_link_restore(link);
+	close(link->fd);
+	link->fd = -1;
+}
+
+unsigned dev_link_mtu(const struct dev_link *link)
+{
+	struct ifreq ifr = {0};
+	return request(link, SIOCGIFMTU, &ifr) == 0 ? ifr.ifr_mtu : 1500;
+}
+
+unsigned dev_link_queues(const struct dev_link *link)
+{
+	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+	if (ethtool(link, &channels) != 0)
+		return 1;
+	if (channels.combined_count > 0)
+		return channels.combined_count;
+	unsigned count =
+		channels.rx_count < channels.tx_count ? channels.rx_count : channels.tx_count;
+	return count > 0 ? count : 1;
+}
+
+void dev_link_driver(const struct dev_link *link, char *driver)
+{
+	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
+	driver[0] = '\0';
+	if (ethtool(link, &info) == 0)
+		snprintf(driver, 32, "%.31s", info.driver);
+}
+
+static unsigned get_flags(const struct dev_link *link)
+{
+	struct ifreq ifr = {0};
+	return request(link, SIOCGIFFLAGS, &ifr) == 0 ? (unsigned short)ifr.ifr_flags : 0;
+}
+
+static int set_flags(const struct dev_link *link, unsigned flags)
+{
+	struct ifreq ifr = {.ifr_flags = (short)flags};
+	return request(link, SIOCSIFFLAGS, &ifr);
+}
+
+bool dev_link_running(const struct dev_link *link)
+{
+	unsigned wanted = IFF_UP | IFF_RUNNING;
+	return (get_flags(link) & wanted) == wanted;
+}
+
+int dev_link_set_queues(struct dev_link *link, unsigned count)
+{
+	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+	int failed = ethtool(link, &channels);
+	if (failed)
+		return failed;
+
+	struct ethtool_channels found = channels;
+	channels.cmd = ETHTOOL_SCHANNELS;
+	if (channels.combined_count > 0)
+		channels.combined_count = count;
+	else
+		channels.rx_count = channels.tx_count = count;
+	failed = ethtool(link, &channels);
+	if (failed)
+		return failed;
+	link->channels.rx = found.rx_count;
+	link->channels.tx = found.tx_count;
+	link->channels.combined = found.combined_count;
+	return 0;
+}
+
+int dev_link_set_mtu(struct dev_link *link, unsigned mtu)
+{
+	unsigned found = dev_link_mtu(link);
+	if (found == mtu)
+		return 0;
+	struct ifreq ifr = {.ifr_mtu = mtu};
+	int failed = request(link, SIOCSIFMTU, &ifr);
+	if (failed == 0 && link->mtu == 0)
+		link->mtu = found;
+	return failed;
+}
+
+/* Whether the offload was in the other state and could be changed. */
+static bool set_offload(struct dev_link *link, unsigned i, bool on)
+{
+	struct ethtool_value value = {.cmd = offloads[i].get};
+	if (ethtool(link, &value) != 0)
+		return false;
+	uint32_t flag = offloads[i].flag;
+	bool was_on = flag != 0 ? (value.data & flag) != 0 : value.data != 0;
+	if (was_on == on)
+		return false;
+	value.cmd = offloads[i].set;
+	if (flag != 0)
+		value.data ^= flag;
+	else
+		value.data = on;
+	return ethtool(link, &value) == 0;
+}
+
+void dev_link_offloads_off(struct dev_link *link)
+{
+	char names[64] = "";
+	for (unsigned i = 0; i < NB_OFFLOADS; i++) {
+		if (!set_offload(link, i, false))
+			continue;
+		link->offloads_off |= 1u << i;
+		strcat(strcat(names, " "), offloads[i].name);
+	}
+	if (names[0] != '\0')
+		log_info("%s: offloads turned off:%s", link->name, names);
+}
+
+int dev_link_up(struct dev_link *link)
+{
+	unsigned flags = get_flags(link);
+	unsigned missing = (IFF_UP | IFF_ALLMULTI) & ~flags;
+	if (missing == 0)
+		return 0;
+	int failed = set_flags(link, flags | missing);
+	if (failed)
+		return failed;
+	link->flags_added |= missing;
+	if (missing & IFF_UP)
+		log_info("%s: was down, set up", link->name);
+	return 0;
+}
+
+static void restore_channels(struct dev_link *link)
+{
+	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+	if (link->channels.rx + link->channels.tx + link->channels.combined == 0 ||
+		ethtool(link, &channels) != 0)
+		return;
+	channels.cmd = ETHTOOL_SCHANNELS;
+	channels.rx_count = link->channels.rx;
+	channels.tx_count = link->channels.tx;
+	channels.combined_count = link->channels.combined;
+	ethtool(link, &channels);
+	memset(&link->channels, 0, sizeof(link->channels));
+}
+
+void dev_link_restore(struct dev_link *link)
+{
+	for (unsigned i = NB_OFFLOADS; i-- > 0;) {
+		if (link->offloads_off & 1u << i)
+			set_offload(link, i, true);
+	}
+	link->offloads_off = 0;
+	if (link->mtu != 0) {
+		struct ifreq ifr = {.ifr_mtu = link->mtu};
+		request(link, SIOCSIFMTU, &ifr);
+		link->mtu = 0;
+	}
+	restore_channels(link);
+	if (link->flags_added != 0)
+		set_flags(link, get_flags(link) & ~link->flags_added);
+	link->flags_added = 0;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A kernel interface as a port: what it is, and what must be changed on it for the time of the run.
+ * All by ioctl on one socket, so that it goes on meaning the namespace that it was opened in.
+ * Control core only.
+ */
+#ifndef WEIR_DEV_LINK_H
+#define WEIR_DEV_LINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct dev_link {
+	char name[16];
+	int fd; // -1 = not open
+	// What dev_link_restore() puts back; 0 = unchanged
+	unsigned flags_added;  // IFF_UP, IFF_ALLMULTI
+	unsigned offloads_off; // bit i = row i of the table of offloads
+	unsigned mtu;
+	struct {
+		unsigned rx, tx, combined;
+	} channels;
+};
+
+/* 0, -ENODEV (no such interface), -ENOTSUP (not Ethernet) or another -errno. */
+int dev_link_open(struct dev_link *link, const char *interface);
+/* Also restores. Fine on one that isn't open. */
+void dev_link_close(struct dev_link *link);
+
+unsigned dev_link_mtu(const struct dev_link *link);
+/* Pairs of rx and tx queues. */
+unsigned dev_link_queues(const struct dev_link *link);
+/* "veth"; `driver` holds 32 bytes, "" = not known. */
+void dev_link_driver(const struct dev_link *link, char *driver);
+/* Up with a carrier, as the kernel sees it. */
+bool dev_link_running(const struct dev_link *link);
+
+/* Each changes what dev_link_restore() puts back. 0 or -errno. */
+int dev_link_set_queues(struct dev_link *link, unsigned count);
+int dev_link_set_mtu(struct dev_link *link, unsigned mtu);
+/* Turn off what merges, splits or leaves checksums open (GRO, LRO, TSO, GSO, checksums). */
+void dev_link_offloads_off(struct dev_link *link);
+/* Up, and open for all multicast: IPv6 neighbour discovery of addresses that are weir0's. */
+int dev_link_up(struct dev_link *link);
+
+void dev_link_restore(struct dev_link *link);
+
+#endif
