@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "packets.h"
+
+#include <assert.h>
+#include <rte_mbuf.h>
+#include <stdlib.h>
+
+static void put16(uint8_t *at, uint16_t value)
+{
+	at[0] = value >> 8;
+	at[1] = value;
+}
+
+static void put32(uint8_t *at, uint32_t value)
+{
+	put16(at, value >> 16);
+	put16(at + 2, value);
+}
+
+static uint16_t get16(const uint8_t *at)
+{
+	return at[0] << 8 | at[1];
+}
+
+static uint32_t get32(const uint8_t *at)
+{
+	return (uint32_t)get16(at) << 16 | get16(at + 2);
+}
+
+/* RFC 1071 as it is written: byte pairs in network order. */
+static uint32_t sum(const uint8_t *bytes, unsigned size, uint32_t start)
+{
+	for (unsigned i = 0; i < size; i++) {
+		start += i % 2 == 0 ? bytes[i] << 8 : bytes[i];
+		start = (start & 0xffff) + (start >> 16);
+	}
+	return start;
+}
+
+static bool is_v6(const uint8_t *frame)
+{
+	return get16(frame + 12) == 0x86dd;
+}
+
+/* Of all behind the IP header, over the pseudo header of the family; 0 when it is right. */
+static uint16_t l4_sum(const uint8_t *frame, unsigned l4, uint8_t protocol)
+{
+	const uint8_t *ip = frame + PACKETS_IP_OFFSET;
+	unsigned addrs = is_v6(frame) ? 8 : 12, addrs_size = is_v6(frame) ? 32 : 8;
+	unsigned end = is_v6(frame) ? 40 + get16(ip + 4) : get16(ip + 2);
+	unsigned size = PACKETS_IP_OFFSET + end - l4;
+	uint8_t pseudo[40] = {0};
+
+	memcpy(pseudo, ip + addrs, addrs_size);
+	put16(pseudo + addrs_size, protocol); // the sum is the same wherever a word stands
+	put16(pseudo + addrs_size + 2, size);
+	return ~sum(frame + l4, size, sum(pseudo, sizeof(pseudo), 0));
+}
+
+uint16_t packets_checksum(const void *bytes, unsigned size)
+{
+	return htons((uint16_t)~sum(bytes, size, 0));
+}
+
+uint16_t packets_tcp_checksum(const void *frame, unsigned l4_offset)
+{
+	uint8_t copy[PACKETS_SIZE_MAX];
+	const uint8_t *ip = (const uint8_t *)frame + PACKETS_IP_OFFSET;
+	unsigned end = is_v6(frame) ? 40 + get16(ip + 4) : get16(ip + 2);
+
+	assert(PACKETS_IP_OFFSET + end <= sizeof(copy));
+	memcpy(copy, frame, PACKETS_IP_OFFSET + end);
+	put16(copy + l4_offset + 16, 0);
+	return htons(l4_sum(copy, l4_offset, IPPROTO_TCP));
+}
+
+void packets_seal_ip4(void *frame, unsigned size)
+{
+	uint8_t *ip = (uint8_t *)frame + PACKETS_IP_OFFSET;
+
+	put16(ip + 10, 0);
+	put16(ip + 10, ~sum(ip, size, 0));
+}
+
+static unsigned build_ip(const struct segment *segment, uint8_t *ip, unsigned tcp_size)
+{
+	bool v6 = segment->src.family == AF_INET6;
+
+	if (v6) {
+		memset(ip, 0, 40);
+		ip[0] = 0x60;
+		put16(ip + 4, tcp_size);
+		ip[6] = IPPROTO_TCP;
+		ip[7] = segment->ttl;
+		memcpy(ip + 8, segment->src.v6, 16);
+		memcpy(ip + 24, segment->dst.v6, 16);
+		return 40;
+	}
+	memset(ip, 0, 20);
+	ip[0] = 0x45;
+	put16(ip + 2, 20 + tcp_size);
+	put16(ip + 4, 0x1234);
+	put16(ip + 6, 0x4000);
+	ip[8] = segment->ttl;
+	ip[9] = IPPROTO_TCP;
+	memcpy(ip + 12, &segment->src.v4, 4);
+	memcpy(ip + 16, &segment->dst.v4, 4);
+	put16(ip + 10, ~sum(ip, 20, 0));
+	return 20;
+}
+
+unsigned packets_build(const struct segment *segment, void *bytes)
+{
+	uint8_t *frame = bytes;
+	unsigned header = 20 + segment->options_size;
+	unsigned tcp_size = header + segment->payload_size;
+
+	memcpy(frame, &segment->to, 6);
+	memcpy(frame + 6, &segment->from, 6);
+	put16(frame + 12, segment->src.family == AF_INET6 ? 0x86dd : 0x0800);
+	unsigned l4 = PACKETS_IP_OFFSET + build_ip(segment, frame + PACKETS_IP_OFFSET, tcp_size);
+	assert(l4 + tcp_size <= PACKETS_SIZE_MAX && segment->options_size % 4 == 0);
+
+	uint8_t *tcp = frame + l4;
+	put16(tcp, segment->sport);
+	put16(tcp + 2, segment->dport);
+	put32(tcp + 4, segment->seq);
+	put32(tcp + 8, segment->ack);
+	tcp[12] = header / 4 << 4;
+	tcp[13] = segment->flags;
+	put16(tcp + 14, segment->window);
+	put16(tcp + 16, 0);
+	put16(tcp + 18, segment->urgent);
+	if (segment->options_size != 0)
+		memcpy(tcp + 20, segment->options, segment->options_size);
+	for (unsigned i = 0; i < segment->payload_size; i++)
+		tcp[header + i] = segment->payload != NULL
+			? ((const uint8_t *)segment->payload)[i] : (uint8_t)(segment->seq + i * 7);
+	put16(tcp + 16, l4_sum(frame, l4, IPPROTO_TCP));
+	return l4 + tcp_size;
+}
+
+bool packets_read(const void *bytes, unsigned size, struct segment *segment)
+{
+	const uint8_t *frame = bytes, *ip = frame + PACKETS_IP_OFFSET;
+
+	memset(segment, 0, sizeof(*segment));
+	if (size < PACKETS_IP_OFFSET + 20)
+		return false;
+	bool v6 = is_v6(frame);
+	unsigned l4 = PACKETS_IP_OFFSET + (v6 ? 40 : 20);
+	if ((!v6 && get16(frame + 12) != 0x0800) || size < l4 + 20 ||
+		ip[0] >> 4 != (v6 ? 6 : 4) || (!v6 && ip[0] != 0x45) ||
+		ip[v6 ? 6 : 9] != IPPROTO_TCP)
+		return false;
+	unsigned end = PACKETS_IP_OFFSET + (v6 ? 40 + get16(ip + 4) : get16(ip + 2));
+	const uint8_t *tcp = frame + l4;
+	unsigned header = (tcp[12] >> 4) * 4;
+	if (end > size || header < 20 || l4 + header > end)
+		return false;
+
+	memcpy(&segment->to, frame, 6);
+	memcpy(&segment->from, frame + 6, 6);
+	segment->src.family = segment->dst.family = v6 ? AF_INET6 : AF_INET;
+	memcpy(segment->src.v6, ip + (v6 ? 8 : 12), v6 ? 16 : 4);
+	memcpy(segment->dst.v6, ip + (v6 ? 24 : 16), v6 ? 16 : 4);
+	segment->ttl = ip[v6 ? 7 : 8];
+	segment->sport = get16(tcp);
+	segment->dport = get16(tcp + 2);
+	segment->seq = get32(tcp + 4);
+	segment->ack = get32(tcp + 8);
+	segment->flags = tcp[13];
+	segment->window = get16(tcp + 14);
+	segment->urgent = get16(tcp + 18);
+	segment->options = tcp + 20;
+	segment->options_size = header - 20;
+	segment->payload = tcp + header;
+	segment->payload_size = end - l4 - header;
+	return true;
+}
+
+bool packets_checksums_right(const void *bytes, unsigned size, unsigned l4_offset)
+{
+	const uint8_t *frame = bytes, *ip = frame + PACKETS_IP_OFFSET;
+	bool v6 = is_v6(frame);
+	uint8_t protocol = ip[v6 ? 6 : 9];
+	unsigned header = v6 ? 40 : (ip[0] & 0xf) * 4;
+	unsigned l4 = l4_offset != 0 ? l4_offset : PACKETS_IP_OFFSET + header;
+	unsigned end = PACKETS_IP_OFFSET + (v6 ? 40 + get16(ip + 4) : get16(ip + 2));
+
+	if (end > size || l4 > end || (!v6 && (uint16_t)~sum(ip, header, 0) != 0))
+		return false;
+	if (l4_offset != 0)
+		protocol = IPPROTO_TCP;
+	if (protocol == IPPROTO_ICMP)
+		return (uint16_t)~sum(frame + l4, end - l4, 0) == 0;
+	if (protocol == IPPROTO_TCP || protocol == IPPROTO_ICMPV6)
+		return l4_sum(frame, l4, protocol) == 0;
+	return true;
+}
+
+struct rte_mbuf *packets_mbuf(const void *frame, unsigned size)
+{
+	struct rte_mbuf *mbuf;
+
+	if (posix_memalign((void **)&mbuf, 64, sizeof(*mbuf)) != 0)
+		abort();
+	memset(mbuf, 0, sizeof(*mbuf));
+	mbuf->buf_addr = malloc(PACKETS_HEADROOM + size);
+	if (mbuf->buf_addr == NULL)
+		abort();
+	mbuf->buf_len = PACKETS_HEADROOM + size;
+	mbuf->data_off = PACKETS_HEADROOM;
+	mbuf->data_len = size;
+	mbuf->pkt_len = size;
+	mbuf->nb_segs = 1;
+	rte_mbuf_refcnt_set(mbuf, 1);
+	if (size != 0)
+		memcpy(rte_pktmbuf_mtod(mbuf, void *), frame, size);
+	return mbuf;
+}
+
+void packets_free(struct rte_mbuf *mbuf)
+{
+	free(mbuf->buf_addr);
+	free(mbuf);
+}
+
+uint64_t packets_random(uint64_t *state)
+{
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return *state * 0x2545f4914f6cdd1d;
+}
+
+struct net_addr packets_addr(const char *text)
+{
+	struct net_addr addr;
+
+	memset(&addr, 0, sizeof(addr));
+	if (net_addr_parse(&addr, text) != 0)
+		abort();
+	return addr;
+}
