@@ -6,6 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+int net_addr_compare(const void *a, const void *b)
+{
+	const struct net_addr *left = a, *right = b;
+
+	if (left->family != right->family)
+		return left->family < right->family ? -1 : 1;
+	return memcmp(left->v6, right->v6, sizeof(left->v6));
+}
+
 int net_addr_parse(struct net_addr *addr, const char *text)
 {
 	memset(addr, 0, sizeof(*addr));

@@ -46,7 +46,7 @@ struct mnl_socket *netlink_open(int netns_fd, unsigned groups)
 static bool is_dump(const struct nlmsghdr *request)
 {
 	return ((request->nlmsg_type - RTM_BASE) & 3) == 2 &&
-		(request->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
+	       (request->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
 }
 
 /* The end of a dump carries an error when the dump broke off; libmnl's own handler ignores it. */
@@ -99,15 +99,16 @@ static ssize_t receive(struct mnl_socket *socket, void *buffer, size_t size)
 	return errno == EAGAIN ? -ETIMEDOUT : -errno;
 }
 
-int netlink_talk(struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t received,
-	void *context)
+int netlink_talk(
+	struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t received, void *context)
 {
 	static mnl_cb_t control[] = { // never written; libmnl takes no const
 		[NLMSG_ERROR] = acknowledged,
 		[NLMSG_DONE] = dump_ended,
 	};
 	static _Atomic unsigned sequence; // tells the answers of two requests apart
-	char buffer[32768] __attribute__((aligned(NLMSG_ALIGNTO))); // the most the kernel sends at once
+	// As much as the kernel sends at once.
+	char buffer[32768] __attribute__((aligned(NLMSG_ALIGNTO)));
 	unsigned port = mnl_socket_get_portid(socket);
 	int more = MNL_CB_OK, err = 0;
 	bool last = false;

@@ -14,15 +14,15 @@
 struct mnl_socket *netlink_open(int netns_fd, unsigned groups);
 
 /*
- * Send a request and wait for its end. NLM_F_ACK is added when it is no dump. `received` (may be NULL) is called for each message of the
- * answer; when it returns MNL_CB_STOP the rest is skipped, when MNL_CB_ERROR its errno is the
- * result. Not for a socket with groups.
+ * Send a request and wait for its end. NLM_F_ACK is added when it is no dump. `received` (may be
+ * NULL) is called for each message of the answer; when it returns MNL_CB_STOP the rest is skipped,
+ * when MNL_CB_ERROR its errno is the result. Not for a socket with groups.
  *
  * 0 or -errno, the kernel's own included; -ETIMEDOUT: no answer in time, and whether a change was
  * made is not known; -EINTR: the table changed while it was dumped, what was received is not all of
  * one state: start again. The socket serves the next request after any of these.
  */
-int netlink_talk(struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t received,
-	void *context);
+int netlink_talk(
+	struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t received, void *context);
 
 #endif

@@ -20,9 +20,9 @@ struct route;
 struct route_target;
 
 enum route_state {
-	ROUTE_PENDING,     // not known yet, or being asked for
+	ROUTE_PENDING, // not known yet; a resolved hop stays while another is asked for
 	ROUTE_RESOLVED,
-	ROUTE_UNREACHABLE, // no route, or its neighbour failed
+	ROUTE_UNREACHABLE, // no route, its neighbour failed, or the interface is down
 	ROUTE_LOCAL,       // an address of weir0's own, or a route out of another interface
 };
 
@@ -32,18 +32,28 @@ struct route_hop {
 	struct net_mac mac;      // valid when RESOLVED
 };
 
-/* Called when a target's hop changed. Not from inside route_target_get(). */
+/*
+ * Called when a target's hop changed: state, gateway or MAC. Never from inside another call of this
+ * module; it may get and put targets itself.
+ */
 typedef void (*route_changed_fn)(void *context, struct route_target *target);
 
 /*
- * Follow the interface (by name, in namespace netns_fd; -1 = the thread's own), both families.
- * NULL and errno on failure.
+ * Follow the interface (by name, in namespace netns_fd; -1 = the thread's own), both families. It
+ * need not be there yet, and may go and come back. It is to be Weir's own: its neighbour timers are
+ * shortened, so that a MAC that changed without a word is found in some 10 s. netns_fd is not
+ * needed after the call. NULL and errno on failure.
  */
 struct route *route_create(struct event_base *events, int netns_fd, const char *interface,
 	route_changed_fn changed, void *context);
+
+/* Frees all targets; what it entered into the kernel's tables goes. route_destroy(NULL) is fine. */
 void route_destroy(struct route *route);
 
-/* Watch an address; shared and counted. NULL and errno on failure. */
+/*
+ * Watch an address; shared and counted. The first answer comes by the callback, 100,000 addresses
+ * take about a second, in slices of some milliseconds. NULL and errno on failure.
+ */
 struct route_target *route_target_get(struct route *route, const struct net_addr *addr);
 void route_target_put(struct route_target *target);
 

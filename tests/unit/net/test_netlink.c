@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* netlink_talk() and the namespace helpers against the real kernel, in namespaces of the test's own. */
+/* netlink_talk() and the namespace helpers against the real kernel, in namespaces of its own. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -33,8 +33,8 @@
 
 static int other_ns = -1; // a second namespace; the process itself runs in a first
 
-static struct nlmsghdr *request_put(char *buffer, uint16_t type, uint16_t flags, void **header,
-	size_t size)
+static struct nlmsghdr *request_put(
+	char *buffer, uint16_t type, uint16_t flags, void **header, size_t size)
 {
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 
@@ -49,9 +49,9 @@ static int change_address(struct mnl_socket *socket, uint16_t type, unsigned num
 {
 	char buffer[REQUEST_SIZE];
 	struct ifaddrmsg *address;
-	struct nlmsghdr *request = request_put(buffer, type,
-		type == RTM_NEWADDR ? NLM_F_CREATE | NLM_F_EXCL : 0, (void **)&address,
-		sizeof(*address));
+	struct nlmsghdr *request =
+		request_put(buffer, type, type == RTM_NEWADDR ? NLM_F_CREATE | NLM_F_EXCL : 0,
+			(void **)&address, sizeof(*address));
 
 	address->ifa_family = AF_INET;
 	address->ifa_prefixlen = 32;
@@ -130,8 +130,8 @@ static void an_answer_left_behind_is_skipped(void **state)
 	struct mnl_socket *socket = netlink_open(-1, 0);
 	char buffer[REQUEST_SIZE];
 	struct ifaddrmsg *address;
-	struct nlmsghdr *request = request_put(buffer, RTM_NEWADDR, NLM_F_ACK, (void **)&address,
-		sizeof(*address));
+	struct nlmsghdr *request =
+		request_put(buffer, RTM_NEWADDR, NLM_F_ACK, (void **)&address, sizeof(*address));
 	unsigned count = 0;
 
 	request->nlmsg_seq = 0x7fffffff;
@@ -167,7 +167,8 @@ static void an_interrupted_dump_is_told(void **state)
 	mnl_socket_close(socket);
 }
 
-/* REPLACE and EXCL together have the bits of a dump; the answer to a change is an acknowledgement. */
+/* REPLACE and EXCL together have the bits of a dump; the answer to a change is an acknowledgement.
+ */
 static void a_change_is_never_taken_for_a_dump(void **state)
 {
 	struct mnl_socket *socket = netlink_open(-1, 0);

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The next hops of an interface, shared by all targets behind them, and kept resolved by the
+ * kernel.
+ *
+ * Nothing here waits: get and put only note what is to be done, neighbour_table_work() does it,
+ * some at a time. Every order to the kernel starts with a look at its entry, for one that an
+ * operator has made permanent is his (case B20): it is used and never touched.
+ */
+#ifndef WEIR_NEIGHBOUR_H
+#define WEIR_NEIGHBOUR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "addr.h"
+#include "route.h"
+#include "route_kernel.h"
+
+LIST_HEAD(route_targets, route_target);
+TAILQ_HEAD(neighbour_queue, neighbour);
+
+struct neighbour {
+	struct net_addr addr; // the key; must stay first
+	enum route_state state;
+	struct net_mac mac;            // valid when RESOLVED
+	struct route_targets targets;  // the table's user keeps them here
+	unsigned users;                // get without put
+	struct neighbour_queue *queue; // the one it stands in, or none
+	TAILQ_ENTRY(neighbour) entry;
+	LIST_ENTRY(neighbour) all;
+};
+
+/* Called when a neighbour's state or MAC changed; from work, event and reset only. */
+typedef void (*neighbour_changed_fn)(void *context, struct neighbour *neighbour);
+
+struct neighbour_table {
+	struct mnl_socket *socket;       // borrowed
+	unsigned interface;              // 0: none now
+	bool managed;                    // the kernel has not refused NTF_EXT_MANAGED
+	void *tree;                      // all by address, tsearch(3)
+	LIST_HEAD(, neighbour) list;     // all
+	struct neighbour_queue doubtful; // the kernel doesn't keep them resolved by itself
+	unsigned doubtful_count;
+	unsigned due;                  // the first so many of them are to be looked at
+	struct neighbour_queue unused; // their last user left
+	neighbour_changed_fn changed;
+	void *context;
+};
+
+void neighbour_table_init(struct neighbour_table *table, struct mnl_socket *socket,
+	neighbour_changed_fn changed, void *context);
+
+/* Takes what it entered out of the kernel's table. No neighbour may have a user. */
+void neighbour_table_fini(struct neighbour_table *table);
+
+/*
+ * Another interface, or the same one come back: all is unknown again. 0 = none: all is unreachable.
+ */
+void neighbour_table_reset(struct neighbour_table *table, unsigned interface);
+
+/* NULL and errno on failure. */
+struct neighbour *neighbour_get(struct neighbour_table *table, const struct net_addr *addr);
+void neighbour_put(struct neighbour_table *table, struct neighbour *neighbour);
+
+/* What the kernel told unasked; removed: the entry is gone. */
+void neighbour_table_event(
+	struct neighbour_table *table, const struct neighbour_entry *entry, bool removed);
+
+/* Look again at all (events were lost), or at those that are in doubt (once a second). */
+void neighbour_table_check_all(struct neighbour_table *table);
+void neighbour_table_check(struct neighbour_table *table);
+
+/* Whether there is work, and some of it: until clock_ns() is `end`. */
+bool neighbour_table_has_work(const struct neighbour_table *table);
+void neighbour_table_work(struct neighbour_table *table, uint64_t end);
+
+#endif

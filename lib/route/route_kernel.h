@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The requests to the kernel that next hops take, one question or order each (rtnetlink(7)). They
+ * keep no state. `socket` is one of netlink_open() without groups.
+ */
+#ifndef WEIR_ROUTE_KERNEL_H
+#define WEIR_ROUTE_KERNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "addr.h"
+
+struct mnl_socket;
+struct nlmsghdr;
+
+struct route_link {
+	unsigned index; // 0: not there
+	bool up;        // up, and with carrier
+};
+
+/* The interface by name. 0 (also when it isn't there), or -errno. */
+int route_kernel_link(struct mnl_socket *socket, const char *name, struct route_link *link);
+
+/* What the kernel itself would do with a packet to an address. */
+struct route_answer {
+	uint8_t type;            // RTN_UNICAST, RTN_LOCAL, RTN_UNREACHABLE...
+	unsigned interface;      // out of which it would go
+	struct net_addr gateway; // AF_UNSPEC: on the link
+};
+
+/*
+ * `interface` says on which link an address lies that has no meaning without (fe80::/10). 0, or
+ * -errno: -ENETUNREACH, -EHOSTUNREACH, -EACCES (prohibit), -EINVAL (blackhole) are answers too.
+ */
+int route_kernel_lookup(struct mnl_socket *socket, unsigned interface, const struct net_addr *addr,
+	struct route_answer *answer);
+
+/* An entry of the kernel's neighbour table. */
+struct neighbour_entry {
+	unsigned interface;
+	struct net_addr addr;
+	uint16_t state; // NUD_*
+	bool managed;   // NTF_EXT_MANAGED
+	bool has_mac;
+	struct net_mac mac;
+};
+
+/* From an RTM_NEWNEIGH or RTM_DELNEIGH; false: nothing for us (a bridge's, a proxy entry). */
+bool neighbour_entry_parse(const struct nlmsghdr *message, struct neighbour_entry *entry);
+
+/* 0, -ENOENT, or another -errno. */
+int neighbour_entry_read(struct mnl_socket *socket, unsigned interface, const struct net_addr *addr,
+	struct neighbour_entry *entry);
+
+/*
+ * Have the kernel resolve the neighbour if it is not, and keep it so when `managed`. Never of an
+ * entry in NUD_PERMANENT or not known: the kernel would take that state away from it. So `create`
+ * orders a new entry and is refused with -EEXIST when there is one. 0 or -errno.
+ */
+int neighbour_entry_use(struct mnl_socket *socket, unsigned interface, const struct net_addr *addr,
+	bool managed, bool create);
+
+int neighbour_entry_remove(
+	struct mnl_socket *socket, unsigned interface, const struct net_addr *addr);
+
+/*
+ * Set the interface's neighbour timers, both families. With the defaults (30 s reachable, 5 s
+ * delay, 3 s of unicast probes) a neighbour whose MAC changed without a word, a container made
+ * anew, stays lost for almost a minute. 0 or -errno.
+ */
+int neighbour_timers_set(struct mnl_socket *socket, unsigned interface);
+
+#endif
