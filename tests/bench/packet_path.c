@@ -51,15 +51,17 @@ static void established_measure(struct world *world, struct traffic_order *order
 	static struct bench_samples samples;
 	struct rte_mbuf **mbufs = world->workers[0]->mbufs;
 
-	// The first batch warms the code up and doesn't count.
-	for (unsigned batch = 0; batch <= BATCHES; batch++) {
+	// The first batches don't count: they warm up the code, and the caches as far as the flows fit.
+	unsigned warm_up = 1 + RTE_MIN(2 * world->nb_flows / BENCH_BATCH, 32u);
+
+	for (unsigned batch = 0; batch < warm_up + BATCHES; batch++) {
 		for (unsigned i = 0; i < BENCH_BATCH; i++) {
 			uint32_t at = traffic_order_next(order);
 			traffic_write(world, mbufs[i], at >> 1,
 				at & 1 ? TRAFFIC_BACKEND_ACK : TRAFFIC_ACK);
 		}
 		uint64_t cycles = traffic_run(world, 0, BENCH_BATCH);
-		if (batch != 0)
+		if (batch >= warm_up)
 			bench_samples_add(&samples, (double)cycles / BENCH_BATCH);
 	}
 	bench_print("established", "\"family\": %u, \"flows\": %u, \"round\": %u, \"cycles\": %.2f",
