@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "addr.h"
 
@@ -142,5 +143,19 @@ struct conf *conf_load(const char *path, struct conf_error *error);
 
 /* conf_free(NULL) is fine. */
 void conf_free(struct conf *conf);
+
+/* A key, for documentation. */
+struct conf_reference {
+	const char *path;    // "services.NAME.backends[].weight"
+	const char *value;   // what it takes, with its range
+	const char *initial; // its default in words, or "required"
+	const char *doc;     // one line
+};
+
+/* Call `row` for each key, in the order in which they are documented. */
+void conf_reference_each(void (*row)(void *arg, const struct conf_reference *reference), void *arg);
+
+/* All keys as a Markdown table. */
+void conf_reference_print(FILE *out);
 
 #endif

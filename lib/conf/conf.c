@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "conf.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "conf_schema.h"
+
+/* The namespace follows from the instance's name, so it comes after all keys were read. */
+static int default_netns(struct conf_reader *reader, struct conf *conf)
+{
+	if (conf->port.netns != NULL)
+		return 0;
+	if (asprintf(&conf->port.netns, conf->instance[0] != '\0' ? "weir-%s" : "weir%s",
+		    conf->instance) >= 0)
+		return 0;
+	conf->port.netns = NULL;
+	return conf_reader_memory(reader);
+}
+
+static int read_and_check(struct conf_reader *reader, struct conf *conf,
+	const config_setting_t *root)
+{
+	int err = conf_schema_defaults(reader, conf_root_keys, conf);
+
+	if (err == 0)
+		err = conf_schema_read(reader, conf_root_keys, root, conf);
+	if (err == 0)
+		err = default_netns(reader, conf);
+	if (err == 0)
+		err = conf_check_port(reader, conf, root);
+	if (err == 0)
+		err = conf_check_services(reader, conf, root);
+	if (err == 0)
+		err = conf_check_listens(reader, conf, root);
+	return err;
+}
+
+/* The scan has left nothing to complain about; if libconfig sees it otherwise, say where. */
+static int parse(const struct conf_scan *scan, config_t *config, struct conf_error *error)
+{
+	const struct conf_place *place;
+	char path[CONF_PATH_TEXT];
+
+	if (config_read_string(config, scan->text) == CONFIG_TRUE)
+		return 0;
+	place = conf_scan_place(scan, config_error_line(config));
+	return conf_error_set(error, place != NULL ? place->file->name : scan->files[0]->name,
+		place != NULL ? place->line : 0, conf_scan_path(scan, place, path), "%s",
+		config_error_text(config));
+}
+
+struct conf *conf_load(const char *path, struct conf_error *error)
+{
+	struct conf *conf = calloc(1, sizeof(*conf));
+	struct conf_scan scan;
+	config_t config;
+	int err;
+
+	if (conf == NULL) {
+		conf_error_memory(error, path);
+		return NULL;
+	}
+	config_init(&config);
+	err = conf_scan_read(&scan, path, error);
+	if (err == 0)
+		err = parse(&scan, &config, error);
+	if (err == 0) {
+		struct conf_reader reader = {&scan, error, 0};
+		err = read_and_check(&reader, conf, config_root_setting(&config));
+	}
+	config_destroy(&config);
+	conf_scan_fini(&scan);
+	if (err == 0)
+		return conf;
+	conf_free(conf);
+	return NULL;
+}
+
+static void free_service(struct conf_service *service)
+{
+	for (unsigned i = 0; i < service->nb_backends; i++)
+		free(service->backends[i].name);
+	free(service->backends);
+	free(service->listens);
+	free(service->health.path);
+	free(service->health.host);
+	free(service->name);
+}
+
+void conf_free(struct conf *conf)
+{
+	if (conf == NULL)
+		return;
+	for (unsigned i = 0; i < conf->nb_services; i++)
+		free_service(&conf->services[i]);
+	free(conf->services);
+	free(conf->snat.addresses);
+	for (unsigned i = 0; i < conf->port.nb_eal; i++)
+		free(conf->port.eal[i]);
+	free(conf->port.eal);
+	free(conf->port.addresses);
+	free(conf->port.netns);
+	free(conf->port.device);
+	free(conf->instance);
+	free(conf);
+}

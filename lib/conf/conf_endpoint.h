@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Addresses from the file, with words for what is wrong with them. */
+#ifndef WEIR_CONF_ENDPOINT_H
+#define WEIR_CONF_ENDPOINT_H
+
+#include "addr.h"
+
+/* "192.0.2.1:80", "[2001:db8::1]:80". NULL, or what is wrong and what would be right. */
+const char *conf_endpoint_parse(struct net_endpoint *endpoint, const char *text);
+
+/* ":80": the port alone. Likewise. */
+const char *conf_endpoint_parse_port(struct net_endpoint *endpoint, const char *text);
+
+/* Why no host can have the address ("a multicast address"); NULL when one can. */
+const char *conf_addr_fault(const struct net_addr *addr);
+
+/* Likewise for a host within the prefix: "the network's own address", "its broadcast address". */
+const char *conf_addr_fault_in(const struct net_addr *addr, const struct net_prefix *prefix);
+
+#endif

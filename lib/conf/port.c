@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The keys of port. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf_schema.h"
+
+#define ADDRESS_EXPECTED "\"address/length\" or an array of these, as in \"192.0.2.10/24\""
+#define GATEWAY_EXPECTED "an address or an array of one IPv4 and one IPv6 address"
+#define EAL_EXPECTED "an array of EAL arguments, as in [ \"--log-level=lib.eal:debug\" ]"
+#define EAL_MAX 64
+
+static const char *const drivers[] = {"af_xdp", "af_packet", NULL};
+
+/* A kernel interface ("eth1"), a PCI address or a DPDK device string: one word in any case. */
+static bool valid_device(const char *text)
+{
+	size_t length = strlen(text);
+
+	if (length == 0 || length > 255 || strpbrk(text, " \"'") != NULL)
+		return false;
+	/* Whatever is no interface name is DPDK's to judge, unless it can't be any of the three. */
+	return strpbrk(text, ":,=") != NULL || strncmp(text, "net_", 4) == 0 ||
+		(length <= 15 && strchr(text, '/') == NULL);
+}
+
+static bool valid_netns(const char *text)
+{
+	return strlen(text) <= 63 && strpbrk(text, "/ ") == NULL && strcmp(text, ".") != 0 &&
+		strcmp(text, "..") != 0;
+}
+
+static int read_addresses(struct conf_reader *reader, const config_setting_t *setting,
+	void *object)
+{
+	struct conf_port *port = object;
+	int nb = conf_reader_texts(reader, setting, ADDRESS_EXPECTED, CONF_ADDRESSES_MAX);
+
+	if (nb < 0)
+		return nb;
+	port->addresses = calloc(nb, sizeof(*port->addresses));
+	if (port->addresses == NULL)
+		return conf_reader_memory(reader);
+	for (int i = 0; i < nb; i++) {
+		const config_setting_t *element = conf_reader_element(setting, i);
+		const char *text = config_setting_get_string(element);
+		struct net_prefix *prefix = &port->addresses[i];
+		if (net_prefix_parse(prefix, text) < 0)
+			return conf_reader_fail(reader, element,
+				"\"%.60s\" is no address and length; expected " ADDRESS_EXPECTED,
+				text);
+		if (strchr(text, '/') == NULL)
+			return conf_reader_fail(reader, element,
+				"\"%s\" lacks its prefix length; write \"%s/24\" or what the "
+				"network has",
+				text, text);
+		port->nb_addresses++;
+	}
+	return 0;
+}
+
+static int read_gateways(struct conf_reader *reader, const config_setting_t *setting,
+	void *object)
+{
+	struct conf_port *port = object;
+	int nb = conf_reader_texts(reader, setting, GATEWAY_EXPECTED, 2);
+
+	for (int i = 0; i < nb; i++) {
+		const config_setting_t *element = conf_reader_element(setting, i);
+		const char *text = config_setting_get_string(element);
+		struct net_addr addr, *gateway;
+		if (net_addr_parse(&addr, text) < 0)
+			return conf_reader_fail(reader, element,
+				"\"%.60s\" is no address; expected " GATEWAY_EXPECTED, text);
+		gateway = addr.family == AF_INET6 ? &port->gateway6 : &port->gateway4;
+		if (gateway->family != AF_UNSPEC)
+			return conf_reader_fail(reader, element,
+				"\"%s\" is the second of its family; "
+				"expected " GATEWAY_EXPECTED,
+				text);
+		*gateway = addr;
+	}
+	return nb < 0 ? nb : 0;
+}
+
+static int read_eal(struct conf_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct conf_port *port = object;
+	int nb = conf_reader_texts(reader, setting, EAL_EXPECTED, EAL_MAX);
+
+	if (nb < 0)
+		return nb;
+	port->eal = calloc(nb, sizeof(*port->eal));
+	if (port->eal == NULL)
+		return conf_reader_memory(reader);
+	for (int i = 0; i < nb; i++) {
+		const config_setting_t *element = conf_reader_element(setting, i);
+		const char *text = config_setting_get_string(element);
+		if (text == NULL || text[0] == '\0')
+			return conf_reader_fail(reader, element, "is an empty string; expected "
+				EAL_EXPECTED);
+		port->eal[i] = strdup(text);
+		if (port->eal[i] == NULL)
+			return conf_reader_memory(reader);
+		port->nb_eal++;
+	}
+	return 0;
+}
+
+#define PUNT(name_, class, initial_, doc_) \
+	{name_, CONF_INTEGER, CONF_AT(struct conf_port, punt_limit[class]), .min = 1, \
+		.max = 10000000, .initial = initial_, .doc = doc_}
+
+static const struct conf_key punt_keys[] = {
+	PUNT("arp", CONF_PUNT_ARP, 1000, "ARP and neighbour discovery, packets a second"),
+	PUNT("backend", CONF_PUNT_BACKEND, 20000,
+		"from backends and gateways: probes, routing daemons, packets a second"),
+	PUNT("rest", CONF_PUNT_REST, 1000, "everything else, ping included, packets a second"),
+	{NULL},
+};
+
+const struct conf_key conf_port_keys[] = {
+	{"device", CONF_TEXT, true, CONF_AT(struct conf_port, device), .valid = valid_device,
+		.expected = "a PCI address, a kernel interface or a DPDK device string",
+		.doc = "the port, as in \"0000:03:00.0\", \"eth1\" or \"net_tap0,iface=tap0\""},
+	{"driver", CONF_WORD, CONF_AT(struct conf_port, driver), .min = CONF_DRIVER_AF_XDP,
+		.initial = CONF_DRIVER_AUTO, .words = drivers, .fallback = "\"af_xdp\"",
+		.doc = "how to drive a kernel interface; not for other devices"},
+	{"address", CONF_OWN, true, .read = read_addresses, .expected = ADDRESS_EXPECTED,
+		.doc = "what the port carries: its own addresses and the virtual ones, at most 32"},
+	{"gateway", CONF_OWN, .read = read_gateways, .expected = GATEWAY_EXPECTED,
+		.fallback = "none",
+		.doc = "default route; within one of the prefixes, or an IPv6 link-local address"},
+	{"netns", CONF_TEXT, CONF_AT(struct conf_port, netns), .valid = valid_netns,
+		.expected = "a name of at most 63 bytes, or \"\" for the host's",
+		.fallback = "\"weir\", or \"weir-INSTANCE\"",
+		.doc = "network namespace of weir0, the port's twin in the kernel; \"\" = "
+		       "the host's"},
+	{"mtu", CONF_INTEGER, CONF_AT(struct conf_port, mtu), .min = 576, .max = 9216,
+		.fallback = "the link's",
+		.doc = "longest IP packet in bytes; IPv6 wants 1280 or more"},
+	{"hugepages", CONF_BOOLEAN, CONF_AT(struct conf_port, hugepages), .initial = true,
+		.doc = "false = ordinary memory: slower, and no PCI device"},
+	{"eal", CONF_OWN, .read = read_eal, .expected = EAL_EXPECTED, .fallback = "none",
+		.doc = "further arguments of DPDK's environment layer"},
+	{"punt", CONF_GROUP, .keys = punt_keys,
+		.doc = "how much of which class of packets the kernel gets at most"},
+	{NULL},
+};

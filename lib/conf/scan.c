@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "conf_scan.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf.h"
+#include "conf_grammar.h"
+#include "conf_token.h"
+
+struct open_file {
+	struct conf_file *file;
+	struct conf_token_reader tokens;
+	unsigned depth; // levels that were open where it was included
+};
+
+struct reader {
+	struct conf_scan *scan;
+	struct conf_grammar grammar;
+	size_t nb_bytes; // of all the files
+	unsigned nb_open;
+	struct open_file open[CONF_INCLUDE_DEPTH_MAX + 1];
+};
+
+/* The grammar goes on in the file that was opened last. */
+static void follow(struct reader *r)
+{
+	r->grammar.file = r->open[r->nb_open - 1].file;
+	r->grammar.base = r->open[r->nb_open - 1].depth;
+}
+
+static unsigned line_of(const struct conf_file *file, const char *at)
+{
+	unsigned line = 1;
+
+	for (const char *p = file->text; p < at; p++)
+		line += *p == '\n';
+	return line;
+}
+
+/* Takes over `file`, whose name and text must live as long as the places. */
+static int enter_file(struct reader *r, struct conf_file *file)
+{
+	struct conf_scan *scan = r->scan;
+	struct conf_file **files;
+	struct conf_file *kept = malloc(sizeof(*kept));
+	const char *nul;
+
+	files = realloc(scan->files, (scan->nb_files + 1) * sizeof(struct conf_file *));
+	if (files != NULL)
+		scan->files = files;
+	if (kept == NULL || files == NULL) {
+		free(kept);
+		conf_error_memory(r->grammar.error, file->name);
+		conf_file_fini(file);
+		return -ENOMEM;
+	}
+	*kept = *file;
+	scan->files[scan->nb_files++] = kept;
+	r->nb_bytes += kept->size;
+
+	struct open_file *open = &r->open[r->nb_open++];
+	open->file = kept;
+	open->depth = r->grammar.depth;
+	conf_token_init(&open->tokens, kept->text, kept->size);
+	follow(r);
+	nul = memchr(kept->text, '\0', kept->size);
+	if (nul != NULL)
+		return conf_grammar_fail(&r->grammar, line_of(kept, nul),
+			"NUL byte; the file must be plain text");
+	if (r->nb_bytes > CONF_FILE_MAX)
+		return conf_grammar_fail(&r->grammar, 0,
+			"with this one the files are larger than 16 MiB together");
+	return 0;
+}
+
+/* What speaks against reading a file that was just loaded, inside those that are open. */
+static const char *loop_fault(const struct reader *r, const struct conf_file *file)
+{
+	for (unsigned i = 0; i < r->nb_open; i++)
+		if (r->open[i].file->device == file->device &&
+			r->open[i].file->inode == file->inode)
+			return "the file includes itself";
+	if (r->nb_open > CONF_INCLUDE_DEPTH_MAX)
+		return "more than 10 files include one another";
+	if (r->scan->nb_files == CONF_FILES_MAX)
+		return "more than 4096 files are included in all";
+	return NULL;
+}
+
+/* A name without a leading / is relative to the directory of the file that includes it. */
+static int include(struct reader *r, const struct conf_token *token)
+{
+	const char *base = r->open[r->nb_open - 1].file->name;
+	const char *slash = token->text[0] == '/' ? NULL : strrchr(base, '/');
+	struct conf_file file;
+	const char *fault;
+	char *name;
+
+	if (asprintf(&name, "%.*s%.*s", slash != NULL ? (int)(slash - base + 1) : 0, base,
+		    (int)token->length, token->text) < 0)
+		return conf_error_memory(r->grammar.error, base);
+	fault = conf_file_read(&file, name);
+	free(name);
+	if (fault == NULL) {
+		fault = loop_fault(r, &file);
+		if (fault == NULL)
+			return enter_file(r, &file);
+		conf_file_fini(&file);
+	}
+	return conf_grammar_fail(&r->grammar, token->line, "@include \"%.*s\": %s",
+		(int)token->length, token->text, fault);
+}
+
+static int leave_file(struct reader *r, const struct conf_token *end)
+{
+	int err = conf_grammar_end(&r->grammar, end);
+
+	if (err < 0)
+		return err;
+	if (--r->nb_open > 0)
+		follow(r);
+	return 0;
+}
+
+static int run(struct reader *r)
+{
+	while (r->nb_open > 0) {
+		struct conf_token_reader *tokens = &r->open[r->nb_open - 1].tokens;
+		struct conf_token token;
+		int err;
+
+		conf_token_next(tokens, &token);
+		if (token.kind == CONF_TOKEN_BAD)
+			err = conf_grammar_fail(&r->grammar, token.line, "%s", tokens->fault);
+		else if (token.kind == CONF_TOKEN_END)
+			err = leave_file(r, &token);
+		else if (token.kind == CONF_TOKEN_INCLUDE)
+			err = include(r, &token);
+		else
+			err = conf_grammar_read(&r->grammar, &token);
+		if (err < 0)
+			return err;
+	}
+	return 0;
+}
+
+static bool same_key(const struct conf_place *a, const struct conf_place *b)
+{
+	return a->parent == b->parent && a->name_length == b->name_length &&
+		memcmp(a->name, b->name, a->name_length) == 0;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+	const struct conf_place *const *x = a, *const *y = b;
+	int order;
+
+	if ((*x)->parent != (*y)->parent)
+		return (*x)->parent < (*y)->parent ? -1 : 1;
+	if ((*x)->name_length != (*y)->name_length)
+		return (*x)->name_length < (*y)->name_length ? -1 : 1;
+	order = memcmp((*x)->name, (*y)->name, (*x)->name_length);
+	return order != 0 ? order : *x < *y ? -1 : 1; // the places lie in the order of the text
+}
+
+/* libconfig would refuse a key given twice, but not say which, nor where it stood first. */
+static int check_duplicates(const struct conf_scan *scan, struct conf_error *error)
+{
+	struct conf_place **keys = malloc((scan->nb_places + 1) * sizeof(*keys));
+	const struct conf_place *first = NULL, *second = NULL;
+	char path[CONF_PATH_TEXT];
+	size_t nb_keys = 0;
+
+	if (keys == NULL)
+		return conf_error_memory(error, scan->files[0]->name);
+	for (size_t i = 0; i < scan->nb_places; i++)
+		if (scan->places[i].name != NULL)
+			keys[nb_keys++] = &scan->places[i];
+	qsort(keys, nb_keys, sizeof(*keys), compare_keys);
+	for (size_t i = 1; i < nb_keys; i++) {
+		if (same_key(keys[i - 1], keys[i]) && (second == NULL || keys[i] < second)) {
+			first = keys[i - 1];
+			second = keys[i];
+		}
+	}
+	free(keys);
+	if (second == NULL)
+		return 0;
+	return conf_error_set(error, second->file->name, second->line,
+		conf_scan_path(scan, second, path),
+		"given twice, first in %s:%u; remove or rename one", first->file->name,
+		first->line);
+}
+
+int conf_scan_read(struct conf_scan *scan, const char *path, struct conf_error *error)
+{
+	struct reader reader = {.scan = scan};
+	struct conf_file file;
+	const char *fault;
+	size_t size;
+	FILE *out;
+	int err;
+
+	memset(scan, 0, sizeof(*scan));
+	fault = conf_file_read(&file, path);
+	if (fault != NULL)
+		return conf_error_set(error, path, 0, "", "%s", fault);
+	out = open_memstream(&scan->text, &size);
+	if (out == NULL) {
+		conf_file_fini(&file);
+		return conf_error_memory(error, path);
+	}
+	conf_grammar_init(&reader.grammar, scan, out, error);
+	err = enter_file(&reader, &file);
+	if (err == 0)
+		err = run(&reader);
+	if ((ferror(out) | fclose(out)) != 0 && err == 0)
+		err = conf_error_memory(error, path);
+	return err < 0 ? err : check_duplicates(scan, error);
+}
+
+void conf_scan_fini(struct conf_scan *scan)
+{
+	for (size_t i = 0; i < scan->nb_files; i++) {
+		conf_file_fini(scan->files[i]);
+		free(scan->files[i]);
+	}
+	free(scan->files);
+	free(scan->places);
+	free(scan->text);
+	memset(scan, 0, sizeof(*scan));
+}
+
+const struct conf_place *conf_scan_place(const struct conf_scan *scan, unsigned line)
+{
+	return line >= 1 && line <= scan->nb_places ? &scan->places[line - 1] : NULL;
+}
+
+const char *conf_scan_path(const struct conf_scan *scan, const struct conf_place *place, char *path)
+{
+	const struct conf_place *chain[CONF_DEPTH_MAX + 1];
+	unsigned n = 0;
+	size_t at = 0;
+
+	path[0] = '\0';
+	while (place != NULL && n < CONF_DEPTH_MAX + 1) {
+		chain[n++] = place;
+		place = place->parent != CONF_NO_PLACE ? &scan->places[place->parent] : NULL;
+	}
+	while (n-- > 0 && at < CONF_PATH_TEXT) {
+		const struct conf_place *p = chain[n];
+		size_t room = CONF_PATH_TEXT - at;
+		if (p->name == NULL)
+			at += snprintf(path + at, room, "[%u]", p->index);
+		else
+			at += snprintf(path + at, room, "%s%.*s", at > 0 ? "." : "",
+				p->name_length < room ? (int)p->name_length : (int)room, p->name);
+	}
+	return path;
+}

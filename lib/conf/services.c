@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The services: the keys of each, its listen addresses and its backends. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf_endpoint.h"
+#include "conf_schema.h"
+
+#define LISTEN_EXPECTED "\"address:port\", \":port\" or an array of these, as in \":80\""
+#define BACKENDS_EXPECTED "a list of backends, as in ( \"10.0.0.11:8080\", { address = ...; } )"
+#define BACKEND_EXPECTED "\"address:port\" or a group { address = \"...\"; }"
+#define LISTENS_MAX 256 // of one service
+
+static const char *const schedulers[] = {"maglev", "round_robin", NULL};
+static const char *const all_down[] = {"reset", "drop", NULL};
+
+/* No blank and no comma: it is an argument of telemetry commands. */
+static bool valid_name(const char *text)
+{
+	size_t length = strlen(text);
+
+	return length > 0 && length <= CONF_NAME_MAX &&
+		strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+			     "0123456789.-_:[]") == length;
+}
+
+static int read_endpoint(struct conf_reader *reader, const config_setting_t *setting,
+	const char *expected, struct net_endpoint *endpoint)
+{
+	const char *text, *fault;
+
+	if (conf_reader_text(reader, setting, expected, &text) < 0)
+		return -EINVAL;
+	fault = conf_endpoint_parse(endpoint, text);
+	if (fault != NULL)
+		return conf_reader_fail(reader, setting, "\"%.60s\" %s", text, fault);
+	return 0;
+}
+
+static int read_listen(struct conf_reader *reader, const config_setting_t *setting,
+	struct conf_listen *listen)
+{
+	const char *text = config_setting_get_string(setting), *fault;
+
+	if (text != NULL && strspn(text, "0123456789") == strlen(text) && text[0] != '\0')
+		return conf_reader_fail(reader, setting, "\"%.5s\" lacks its colon; expected "
+			"\":port\", as in \":80\"", text);
+	listen->any = text != NULL && text[0] == ':' && text[1] != ':';
+	if (!listen->any)
+		return read_endpoint(reader, setting, LISTEN_EXPECTED, &listen->endpoint);
+	fault = conf_endpoint_parse_port(&listen->endpoint, text);
+	if (fault != NULL)
+		return conf_reader_fail(reader, setting, "\"%.60s\" %s", text, fault);
+	return 0;
+}
+
+static int read_listens(struct conf_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct conf_service *service = object;
+	int nb = conf_reader_texts(reader, setting, LISTEN_EXPECTED, LISTENS_MAX);
+
+	if (nb < 0)
+		return nb;
+	service->listens = calloc(nb, sizeof(*service->listens));
+	if (service->listens == NULL)
+		return conf_reader_memory(reader);
+	service->nb_listens = nb;
+	for (int i = 0; i < nb; i++) {
+		int err =
+			read_listen(reader, conf_reader_element(setting, i), &service->listens[i]);
+		if (err < 0)
+			return err;
+	}
+	return 0;
+}
+
+static int read_backend_address(struct conf_reader *reader, const config_setting_t *setting,
+	void *object)
+{
+	struct conf_backend *backend = object;
+
+	return read_endpoint(reader, setting, BACKEND_EXPECTED, &backend->endpoint);
+}
+
+static const struct conf_key backend_keys[] = {
+	{"address", CONF_OWN, true, .read = read_backend_address,
+		.expected = "\"address:port\", as in \"10.0.0.11:8080\"",
+		.doc = "address and port that connections are sent to"},
+	{"name", CONF_TEXT, CONF_AT(struct conf_backend, name), .valid = valid_name,
+		.expected = "1 to 63 letters, digits and . - _ : [ ]", .fallback = "its address",
+		.doc = "what logs and telemetry call it; unique within the service"},
+	{"weight", CONF_INTEGER, CONF_AT(struct conf_backend, weight), .max = CONF_WEIGHT_MAX,
+		.initial = 1,
+		.doc = "its share of new connections, relative to the others; 0 = none"},
+	{NULL},
+};
+
+static int read_backend(struct conf_reader *reader, const config_setting_t *setting,
+	struct conf_backend *backend)
+{
+	char text[NET_ENDPOINT_TEXT];
+	const char *file;
+	int err;
+
+	backend->line = conf_reader_line(reader, setting, &file);
+	err = conf_schema_defaults(reader, backend_keys, backend);
+	if (err == 0 && config_setting_is_group(setting))
+		err = conf_schema_read(reader, backend_keys, setting, backend);
+	else if (err == 0)
+		err = read_endpoint(reader, setting, BACKEND_EXPECTED, &backend->endpoint);
+	if (err < 0 || backend->name != NULL)
+		return err;
+	backend->name = strdup(net_endpoint_format(&backend->endpoint, text));
+	return backend->name != NULL ? 0 : conf_reader_memory(reader);
+}
+
+static int read_backends(struct conf_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct conf_service *service = object;
+	unsigned nb;
+
+	if (!config_setting_is_list(setting) && !config_setting_is_array(setting))
+		return conf_reader_fail(reader, setting, "is %s; expected " BACKENDS_EXPECTED,
+			conf_reader_kind(setting));
+	nb = config_setting_length(setting);
+	if (nb == 0)
+		return conf_reader_fail(reader, setting, "holds no backend; expected "
+			BACKENDS_EXPECTED);
+	reader->nb_backends += nb;
+	if (reader->nb_backends > CONF_BACKENDS_MAX)
+		return conf_reader_fail(reader, setting, "more than %u backends in all services",
+			CONF_BACKENDS_MAX);
+	service->backends = calloc(nb, sizeof(*service->backends));
+	if (service->backends == NULL)
+		return conf_reader_memory(reader);
+	service->nb_backends = nb;
+	for (unsigned i = 0; i < nb; i++) {
+		int err = read_backend(reader, config_setting_get_elem(setting, i),
+			&service->backends[i]);
+		if (err < 0)
+			return err;
+	}
+	return 0;
+}
+
+const struct conf_key conf_service_keys[] = {
+	{"listen", CONF_OWN, true, .read = read_listens, .expected = LISTEN_EXPECTED,
+		.doc = "where clients connect; \":80\" = port 80 of every address of the port"},
+	{"scheduler", CONF_WORD, CONF_AT(struct conf_service, scheduler), .words = schedulers,
+		.doc = "how the backend of a new connection is chosen"},
+	{"on_all_down", CONF_WORD, CONF_AT(struct conf_service, on_all_down), .words = all_down,
+		.doc = "what a client gets while no backend is up: a reset at once, or silence"},
+	{"health", CONF_GROUP, .offset = offsetof(struct conf_service, health),
+		.keys = conf_health_keys, .doc = "how the backends are probed"},
+	{"backends", CONF_OWN, true, .read = read_backends, .keys = backend_keys, .each = "[]",
+		.expected = BACKENDS_EXPECTED, .doc = "the servers; all IPv4 or all IPv6"},
+	{NULL},
+};
+
+static int read_service(struct conf_reader *reader, const config_setting_t *setting,
+	struct conf_service *service)
+{
+	const char *name = config_setting_name(setting), *file;
+	int err;
+
+	if (!config_setting_is_group(setting))
+		return conf_reader_fail(reader, setting, "is %s; expected a service, as in "
+			"{ listen = \":80\"; backends = ( ... ); }", conf_reader_kind(setting));
+	if (strlen(name) > CONF_NAME_MAX)
+		return conf_reader_fail(reader, setting, "the name is too long; expected at most "
+			"%u bytes", CONF_NAME_MAX);
+	service->line = conf_reader_line(reader, setting, &file);
+	service->name = strdup(name);
+	if (service->name == NULL)
+		return conf_reader_memory(reader);
+	service->health.status_first = 200;
+	service->health.status_last = 399;
+	err = conf_schema_defaults(reader, conf_service_keys, service);
+	if (err == 0)
+		err = conf_schema_read(reader, conf_service_keys, setting, service);
+	if (err < 0)
+		return err;
+	service->family = service->backends[0].endpoint.addr.family;
+
+	/* A short interval alone is no mistake: its probes then time out when the next one is due.
+	 */
+	struct conf_health *health = &service->health;
+	const config_setting_t *keys = config_setting_get_member(setting, "health");
+	if (health->timeout_ms > health->interval_ms &&
+		config_setting_get_member(keys, "timeout_ms") == NULL)
+		health->timeout_ms = health->interval_ms;
+	return 0;
+}
+
+int conf_services_read(struct conf_reader *reader, const config_setting_t *setting, void *object)
+{
+	struct conf *conf = object;
+	unsigned nb;
+
+	if (!config_setting_is_group(setting))
+		return conf_reader_fail(reader, setting,
+			"is %s; expected a group of services, as in "
+			"{ web = { ... }; }",
+			conf_reader_kind(setting));
+	nb = config_setting_length(setting);
+	if (nb == 0)
+		return conf_reader_fail(reader, setting, "holds no service; expected at least one, "
+			"as in { web = { ... }; }");
+	conf->services = calloc(nb, sizeof(*conf->services));
+	if (conf->services == NULL)
+		return conf_reader_memory(reader);
+	conf->nb_services = nb;
+	for (unsigned i = 0; i < nb; i++) {
+		int err = read_service(reader, config_setting_get_elem(setting, i),
+			&conf->services[i]);
+		if (err < 0)
+			return err;
+	}
+	return 0;
+}
