@@ -17,6 +17,7 @@
 #include <stdio.h>
 
 #include "addr.h"
+#include "punt.h"
 
 #define CONF_DEFAULT_PATH "/etc/weir/weir.conf"
 #define CONF_NAME_MAX 63      // bytes of a service's or backend's name
@@ -27,9 +28,6 @@
 
 enum conf_driver { CONF_DRIVER_AUTO, CONF_DRIVER_AF_XDP, CONF_DRIVER_AF_PACKET };
 
-/* The classes of packets handed to the kernel, each with a queue and a budget of its own. */
-enum conf_punt_class { CONF_PUNT_ARP, CONF_PUNT_BACKEND, CONF_PUNT_REST, CONF_PUNT_CLASSES };
-
 struct conf_port {
 	char *device;            // PCI address, kernel interface, or DPDK device string
 	enum conf_driver driver; // for a kernel interface; AUTO = AF_XDP
@@ -39,7 +37,7 @@ struct conf_port {
 	struct net_addr gateway6;
 	char *netns;             // network namespace of weir0; "" = the host's
 	unsigned mtu;            // bytes; 0 = the link's
-	unsigned punt_limit[CONF_PUNT_CLASSES]; // packets a second
+	unsigned punt_limit[PUNT_CLASSES]; // packets a second
 	char **eal;              // further EAL arguments
 	unsigned nb_eal;
 	bool hugepages;          // false = --no-huge

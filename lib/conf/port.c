@@ -113,10 +113,10 @@ static int read_eal(struct conf_reader *reader, const config_setting_t *setting,
 		.max = 10000000, .initial = initial_, .doc = doc_}
 
 static const struct conf_key punt_keys[] = {
-	PUNT("arp", CONF_PUNT_ARP, 1000, "ARP and neighbour discovery, packets a second"),
-	PUNT("backend", CONF_PUNT_BACKEND, 20000,
+	PUNT("arp", PUNT_ARP, 1000, "ARP and neighbour discovery, packets a second"),
+	PUNT("backend", PUNT_BACKEND, 20000,
 		"from backends and gateways: probes, routing daemons, packets a second"),
-	PUNT("rest", CONF_PUNT_REST, 1000, "everything else, ping included, packets a second"),
+	PUNT("rest", PUNT_REST, 1000, "everything else, ping included, packets a second"),
 	{NULL},
 };
 

@@ -79,7 +79,7 @@ static struct flow *record_get(struct pipeline *pipeline, const struct service_t
 	struct flow *oldest = flow_table_oldest(flows, pipeline->worker);
 	if (oldest == NULL || !pipeline_end_flow(pipeline, table, flows, oldest))
 		return NULL;
-	pipeline->stats->live.flows_evicted++;
+	pipeline->stats->live.flows[stats_family(flows->family)].evicted++;
 	return flow_table_alloc(flows, pipeline->worker);
 }
 
@@ -110,7 +110,8 @@ static void schedule(struct pipeline *pipeline, const struct service_table *tabl
 {
 	const struct service *service = table->services[service_index];
 	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
-	struct stats_counters *counters = &pipeline->stats->live;
+	struct stats_flows *counters =
+		&pipeline->stats->live.flows[stats_family(packet->family)];
 
 	if (service->nb_candidates == 0) {
 		if (service->drop_when_down)
@@ -137,7 +138,7 @@ static void schedule(struct pipeline *pipeline, const struct service_table *tabl
 
 	struct flow *inserted = flow_table_insert(flows, pipeline->worker, flow, TCP_SYN_SENT);
 	if (inserted == flow) {
-		counters->flows_created++;
+		counters->created++;
 		pipeline->backends[id].opened++;
 	} else {
 		snat_put(table, flow, packet->family);

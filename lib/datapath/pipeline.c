@@ -47,13 +47,13 @@ bool pipeline_rate_allows(struct pipeline_rate *rate, uint64_t now_ms)
 void pipeline_punt(struct pipeline *pipeline, const struct service_table *table,
 	const struct packet *packet)
 {
-	enum pipeline_punt class = PIPELINE_PUNT_REST;
+	enum punt_class class = PUNT_REST;
 
 	if (packet->kind == PACKET_ARP)
-		class = PIPELINE_PUNT_ARP;
+		class = PUNT_ARP;
 	else if (packet->family != 0 && service_find(table, SERVICE_KEY_HOST, packet->family,
 			packet_addrs(packet), 0) != SERVICE_NONE)
-		class = PIPELINE_PUNT_BACKEND;
+		class = PUNT_BACKEND;
 	pipeline_out_add(&pipeline->punt[class], packet->mbuf);
 }
 

@@ -23,6 +23,7 @@
 
 #include "addr.h"
 #include "flow_table.h"
+#include "punt.h"
 #include "scheduler.h"
 #include "service.h"
 #include "stats.h"
@@ -30,9 +31,6 @@
 struct rte_mbuf;
 
 #define PIPELINE_BURST 32 // packets a run, at most
-
-/* Classes of packets handed to the kernel. */
-enum pipeline_punt { PIPELINE_PUNT_ARP, PIPELINE_PUNT_BACKEND, PIPELINE_PUNT_REST, PIPELINE_PUNTS };
 
 struct pipeline_out {
 	struct rte_mbuf *mbufs[PIPELINE_BURST * 2];
@@ -65,7 +63,7 @@ struct pipeline {
 	// others are counted by who sends them.
 	struct pipeline_out forward;
 	struct pipeline_out reply;               // made of received packets, which count as answered
-	struct pipeline_out punt[PIPELINE_PUNTS];
+	struct pipeline_out punt[PUNT_CLASSES];
 	struct pipeline_out drop;
 
 	// Its own.

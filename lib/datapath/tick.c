@@ -20,7 +20,7 @@ static void expired(void *context, struct flow *flow)
 	struct sweep *sweep = context;
 
 	if (pipeline_end_flow(sweep->pipeline, sweep->table, sweep->flows, flow))
-		sweep->pipeline->stats->live.flows_expired++;
+		sweep->pipeline->stats->live.flows[stats_family(sweep->flows->family)].expired++;
 }
 
 static void sweep(struct pipeline *pipeline, struct flow_table *flows, uint32_t count,

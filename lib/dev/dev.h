@@ -11,17 +11,19 @@
 #include <stdint.h>
 
 #include "addr.h"
-#include "conf.h"
 
 #define DEV_MESSAGE 512
 
 struct dev_link;
+#define DEV_WORKERS_MAX 64
+
+struct conf;
 struct rte_mempool;
 
 struct dev_port {
 	uint16_t port_id;
 	unsigned nb_workers;    // = rx queues = tx queues
-	unsigned worker_lcore[CONF_WORKERS_MAX]; // lcore of each worker
+	unsigned worker_lcore[DEV_WORKERS_MAX]; // lcore of each worker
 	unsigned mtu;           // bytes of the IP packet
 	int numa_node;          // -1 = none
 	bool rss;               // TCP 4-tuples are spread over the queues by the device

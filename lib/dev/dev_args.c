@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf.h"
 #include "dev.h"
 
 #define OWN_ARGS 16 // at most, with the terminating NULL

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "conf.h"
 #include "dev.h"
 
 const char *dev_cores_format(const cpu_set_t *set, char *text, size_t size)

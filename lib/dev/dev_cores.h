@@ -6,10 +6,11 @@
 #include <sched.h>
 
 #include "conf.h"
+#include "dev.h"
 
 struct dev_cores {
 	unsigned control;
-	unsigned workers[CONF_WORKERS_MAX];
+	unsigned workers[DEV_WORKERS_MAX];
 	unsigned nb_workers;
 };
 

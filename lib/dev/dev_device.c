@@ -7,6 +7,7 @@
 
 #include <rte_pci.h>
 
+#include "conf.h"
 #include "dev.h"
 
 static bool has_prefix(const char *text, const char *prefix)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "conf.h"
 #include "dev.h"
 
 #include <errno.h>

@@ -16,8 +16,10 @@
 #include <rte_ring.h>
 
 #include "clock.h"
+#include "conf.h"
 #include "exception_interface.h"
 #include "exception_thread.h"
+#include "dev.h"
 #include "log.h"
 #include "netns.h"
 
@@ -37,7 +39,7 @@ static struct rte_ring *create_ring(const char *direction, unsigned class, unsig
 static int create_rings(struct exception *exception)
 {
 	for (unsigned worker = 0; worker < exception->nb_workers; worker++) {
-		for (unsigned class = 0; class < CONF_PUNT_CLASSES; class++) {
+		for (unsigned class = 0; class < PUNT_CLASSES; class++) {
 			exception->to_kernel[class][worker] =
 				create_ring("to", class, worker, TO_KERNEL_SIZE);
 			if (exception->to_kernel[class][worker] == NULL)
@@ -65,7 +67,7 @@ static void free_ring(struct rte_ring *ring)
 static void free_rings(struct exception *exception)
 {
 	for (unsigned worker = 0; worker < exception->nb_workers; worker++) {
-		for (unsigned class = 0; class < CONF_PUNT_CLASSES; class++)
+		for (unsigned class = 0; class < PUNT_CLASSES; class++)
 			free_ring(exception->to_kernel[class][worker]);
 		free_ring(exception->from_kernel[worker]);
 	}
@@ -110,7 +112,7 @@ static struct exception *allocate(const struct conf *conf, const struct dev_port
 	exception->event_fd = -1;
 	exception->tun_fd = -1;
 	exception->netns.fd = -1;
-	for (unsigned class = 0; class < CONF_PUNT_CLASSES; class++)
+	for (unsigned class = 0; class < PUNT_CLASSES; class++)
 		exception_budget_init(&exception->budgets[class], conf->port.punt_limit[class],
 			clock_ns());
 	return exception;
@@ -215,7 +217,7 @@ int exception_local_port_range(const struct exception *exception, uint16_t *firs
 	return err;
 }
 
-unsigned exception_punt(struct exception *exception, unsigned worker, enum conf_punt_class class,
+unsigned exception_punt(struct exception *exception, unsigned worker, enum punt_class class,
 	struct rte_mbuf **mbufs, unsigned count)
 {
 	struct rte_ring *ring = exception->to_kernel[class][worker];
@@ -244,7 +246,7 @@ void exception_totals(const struct exception *exception, struct exception_totals
 {
 	const struct exception_counters *counters = &exception->counters;
 
-	for (unsigned class = 0; class < CONF_PUNT_CLASSES; class++) {
+	for (unsigned class = 0; class < PUNT_CLASSES; class++) {
 		totals->to_kernel[class] = atomic_load_explicit(&counters->to_kernel[class],
 			memory_order_relaxed);
 		totals->refused[class] = atomic_load_explicit(&counters->refused[class],

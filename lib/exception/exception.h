@@ -13,9 +13,10 @@
 #include <stdint.h>
 
 #include "addr.h"
-#include "conf.h"
-#include "dev.h"
+#include "punt.h"
 
+struct conf;
+struct dev_port;
 struct exception;
 struct rte_mbuf;
 
@@ -57,7 +58,7 @@ int exception_local_port_range(const struct exception *exception, uint16_t *firs
  * caller's. A class beyond its budget (port.punt) fills its ring and is refused here; the others
  * aren't affected.
  */
-unsigned exception_punt(struct exception *exception, unsigned worker, enum conf_punt_class class,
+unsigned exception_punt(struct exception *exception, unsigned worker, enum punt_class class,
 	struct rte_mbuf **mbufs, unsigned count);
 
 /*
@@ -69,8 +70,8 @@ unsigned exception_rx(struct exception *exception, unsigned worker, struct rte_m
 
 /* Totals for telemetry; any thread. */
 struct exception_totals {
-	uint64_t to_kernel[CONF_PUNT_CLASSES];  // written to weir0
-	uint64_t refused[CONF_PUNT_CLASSES];    // weir0 didn't take them
+	uint64_t to_kernel[PUNT_CLASSES];  // written to weir0
+	uint64_t refused[PUNT_CLASSES];    // weir0 didn't take them
 	uint64_t from_kernel;                   // read from weir0 and put on a ring
 	uint64_t from_kernel_lost;              // no buffer, or the ring was full
 };

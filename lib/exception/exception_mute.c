@@ -20,6 +20,7 @@
 
 #include "addr.h"
 #include "exception_sysctl.h"
+#include "dev.h"
 #include "log.h"
 #include "netlink.h"
 #include "netns.h"

@@ -67,7 +67,7 @@ static bool write_packet(struct exception *exception, const struct rte_mbuf *mbu
 	return false;
 }
 
-static void write_burst(struct exception *exception, enum conf_punt_class class,
+static void write_burst(struct exception *exception, enum punt_class class,
 	struct rte_mbuf **mbufs, unsigned nb)
 {
 	unsigned taken = 0;
@@ -80,7 +80,7 @@ static void write_burst(struct exception *exception, enum conf_punt_class class,
 }
 
 /* Packets of one class, round robin over the workers, as far as its budget goes. */
-static unsigned serve_class(struct exception *exception, enum conf_punt_class class, uint64_t now)
+static unsigned serve_class(struct exception *exception, enum punt_class class, uint64_t now)
 {
 	struct exception_budget *budget = &exception->budgets[class];
 	struct rte_mbuf *mbufs[WORKER_BATCH];
@@ -233,7 +233,7 @@ static void sleep_until_work(struct exception *exception)
 	unsigned wanted = EXCEPTION_ALL_CLASSES;
 	int timeout_ms = -1;
 
-	for (unsigned class = 0; class < CONF_PUNT_CLASSES; class++) {
+	for (unsigned class = 0; class < PUNT_CLASSES; class++) {
 		int wait_ms = exception_budget_wait_ms(&exception->budgets[class]);
 		if (wait_ms == 0)
 			continue;
@@ -247,7 +247,7 @@ static void sleep_until_work(struct exception *exception)
 	// The store must be seen before the rings are looked at; pairs with exception_punt().
 	atomic_thread_fence(memory_order_seq_cst);
 	bool work = atomic_load_explicit(&exception->stop, memory_order_relaxed);
-	for (unsigned class = 0; class < CONF_PUNT_CLASSES; class++)
+	for (unsigned class = 0; class < PUNT_CLASSES; class++)
 		work |= (wanted & (1u << class)) != 0 && class_waits(exception, class);
 	if (!work)
 		poll(fds, 2, timeout_ms);
@@ -267,7 +267,7 @@ void *exception_thread_run(void *context)
 	while (!atomic_load_explicit(&exception->stop, memory_order_acquire)) {
 		uint64_t now = clock_ns();
 		unsigned moved = 0;
-		for (unsigned class = 0; class < CONF_PUNT_CLASSES; class++)
+		for (unsigned class = 0; class < PUNT_CLASSES; class++)
 			moved += serve_class(exception, class, now);
 		moved += serve_kernel(exception);
 		if (moved == 0)

@@ -15,19 +15,19 @@
 struct rte_mempool;
 struct rte_ring;
 
-#define EXCEPTION_ALL_CLASSES ((1u << CONF_PUNT_CLASSES) - 1)
+#define EXCEPTION_ALL_CLASSES ((1u << PUNT_CLASSES) - 1)
 
 /* Written by the thread alone, relaxed; read by anybody. */
 struct exception_counters {
-	_Atomic uint64_t to_kernel[CONF_PUNT_CLASSES];
-	_Atomic uint64_t refused[CONF_PUNT_CLASSES];
+	_Atomic uint64_t to_kernel[PUNT_CLASSES];
+	_Atomic uint64_t refused[PUNT_CLASSES];
 	_Atomic uint64_t from_kernel;
 	_Atomic uint64_t from_kernel_lost;
 };
 
 struct exception {
 	// Read by all, written before the thread and the workers start.
-	struct rte_ring *to_kernel[CONF_PUNT_CLASSES][CONF_WORKERS_MAX]; // worker w -> thread
+	struct rte_ring *to_kernel[PUNT_CLASSES][CONF_WORKERS_MAX]; // worker w -> thread
 	struct rte_ring *from_kernel[CONF_WORKERS_MAX];                  // thread -> worker w
 	unsigned nb_workers;
 	unsigned frame_size; // bytes of the largest frame that weir0 sends
@@ -45,8 +45,8 @@ struct exception {
 	// Thread only, once it runs.
 	_Alignas(64) int tun_fd;
 	bool broken; // weir0 was deleted by somebody: its descriptor says EBADFD for good
-	struct exception_budget budgets[CONF_PUNT_CLASSES];
-	unsigned next_worker[CONF_PUNT_CLASSES]; // whose turn it is
+	struct exception_budget budgets[PUNT_CLASSES];
+	unsigned next_worker[PUNT_CLASSES]; // whose turn it is
 	struct exception_counters counters;
 
 	// Control core only.

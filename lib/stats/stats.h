@@ -10,6 +10,7 @@
 #define WEIR_STATS_H
 
 #include <stdint.h>
+#include <sys/socket.h>
 
 #define STATS_WORKERS_MAX 64
 
@@ -43,6 +44,20 @@ enum stats_drop {
 
 extern const char *const stats_drop_names[STATS_DROPS_COUNT];
 
+struct stats_flows {
+	uint64_t created;
+	uint64_t expired;            // by time
+	uint64_t evicted;            // closed or half-open ones that gave way to new ones
+	uint64_t refused_no_backend; // SYN answered by RST: no backend is up,
+	uint64_t refused_flows_full; // the flow table is full,
+	uint64_t refused_snat_full;  // the SNAT ports towards the backend are all in use
+};
+
+static inline unsigned stats_family(sa_family_t family)
+{
+	return family == AF_INET6;
+}
+
 struct stats_counters {
 	uint64_t received;
 	uint64_t forwarded;
@@ -53,12 +68,7 @@ struct stats_counters {
 	uint64_t generated_lost;    // and the port took them not
 	uint64_t from_kernel;       // packets of weir0 that the port took
 	uint64_t from_kernel_lost;  // and the port took them not
-	uint64_t flows_created;
-	uint64_t flows_expired;     // by time
-	uint64_t flows_evicted;     // closed or half-open ones that gave way to new ones
-	uint64_t refused_no_backend; // SYN answered by RST, no backend is up
-	uint64_t refused_flows_full; // and the flow table is full
-	uint64_t refused_snat_full;  // and the SNAT ports towards the backend are all in use
+	struct stats_flows flows[2]; // by stats_family()
 	uint64_t loops;
 	uint64_t busy_loops;        // with at least one packet
 	uint64_t busy_ns;           // spent in busy loops, measured by the clock

@@ -96,7 +96,7 @@ static void measure(struct state *state, unsigned round)
 {
 	static struct bench_samples syn, tick, whole;
 	struct stats_counters *counters = &state->world->workers[0]->stats.live;
-	uint64_t expired = counters->flows_expired, evicted = counters->flows_evicted;
+	uint64_t expired = counters->flows[0].expired, evicted = counters->flows[0].evicted;
 	struct cost cost;
 
 	for (unsigned batch = 0; batch < BATCHES; batch++) {
@@ -115,8 +115,8 @@ static void measure(struct state *state, unsigned round)
 		state->mode->name, round, cycles, bench_samples_take(&syn),
 		bench_samples_take(&tick), rte_get_tsc_hz() / cycles,
 		flow_table_used(state->world->table), FLOWS,
-		(unsigned long)(counters->flows_expired - expired),
-		(unsigned long)(counters->flows_evicted - evicted));
+		(unsigned long)(counters->flows[0].expired - expired),
+		(unsigned long)(counters->flows[0].evicted - evicted));
 }
 
 struct bench_connection *bench_connection_create(void)

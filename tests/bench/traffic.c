@@ -166,8 +166,8 @@ uint64_t traffic_run(struct world *world, unsigned w, uint32_t count)
 	if (forwarded != count)
 		bench_fail("%u of %u packets weren't forwarded: %lu SYN refused for want of a flow, %lu of "
 			"a SNAT port, %lu answered, %lu dropped; %u of %u flows",
-			count - forwarded, count, counters->refused_flows_full,
-			counters->refused_snat_full, counters->answered, stats_dropped(counters),
+			count - forwarded, count, counters->flows[stats_family(world->family)].refused_flows_full,
+			counters->flows[stats_family(world->family)].refused_snat_full, counters->answered, stats_dropped(counters),
 			flow_table_used(world->table), world->table->limit);
 	return cycles;
 }

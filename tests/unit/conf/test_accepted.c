@@ -64,9 +64,9 @@ static void minimal_file_gets_every_default(void **state)
 	assert_int_equal(conf->port.gateway6.family, AF_UNSPEC);
 	assert_string_equal(conf->port.netns, "weir");
 	assert_int_equal(conf->port.mtu, 0);
-	assert_int_equal(conf->port.punt_limit[CONF_PUNT_ARP], 1000);
-	assert_int_equal(conf->port.punt_limit[CONF_PUNT_BACKEND], 20000);
-	assert_int_equal(conf->port.punt_limit[CONF_PUNT_REST], 1000);
+	assert_int_equal(conf->port.punt_limit[PUNT_ARP], 1000);
+	assert_int_equal(conf->port.punt_limit[PUNT_BACKEND], 20000);
+	assert_int_equal(conf->port.punt_limit[PUNT_REST], 1000);
 	assert_int_equal(conf->port.nb_eal, 0);
 	assert_true(conf->port.hugepages);
 	assert_int_equal(conf->cores.control, -1);
@@ -147,7 +147,7 @@ static void every_key_reaches_its_member(void **state)
 	assert_false(conf->port.hugepages);
 	assert_int_equal(conf->port.nb_eal, 2);
 	assert_string_equal(conf->port.eal[1], "4");
-	for (unsigned i = 0; i < CONF_PUNT_CLASSES; i++)
+	for (unsigned i = 0; i < PUNT_CLASSES; i++)
 		assert_int_equal(conf->port.punt_limit[i], i + 1);
 	assert_int_equal(conf->cores.control, 0);
 	assert_int_equal(conf->cores.nb_workers, 3);

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "conf.h"
 #include "dev.h"
 #include "dev_args.h"
 

@@ -30,6 +30,7 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 
+#include "conf.h"
 #include "dev.h"
 
 #define SKIPPED 77

@@ -31,6 +31,7 @@
 #include <rte_mbuf.h>
 
 #include "clock.h"
+#include "conf.h"
 #include "dev.h"
 #include "exception.h"
 #include "exception_interface.h"
@@ -205,7 +206,7 @@ static struct rte_mbuf *make_ping(unsigned size)
 	return mbuf;
 }
 
-static void punt(unsigned worker, enum conf_punt_class class, struct rte_mbuf *mbuf)
+static void punt(unsigned worker, enum punt_class class, struct rte_mbuf *mbuf)
 {
 	assert_int_equal(exception_punt(exception, worker, class, &mbuf, 1), 1);
 }
@@ -254,7 +255,7 @@ static void test_arp_request_is_answered_with_the_ports_mac(void **state)
 {
 	start();
 	for (unsigned worker = 0; worker < 2; worker++) {
-		punt(worker, CONF_PUNT_ARP, make_arp_request(WEIR_ADDRESS + worker));
+		punt(worker, PUNT_ARP, make_arp_request(WEIR_ADDRESS + worker));
 		struct rte_mbuf *reply = receive(is_arp_reply, 1000);
 		assert_non_null(reply);
 		const struct rte_ether_hdr *ether = rte_pktmbuf_mtod(reply, void *);
@@ -268,7 +269,7 @@ static void test_arp_request_is_answered_with_the_ports_mac(void **state)
 	}
 	struct exception_totals totals;
 	exception_totals(exception, &totals);
-	assert_int_equal(totals.to_kernel[CONF_PUNT_ARP], 2);
+	assert_int_equal(totals.to_kernel[PUNT_ARP], 2);
 	assert_in_range(totals.from_kernel, 2, 10);
 	assert_int_equal(totals.from_kernel_lost, 0);
 }
@@ -277,16 +278,16 @@ static void test_arp_for_other_addresses_is_not_answered(void **state)
 {
 	start();
 	must("ip -n %s addr add 198.51.100.1/32 dev lo", netns_name);
-	punt(0, CONF_PUNT_ARP, make_arp_request(0xc0000263)); // 192.0.2.99
-	punt(0, CONF_PUNT_ARP, make_arp_request(0xc6336401)); // that of lo
+	punt(0, PUNT_ARP, make_arp_request(0xc0000263)); // 192.0.2.99
+	punt(0, PUNT_ARP, make_arp_request(0xc6336401)); // that of lo
 	assert_null(receive(is_arp_reply, 300));
 }
 
 static void test_ping_is_answered(void **state)
 {
 	start();
-	punt(0, CONF_PUNT_ARP, make_arp_request(WEIR_ADDRESS)); // makes the client known
-	punt(1, CONF_PUNT_REST, make_ping(56));
+	punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS)); // makes the client known
+	punt(1, PUNT_REST, make_ping(56));
 	struct rte_mbuf *reply = receive(is_echo_reply, 1000);
 	assert_non_null(reply);
 	assert_int_equal(reply->pkt_len, 98);
@@ -297,10 +298,10 @@ static void test_packets_beyond_one_buffer_are_chains(void **state)
 {
 	port.mtu = 9000;
 	start();
-	punt(0, CONF_PUNT_ARP, make_arp_request(WEIR_ADDRESS));
+	punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS));
 	static const unsigned sizes[] = {8972, 1500, 4300, 56};
 	for (unsigned i = 0; i < RTE_DIM(sizes); i++) {
-		punt(0, CONF_PUNT_REST, make_ping(sizes[i]));
+		punt(0, PUNT_REST, make_ping(sizes[i]));
 		struct rte_mbuf *reply = receive(is_echo_reply, 1000);
 		assert_non_null(reply);
 		assert_int_equal(reply->pkt_len, 42 + sizes[i]);
@@ -314,7 +315,7 @@ static void test_packets_beyond_one_buffer_are_chains(void **state)
 }
 
 /* Punt that many, one by one; what is refused is freed. How many were taken. */
-static unsigned flood(enum conf_punt_class class, unsigned packets)
+static unsigned flood(enum punt_class class, unsigned packets)
 {
 	unsigned taken = 0;
 
@@ -332,35 +333,35 @@ static void test_flood_of_the_rest_holds_nothing_else_up(void **state)
 {
 	struct exception_totals totals;
 
-	conf.port.punt_limit[CONF_PUNT_REST] = 500;
+	conf.port.punt_limit[PUNT_REST] = 500;
 	start();
 	uint64_t begin = clock_ms();
-	unsigned taken = flood(CONF_PUNT_REST, 5000); // 10 times the limit of a second
+	unsigned taken = flood(PUNT_REST, 5000); // 10 times the limit of a second
 	unsigned elapsed_ms = clock_ms() - begin;
 	exception_totals(exception, &totals);
 	// The burst (a tenth of a second), what the time since has earned, and a ring full.
 	unsigned passed = 50 + elapsed_ms / 2 + 2;
 	assert_true(taken <= passed + 255);
 	assert_true(taken >= 255);
-	assert_true(totals.to_kernel[CONF_PUNT_REST] <= passed);
+	assert_true(totals.to_kernel[PUNT_REST] <= passed);
 
 	for (unsigned i = 0; i < 20; i++) {
-		punt(0, CONF_PUNT_ARP, make_arp_request(WEIR_ADDRESS));
-		punt(0, CONF_PUNT_BACKEND, make_ping(8));
+		punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS));
+		punt(0, PUNT_BACKEND, make_ping(8));
 	}
 	begin = clock_ms();
 	do {
 		exception_totals(exception, &totals);
 		assert_true(clock_ms() - begin < 200);
 		sched_yield();
-	} while (totals.to_kernel[CONF_PUNT_ARP] < 20 || totals.to_kernel[CONF_PUNT_BACKEND] < 20);
-	assert_true(totals.to_kernel[CONF_PUNT_REST] < taken); // it is still waiting
+	} while (totals.to_kernel[PUNT_ARP] < 20 || totals.to_kernel[PUNT_BACKEND] < 20);
+	assert_true(totals.to_kernel[PUNT_REST] < taken); // it is still waiting
 
 	// What waits passes by itself, at the rate.
 	sleep(1);
 	exception_totals(exception, &totals);
-	assert_int_equal(totals.to_kernel[CONF_PUNT_REST], taken);
-	assert_int_equal(totals.refused[CONF_PUNT_REST], 0);
+	assert_int_equal(totals.to_kernel[PUNT_REST], taken);
+	assert_int_equal(totals.refused[PUNT_REST], 0);
 }
 
 static uint64_t thread_cpu_ns(void)
@@ -391,14 +392,14 @@ static void test_idle_thread_sleeps(void **state)
 
 static void test_thread_without_credit_sleeps_too(void **state)
 {
-	conf.port.punt_limit[CONF_PUNT_REST] = 1;
+	conf.port.punt_limit[PUNT_REST] = 1;
 	start();
-	flood(CONF_PUNT_REST, 500);
+	flood(PUNT_REST, 500);
 	receive(never, 200);
 	assert_int_equal(atomic_load(&exception->sleeping),
-		EXCEPTION_ALL_CLASSES & ~(1u << CONF_PUNT_REST));
+		EXCEPTION_ALL_CLASSES & ~(1u << PUNT_REST));
 	uint64_t before = thread_cpu_ns();
-	flood(CONF_PUNT_REST, 500);
+	flood(PUNT_REST, 500);
 	receive(never, 200);
 	assert_in_range(thread_cpu_ns() - before, 0, 2000000);
 }
@@ -414,23 +415,23 @@ static uint64_t wake_ups(void)
 static void test_eventfd_is_written_only_for_a_sleeper(void **state)
 {
 	create(); // no thread: the test plays it
-	punt(0, CONF_PUNT_ARP, make_arp_request(WEIR_ADDRESS));
+	punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS));
 	assert_int_equal(wake_ups(), 0);
 
-	atomic_store(&exception->sleeping, 1u << CONF_PUNT_ARP);
-	punt(0, CONF_PUNT_REST, make_ping(8)); // without credit: not waited for
+	atomic_store(&exception->sleeping, 1u << PUNT_ARP);
+	punt(0, PUNT_REST, make_ping(8)); // without credit: not waited for
 	assert_int_equal(wake_ups(), 0);
-	punt(0, CONF_PUNT_ARP, make_arp_request(WEIR_ADDRESS));
+	punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS));
 	assert_int_equal(wake_ups(), 1);
-	punt(1, CONF_PUNT_ARP, make_arp_request(WEIR_ADDRESS)); // it is being woken
+	punt(1, PUNT_ARP, make_arp_request(WEIR_ADDRESS)); // it is being woken
 	assert_int_equal(wake_ups(), 0);
 
 	atomic_store(&exception->sleeping, EXCEPTION_ALL_CLASSES);
-	while (flood(CONF_PUNT_REST, 1) == 1)
+	while (flood(PUNT_REST, 1) == 1)
 		;
 	wake_ups();
 	atomic_store(&exception->sleeping, EXCEPTION_ALL_CLASSES);
-	assert_int_equal(flood(CONF_PUNT_REST, 1), 0);
+	assert_int_equal(flood(PUNT_REST, 1), 0);
 	assert_int_equal(wake_ups(), 0); // nothing was taken
 }
 
@@ -438,7 +439,7 @@ static void test_no_wake_up_is_lost(void **state)
 {
 	cpu_set_t cpus;
 
-	conf.port.punt_limit[CONF_PUNT_ARP] = 10000000;
+	conf.port.punt_limit[PUNT_ARP] = 10000000;
 	start();
 	// On another CPU than the test, where there is one: at the same time as it.
 	memset(&cpus, 0xff, sizeof(cpus));
@@ -446,12 +447,12 @@ static void test_no_wake_up_is_lost(void **state)
 	pthread_setaffinity_np(exception->thread, sizeof(cpus), &cpus);
 	for (unsigned i = 1; i <= 20000; i++) {
 		struct exception_totals totals;
-		punt(i % 2, CONF_PUNT_ARP, make_arp_request(0xc0000263));
+		punt(i % 2, PUNT_ARP, make_arp_request(0xc0000263));
 		uint64_t begin = clock_ms();
 		do {
 			exception_totals(exception, &totals);
 			assert_true(clock_ms() - begin < 5000);
-		} while (totals.to_kernel[CONF_PUNT_ARP] + totals.refused[CONF_PUNT_ARP] < i);
+		} while (totals.to_kernel[PUNT_ARP] + totals.refused[PUNT_ARP] < i);
 	}
 }
 
@@ -461,9 +462,9 @@ static void test_workers_that_do_not_read_cost_no_more_than_their_ring(void **st
 
 	without_ipv6();
 	start();
-	punt(0, CONF_PUNT_ARP, make_arp_request(WEIR_ADDRESS));
+	punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS));
 	for (unsigned sent = 0; sent < 1500;) {
-		sent += flood(CONF_PUNT_BACKEND, 1);
+		sent += flood(PUNT_BACKEND, 1);
 		if (sent % 100 == 0)
 			usleep(1000);
 	}
@@ -481,7 +482,7 @@ static void test_no_buffers_for_the_kernels_packets(void **state)
 	unsigned nb = 0;
 
 	start();
-	punt(0, CONF_PUNT_ARP, make_arp_request(WEIR_ADDRESS));
+	punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS));
 	receive(never, 200);
 	struct rte_mbuf *ping = make_ping(56);
 	// The ping's own buffer must not be free for its answer: it is held twice.
@@ -490,7 +491,7 @@ static void test_no_buffers_for_the_kernels_packets(void **state)
 		nb++;
 	exception_totals(exception, &totals);
 	uint64_t lost = totals.from_kernel_lost;
-	punt(0, CONF_PUNT_BACKEND, ping);
+	punt(0, PUNT_BACKEND, ping);
 	usleep(100000);
 	exception_totals(exception, &totals);
 	assert_true(totals.from_kernel_lost > lost);
@@ -499,7 +500,7 @@ static void test_no_buffers_for_the_kernels_packets(void **state)
 	assert_in_range(thread_cpu_ns() - before, 0, 1000000);
 
 	rte_pktmbuf_free_bulk(all, nb);
-	punt(0, CONF_PUNT_BACKEND, make_ping(56));
+	punt(0, PUNT_BACKEND, make_ping(56));
 	struct rte_mbuf *reply = receive(is_echo_reply, 1000);
 	assert_non_null(reply);
 	rte_pktmbuf_free(reply);
@@ -514,11 +515,11 @@ static void test_deleted_weir0_does_not_keep_the_thread_busy(void **state)
 	uint64_t before = thread_cpu_ns();
 	usleep(200000);
 	assert_in_range(thread_cpu_ns() - before, 0, 1000000);
-	punt(0, CONF_PUNT_ARP, make_arp_request(WEIR_ADDRESS));
+	punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS));
 	usleep(100000);
 	struct exception_totals totals;
 	exception_totals(exception, &totals);
-	assert_int_equal(totals.refused[CONF_PUNT_ARP], 1);
+	assert_int_equal(totals.refused[PUNT_ARP], 1);
 }
 
 static void assert_setting(const char *key, const char *value)
@@ -594,7 +595,7 @@ static void test_callers_namespace_is_untouched(void **state)
 	char *before = strdup(output(SNAPSHOT));
 
 	start();
-	punt(0, CONF_PUNT_ARP, make_arp_request(WEIR_ADDRESS));
+	punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS));
 	assert_string_equal(output(SNAPSHOT), before);
 	exception_destroy(exception);
 	exception = NULL;
@@ -627,7 +628,7 @@ static void test_second_process_is_refused(void **state)
 	assert_non_null(strstr(message, "weir0"));
 	assert_non_null(strstr(message, "another process"));
 	// The first one doesn't notice.
-	punt(0, CONF_PUNT_ARP, make_arp_request(WEIR_ADDRESS));
+	punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS));
 	struct rte_mbuf *reply = receive(is_arp_reply, 1000);
 	assert_non_null(reply);
 	rte_pktmbuf_free(reply);

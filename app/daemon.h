@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the process is made of. main.c builds it in order and undoes it in reverse. */
+#ifndef WEIR_DAEMON_H
+#define WEIR_DAEMON_H
+
+#include <pthread.h>
+
+#include "conf.h"
+#include "dev.h"
+#include "hash.h"
+#include "options.h"
+#include "worker.h"
+
+struct event_base;
+
+struct daemon {
+	struct options options;
+	struct conf *conf;
+	struct hash_key key;            // of the flow hash and the port permutations
+	struct dev_port port;
+	struct exception *exception;
+	struct event_base *events;      // the control core's loop
+	struct rte_rcu_qsbr *rcu;       // readers: workers by number, behind them telemetry
+	struct flow_table *flows4;      // NULL when no service has the family
+	struct flow_table *flows6;
+	struct snat *snat;
+	struct control *control;
+	struct service_table *services; // published: control swaps, workers load; atomic
+	struct worker *workers;         // nb_workers of the port
+	struct worker_spray *spray;     // tests only
+	uint64_t started_ms;
+
+	// Control core and telemetry threads, never workers: held while the control core changes what
+	// telemetry reads.
+	pthread_mutex_t lock;
+};
+
+#endif

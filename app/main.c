@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The order in which the daemon is built; it is undone in reverse. */
+#include <errno.h>
+#include <event2/event.h>
+#include <rte_rcu_qsbr.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "control.h"
+#include "daemon.h"
+#include "exception.h"
+#include "log.h"
+#include "snat.h"
+#include "telemetry.h"
+
+// Readers of the tables are the workers, by number, and behind them threads of telemetry.
+#define TELEMETRY_READERS 16
+
+struct step {
+	const char *name;
+	int (*init)(struct daemon *daemon, char *message);
+	void (*fini)(struct daemon *daemon);
+};
+
+/* A probe in flight is a descriptor. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int eal_init(struct daemon *daemon, char *message)
+{
+	return dev_eal_init(daemon->conf, daemon->options.eal_argc, daemon->options.eal_argv,
+		message);
+}
+
+static void eal_fini(struct daemon *daemon)
+{
+	dev_eal_fini();
+}
+
+static int mute_init(struct daemon *daemon, char *message)
+{
+	const char *interface = dev_eal_interface();
+
+	return interface[0] == '\0' ? 0 : exception_mute(interface, message);
+}
+
+static void mute_fini(struct daemon *daemon)
+{
+	if (dev_eal_interface()[0] != '\0')
+		exception_unmute(dev_eal_interface());
+}
+
+static int port_init(struct daemon *daemon, char *message)
+{
+	return dev_port_open(&daemon->port, daemon->conf, message);
+}
+
+static void port_fini(struct daemon *daemon)
+{
+	dev_port_close(&daemon->port);
+}
+
+static int kernel_side_init(struct daemon *daemon, char *message)
+{
+	daemon->exception = exception_create(daemon->conf, &daemon->port, message);
+	return daemon->exception == NULL ? -errno : 0;
+}
+
+static void kernel_side_fini(struct daemon *daemon)
+{
+	exception_destroy(daemon->exception);
+}
+
+static int rcu_init(struct daemon *daemon, char *message)
+{
+	uint32_t readers = daemon->port.nb_workers + TELEMETRY_READERS;
+	size_t size = rte_rcu_qsbr_get_memsize(readers);
+
+	if (posix_memalign((void **)&daemon->rcu, 64, size) != 0)
+		return -ENOMEM;
+	return rte_rcu_qsbr_init(daemon->rcu, readers) != 0 ? -EINVAL : 0;
+}
+
+static void rcu_fini(struct daemon *daemon)
+{
+	free(daemon->rcu);
+}
+
+static bool family_is_used(const struct conf *conf, sa_family_t family)
+{
+	for (unsigned i = 0; i < conf->nb_services; i++)
+		if (conf->services[i].family == family)
+			return true;
+	return false;
+}
+
+static int flows_init(struct daemon *daemon, char *message)
+{
+	const struct conf *conf = daemon->conf;
+	struct {
+		sa_family_t family;
+		struct flow_table **table;
+	} tables[] = {{AF_INET, &daemon->flows4}, {AF_INET6, &daemon->flows6}};
+
+	for (unsigned i = 0; i < 2; i++) {
+		if (!family_is_used(conf, tables[i].family))
+			continue;
+		*tables[i].table = flow_table_create(tables[i].family, conf->flows,
+			daemon->port.nb_workers, &daemon->key, daemon->rcu, daemon->port.numa_node,
+			conf->port.hugepages);
+		if (*tables[i].table == NULL) {
+			snprintf(message, DEV_MESSAGE, "no memory for %u flows: make flows smaller",
+				conf->flows);
+			return -errno;
+		}
+	}
+	return 0;
+}
+
+static void flows_fini(struct daemon *daemon)
+{
+	flow_table_destroy(daemon->flows4);
+	flow_table_destroy(daemon->flows6);
+}
+
+static int snat_init(struct daemon *daemon, char *message)
+{
+	int err = control_snat_create(daemon);
+
+	if (err == -ENOSPC)
+		snprintf(message, DEV_MESSAGE, "net.ipv4.ip_local_port_range takes every port in "
+			"weir0's namespace: name SNAT ports by snat.ports");
+	return err;
+}
+
+static void snat_fini(struct daemon *daemon)
+{
+	snat_destroy(daemon->snat);
+}
+
+static void ended(evutil_socket_t number, short what, void *context)
+{
+	struct daemon *daemon = context;
+
+	log_info("ending: SIG%s", sigabbrev_np(number));
+	event_base_loopbreak(daemon->events);
+}
+
+static int events_init(struct daemon *daemon, char *message)
+{
+	static const int ends[] = {SIGTERM, SIGINT};
+
+	signal(SIGPIPE, SIG_IGN);
+	raise_descriptor_limit();
+	daemon->events = event_base_new();
+	if (daemon->events == NULL)
+		return -ENOMEM;
+	for (unsigned i = 0; i < 2; i++) {
+		struct event *event = evsignal_new(daemon->events, ends[i], ended, daemon);
+		if (event == NULL || event_add(event, NULL) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static void events_fini(struct daemon *daemon)
+{
+	event_base_free(daemon->events);
+}
+
+static int control_init(struct daemon *daemon, char *message)
+{
+	daemon->control = control_create(daemon);
+	return daemon->control == NULL ? -errno : 0;
+}
+
+static void control_fini(struct daemon *daemon)
+{
+	control_destroy(daemon->control);
+}
+
+/* Zeroed memory that the kernel gives where it is written first: by the worker, page by page. */
+static void *lazy_memory(size_t size)
+{
+	void *start = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return start == MAP_FAILED ? NULL : start;
+}
+
+static int worker_init(struct daemon *daemon, struct worker *worker, unsigned number)
+{
+	const struct conf *conf = daemon->conf;
+	struct pipeline *pipeline = &worker->pipeline;
+
+	pipeline_init(pipeline);
+	pipeline->worker = number;
+	pipeline->mac = daemon->port.mac;
+	pipeline->flows4 = daemon->flows4;
+	pipeline->flows6 = daemon->flows6;
+	pipeline->hasher = daemon->flows4 ? &daemon->flows4->hasher : &daemon->flows6->hasher;
+	pipeline->services = (const struct service_table *const *)&daemon->services;
+	pipeline->stats = &worker->stats;
+	pipeline->backends = lazy_memory(CONF_BACKENDS_MAX * sizeof(*pipeline->backends));
+	pipeline->cursors = lazy_memory(CONF_BACKENDS_MAX * sizeof(*pipeline->cursors));
+	if (pipeline->backends == NULL || pipeline->cursors == NULL)
+		return -ENOMEM;
+	for (enum tcp_state state = TCP_SYN_SENT; state < TCP_STATES; state++) {
+		enum conf_tcp_timeout timeout = CONF_TIMEOUT_CLOSING;
+		if (tcp_state_half_open(state))
+			timeout = CONF_TIMEOUT_HALF_OPEN;
+		else if (state == TCP_ESTABLISHED)
+			timeout = CONF_TIMEOUT_ESTABLISHED;
+		else if (state == TCP_TIME_WAIT)
+			timeout = CONF_TIMEOUT_TIME_WAIT;
+		else if (state == TCP_CLOSE)
+			timeout = CONF_TIMEOUT_CLOSE;
+		pipeline->timeout_s[state] = conf->timeout_s[timeout];
+	}
+	worker->port = &daemon->port;
+	worker->exception = daemon->exception;
+	worker->rcu = daemon->rcu;
+	worker->idle_sleep_us = conf->cores.idle_sleep_us;
+	worker->spray = daemon->spray;
+	return 0;
+}
+
+static int workers_init(struct daemon *daemon, char *message)
+{
+	size_t size = daemon->port.nb_workers * sizeof(*daemon->workers);
+
+	if (getenv("WEIR_TEST_SPRAY") != NULL) {
+		log_warning("WEIR_TEST_SPRAY is set: packets are moved between workers, for tests");
+		daemon->spray = worker_spray_create(daemon->port.nb_workers, daemon->conf->flows);
+		if (daemon->spray == NULL)
+			return -ENOMEM;
+	}
+	if (posix_memalign((void **)&daemon->workers, 64, size) != 0) {
+		daemon->workers = NULL;
+		return -ENOMEM;
+	}
+	memset(daemon->workers, 0, size);
+	for (unsigned w = 0; w < daemon->port.nb_workers; w++) {
+		int err = worker_init(daemon, &daemon->workers[w], w);
+		if (err < 0)
+			return err;
+	}
+	return 0;
+}
+
+static void workers_fini(struct daemon *daemon)
+{
+	for (unsigned w = 0; daemon->workers != NULL && w < daemon->port.nb_workers; w++) {
+		struct pipeline *pipeline = &daemon->workers[w].pipeline;
+		if (pipeline->backends != NULL)
+			munmap(pipeline->backends, CONF_BACKENDS_MAX * sizeof(*pipeline->backends));
+		if (pipeline->cursors != NULL)
+			munmap(pipeline->cursors, CONF_BACKENDS_MAX * sizeof(*pipeline->cursors));
+	}
+	free(daemon->workers);
+	worker_spray_destroy(daemon->spray);
+}
+
+static int telemetry_step_init(struct daemon *daemon, char *message)
+{
+	return telemetry_init(daemon);
+}
+
+static void telemetry_step_fini(struct daemon *daemon)
+{
+	telemetry_fini(daemon);
+}
+
+static int start_init(struct daemon *daemon, char *message)
+{
+	int err = exception_start(daemon->exception);
+
+	if (err == 0)
+		err = dev_port_start(&daemon->port, message);
+	for (unsigned w = 0; w < daemon->port.nb_workers && err == 0; w++)
+		err = worker_launch(&daemon->workers[w]);
+	return err;
+}
+
+static void start_fini(struct daemon *daemon)
+{
+	for (unsigned w = 0; w < daemon->port.nb_workers; w++)
+		worker_stop(&daemon->workers[w]);
+}
+
+static const struct step steps[] = {
+	{"EAL", eal_init, eal_fini},
+	{"mute", mute_init, mute_fini},
+	{"port", port_init, port_fini},
+	{"weir0", kernel_side_init, kernel_side_fini},
+	{"RCU", rcu_init, rcu_fini},
+	{"flow table", flows_init, flows_fini},
+	{"SNAT ports", snat_init, snat_fini},
+	{"event loop", events_init, events_fini},
+	{"control", control_init, control_fini},
+	{"workers", workers_init, workers_fini},
+	{"telemetry", telemetry_step_init, telemetry_step_fini},
+	{"start", start_init, start_fini},
+};
+#define STEPS (sizeof(steps) / sizeof(steps[0]))
+
+static void undo(struct daemon *daemon, unsigned done)
+{
+	while (done-- > 0)
+		steps[done].fini(daemon);
+}
+
+static int run(struct daemon *daemon)
+{
+	for (unsigned i = 0; i < STEPS; i++) {
+		char message[DEV_MESSAGE] = "";
+		int err = steps[i].init(daemon, message);
+		if (err == 0)
+			continue;
+		log_error("%s: %s", steps[i].name, message[0] ? message : strerror(-err));
+		undo(daemon, i);
+		return EXIT_FAILURE;
+	}
+	log_info("weir %s: %s (%s), %u worker%s, %u service%s", WEIR_VERSION,
+		daemon->conf->port.device, daemon->port.driver, daemon->port.nb_workers,
+		daemon->port.nb_workers == 1 ? "" : "s", daemon->conf->nb_services,
+		daemon->conf->nb_services == 1 ? "" : "s");
+	event_base_dispatch(daemon->events);
+	undo(daemon, STEPS);
+	return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	static struct daemon daemon = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	struct conf_error error;
+
+	switch (options_parse(&daemon.options, argc, argv)) {
+	case OPTIONS_DONE:
+		return EXIT_SUCCESS;
+	case OPTIONS_WRONG:
+		return EXIT_FAILURE;
+	case OPTIONS_RUN:
+		break;
+	}
+	daemon.started_ms = clock_ms();
+	daemon.conf = conf_load(daemon.options.config, &error);
+	if (daemon.conf == NULL) {
+		log_error("%s", error.text);
+		return EXIT_FAILURE;
+	}
+	int status = EXIT_SUCCESS;
+	if (daemon.options.check)
+		printf("%s: right\n", daemon.options.config);
+	else if (hash_key_random(&daemon.key) < 0)
+		status = EXIT_FAILURE;
+	else
+		status = run(&daemon);
+	conf_free(daemon.conf);
+	return status;
+}

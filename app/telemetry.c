@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "telemetry.h"
+
+#include <errno.h>
+#include <rte_telemetry.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "control.h"
+#include "daemon.h"
+#include "dpdk_compat.h"
+#include "exception.h"
+
+// An answer holds 16,384 bytes. Objects are added to a page as long as their names and numbers,
+// each at its longest, are sure to fit.
+#define PAGE_BYTES 15000
+#define OBJECT_BYTES 700 // keys and numbers of an object
+
+// The library hands no context to its callbacks: one daemon a process, never freed.
+static struct daemon *daemon_told;
+
+static void tell(struct rte_tel_data *object, const char *name, uint64_t value)
+{
+	tel_dict_uint(object, name, value);
+}
+
+static void tell_text(struct rte_tel_data *object, const char *name, const char *value)
+{
+	rte_tel_data_add_dict_string(object, name, value);
+}
+
+static struct rte_tel_data *object_new(struct rte_tel_data *array)
+{
+	struct rte_tel_data *object = rte_tel_data_alloc();
+
+	if (object == NULL)
+		return NULL;
+	rte_tel_data_start_dict(object);
+	if (rte_tel_data_add_array_container(array, object, 0) < 0) {
+		rte_tel_data_free(object);
+		return NULL;
+	}
+	return object;
+}
+
+/* --- /weir/info --- */
+
+static int tell_info(struct rte_tel_data *answer, const char *parameters)
+{
+	const struct daemon *daemon = daemon_told;
+	const struct dev_port *port = &daemon->port;
+	struct dev_port_stats device;
+	char name[80], mac[18];
+	uint32_t nb_backends;
+
+	control_backends(daemon->control, &nb_backends);
+	dev_port_stats(port, &device);
+	rte_tel_data_start_dict(answer);
+	tell_text(answer, "version", WEIR_VERSION);
+	tell_text(answer, "instance", dev_instance_name(daemon->conf, name));
+	tell(answer, "pid", getpid());
+	tell(answer, "uptime_s", (clock_ms() - daemon->started_ms) / 1000);
+	tell_text(answer, "config", daemon->options.config);
+	tell_text(answer, "port", daemon->conf->port.device);
+	tell_text(answer, "driver", port->driver);
+	tell_text(answer, "interface", port->interface);
+	tell_text(answer, "mac", net_mac_format(&port->mac, mac));
+	tell_text(answer, "link", dev_port_link_up(port) ? "up" : "down");
+	tell(answer, "mtu", port->mtu);
+	tell(answer, "rss", port->rss);
+	tell_text(answer, "netns", daemon->conf->port.netns);
+	tell(answer, "hugepages", daemon->conf->port.hugepages);
+	tell(answer, "workers", port->nb_workers);
+	tell(answer, "services", daemon->conf->nb_services);
+	tell(answer, "backends", nb_backends);
+	tell(answer, "device_received", device.ipackets);
+	tell(answer, "device_sent", device.opackets);
+	tell(answer, "device_missed", device.imissed);
+	tell(answer, "device_errors", device.ierrors);
+	tell(answer, "device_no_buffer", device.rx_nombuf);
+	return 0;
+}
+
+/* --- pages --- */
+
+/* What stands behind the commas: "SERVICE,FIRST". */
+struct page {
+	char service[CONF_NAME_MAX + 1]; // "" = all
+	uint32_t first;
+};
+
+static int page_parse(struct page *page, const char *parameters, bool by_service)
+{
+	const char *number = parameters;
+	char *end;
+
+	memset(page, 0, sizeof(*page));
+	if (parameters == NULL || parameters[0] == '\0')
+		return 0;
+	if (by_service) {
+		size_t length = strcspn(parameters, ",");
+		if (length > CONF_NAME_MAX)
+			return -EINVAL;
+		memcpy(page->service, parameters, length);
+		if (parameters[length] == '\0')
+			return 0;
+		number = parameters + length + 1;
+	}
+	if (number[0] < '0' || number[0] > '9')
+		return -EINVAL;
+	page->first = strtoul(number, &end, 10);
+	return *end == '\0' ? 0 : -EINVAL;
+}
+
+/* One object of a list: its size at most, and how it is told. */
+struct list {
+	uint32_t total;
+	size_t (*size)(const struct daemon *daemon, uint32_t index);
+	void (*tell)(const struct daemon *daemon, uint32_t index, struct rte_tel_data *object);
+	uint32_t base; // index of the list's first object
+};
+
+/* As many objects from `first` on as surely fit; each says how many there are, and where the next
+ * page begins. */
+static int tell_page(struct rte_tel_data *answer, const struct list *list, uint32_t first)
+{
+	const struct daemon *daemon = daemon_told;
+	size_t bytes = 0;
+	uint32_t end = first;
+
+	rte_tel_data_start_array(answer, RTE_TEL_CONTAINER);
+	while (end < list->total) {
+		bytes += list->size(daemon, list->base + end);
+		if (bytes > PAGE_BYTES && end > first)
+			break;
+		end++;
+	}
+	for (uint32_t i = first; i < end; i++) {
+		struct rte_tel_data *object = object_new(answer);
+		if (object == NULL)
+			return -ENOMEM;
+		list->tell(daemon, list->base + i, object);
+		tell(object, "total", list->total);
+		tell(object, "next", end < list->total ? end : 0);
+	}
+	return 0;
+}
+
+/* --- /weir/services --- */
+
+static void sum_backend(const struct daemon *daemon, uint32_t id, struct stats_backend *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	for (unsigned w = 0; w < daemon->port.nb_workers; w++) {
+		const struct stats_backend *one = &daemon->workers[w].pipeline.backends[id];
+		for (unsigned d = 0; d < 2; d++) {
+			sum->packets[d] += __atomic_load_n(&one->packets[d], __ATOMIC_RELAXED);
+			sum->bytes[d] += __atomic_load_n(&one->bytes[d], __ATOMIC_RELAXED);
+		}
+		sum->opened += __atomic_load_n(&one->opened, __ATOMIC_RELAXED);
+		sum->closed += __atomic_load_n(&one->closed, __ATOMIC_RELAXED);
+	}
+}
+
+/* A connection may be opened on one worker and closed on another, between two of our reads. */
+static uint64_t active(const struct stats_backend *sum)
+{
+	return sum->opened > sum->closed ? sum->opened - sum->closed : 0;
+}
+
+#define LISTEN_TEXT 120 // the library's strings end at 128
+
+/* "192.0.2.10:80 192.0.2.11:80", or the first of them and how many more. */
+static void listen_text(const struct conf_service *service, char *text)
+{
+	size_t length = 0;
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < service->nb_listens; i++) {
+		const struct conf_listen *listen = &service->listens[i];
+		char one[NET_ENDPOINT_TEXT];
+		if (listen->any)
+			snprintf(one, sizeof(one), ":%u", ntohs(listen->endpoint.port));
+		else
+			net_endpoint_format(&listen->endpoint, one);
+		if (length + strlen(one) + 20 > LISTEN_TEXT) {
+			sprintf(text + length, " and %u more", service->nb_listens - i);
+			return;
+		}
+		length += sprintf(text + length, "%s%s", i ? " " : "", one);
+	}
+}
+
+static size_t service_size(const struct daemon *daemon, uint32_t index)
+{
+	return OBJECT_BYTES + LISTEN_TEXT;
+}
+
+static void tell_service(const struct daemon *daemon, uint32_t index, struct rte_tel_data *object)
+{
+	uint32_t nb_services, nb_backends, up = 0;
+	const struct control_service *service =
+		&control_services(daemon->control, &nb_services)[index];
+	const struct control_backend *backends = control_backends(daemon->control, &nb_backends);
+	uint64_t connections = 0, open = 0;
+	char listen[LISTEN_TEXT];
+
+	for (uint32_t i = 0; i < service->nb_backends; i++) {
+		struct stats_backend sum;
+		sum_backend(daemon, service->first_backend + i, &sum);
+		connections += sum.opened;
+		open += active(&sum);
+		up += control_backend_usable(&backends[service->first_backend + i]);
+	}
+	listen_text(service->conf, listen);
+	tell_text(object, "name", service->conf->name);
+	tell_text(object, "listen", listen);
+	tell(object, "listens", service->conf->nb_listens);
+	tell_text(object, "scheduler",
+		service->conf->scheduler == CONF_SCHEDULER_ROUND_ROBIN ? "round_robin" : "maglev");
+	tell(object, "backends", service->nb_backends);
+	tell(object, "backends_up", up);
+	tell(object, "connections", connections);
+	tell(object, "active", open);
+}
+
+static int tell_services(struct rte_tel_data *answer, const char *parameters)
+{
+	struct list list = {.size = service_size, .tell = tell_service};
+	struct page page;
+
+	if (page_parse(&page, parameters, false) < 0)
+		return -EINVAL;
+	control_services(daemon_told->control, &list.total);
+	return tell_page(answer, &list, page.first);
+}
+
+/* --- /weir/backends --- */
+
+static const char *const route_names[] = {
+	[ROUTE_PENDING] = "pending",
+	[ROUTE_RESOLVED] = "resolved",
+	[ROUTE_UNREACHABLE] = "unreachable",
+	[ROUTE_LOCAL] = "local",
+};
+
+static size_t backend_size(const struct daemon *daemon, uint32_t index)
+{
+	return OBJECT_BYTES;
+}
+
+static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte_tel_data *object)
+{
+	uint32_t nb_backends, nb_services;
+	const struct control_backend *backend =
+		&control_backends(daemon->control, &nb_backends)[index];
+	const struct control_service *service =
+		&control_services(daemon->control, &nb_services)[backend->service];
+	char address[NET_ENDPOINT_TEXT], mac[18];
+	struct stats_backend sum;
+
+	sum_backend(daemon, index, &sum);
+	tell_text(object, "service", service->conf->name);
+	tell_text(object, "name", backend->conf->name);
+	tell_text(object, "address", net_endpoint_format(&backend->conf->endpoint, address));
+	tell(object, "weight", backend->conf->weight);
+	tell_text(object, "health", health_state_name(backend->health.state));
+	tell_text(object, "reason", backend->health.reason);
+	tell(object, "since_s", (clock_ms() - backend->health.since_ms) / 1000);
+	tell_text(object, "neighbour", route_names[backend->hop.state]);
+	tell_text(object, "mac", backend->hop.state == ROUTE_RESOLVED
+			? net_mac_format(&backend->hop.mac, mac) : "");
+	tell(object, "active", active(&sum));
+	tell(object, "total_connections", sum.opened);
+	tell(object, "packets_in", sum.packets[FLOW_FROM_CLIENT]);
+	tell(object, "packets_out", sum.packets[FLOW_FROM_BACKEND]);
+	tell(object, "bytes_in", sum.bytes[FLOW_FROM_CLIENT]);
+	tell(object, "bytes_out", sum.bytes[FLOW_FROM_BACKEND]);
+}
+
+static int tell_backends(struct rte_tel_data *answer, const char *parameters)
+{
+	struct list list = {.size = backend_size, .tell = tell_backend};
+	uint32_t nb_services;
+	const struct control_service *services =
+		control_services(daemon_told->control, &nb_services);
+	struct page page;
+
+	if (page_parse(&page, parameters, true) < 0)
+		return -EINVAL;
+	control_backends(daemon_told->control, &list.total);
+	if (page.service[0] != '\0') {
+		uint32_t i = 0;
+		while (i < nb_services && strcmp(services[i].conf->name, page.service) != 0)
+			i++;
+		if (i == nb_services)
+			return -ENOENT;
+		list.total = services[i].nb_backends;
+		list.base = services[i].first_backend;
+	}
+	return tell_page(answer, &list, page.first);
+}
+
+/* --- /weir/workers, /weir/drops --- */
+
+static int tell_workers(struct rte_tel_data *answer, const char *parameters)
+{
+	const struct daemon *daemon = daemon_told;
+
+	rte_tel_data_start_array(answer, RTE_TEL_CONTAINER);
+	for (unsigned w = 0; w < daemon->port.nb_workers; w++) {
+		struct rte_tel_data *object = object_new(answer);
+		struct stats_counters counters;
+		if (object == NULL)
+			return -ENOMEM;
+		stats_read(&daemon->workers[w].stats, &counters);
+		tell(object, "worker", w);
+		tell(object, "lcore", daemon->port.worker_lcore[w]);
+		tell(object, "packets", counters.received);
+		tell(object, "forwarded", counters.forwarded);
+		tell(object, "answered", counters.answered);
+		tell(object, "punted", counters.punted);
+		tell(object, "dropped", stats_dropped(&counters));
+		tell(object, "generated", counters.generated);
+		tell(object, "generated_lost", counters.generated_lost);
+		tell(object, "from_kernel", counters.from_kernel);
+		tell(object, "from_kernel_lost", counters.from_kernel_lost);
+		tell(object, "loops", counters.loops);
+		tell(object, "busy_percent", 
+			__atomic_load_n(&daemon->workers[w].busy_percent, __ATOMIC_RELAXED));
+	}
+	return 0;
+}
+
+static int tell_drops(struct rte_tel_data *answer, const char *parameters)
+{
+	const struct daemon *daemon = daemon_told;
+	struct stats_counters sum = {0}, counters;
+	unsigned first = 0, end = daemon->port.nb_workers;
+	struct page page;
+
+	if (parameters != NULL && parameters[0] != '\0') {
+		if (page_parse(&page, parameters, false) < 0 || page.first >= end)
+			return -EINVAL;
+		first = page.first;
+		end = first + 1;
+	}
+	for (unsigned w = first; w < end; w++) {
+		stats_read(&daemon->workers[w].stats, &counters);
+		stats_add(&sum, &counters);
+	}
+	rte_tel_data_start_dict(answer);
+	tell(answer, "received", sum.received);
+	tell(answer, "forwarded", sum.forwarded);
+	tell(answer, "answered", sum.answered);
+	tell(answer, "punted", sum.punted);
+	tell(answer, "dropped", stats_dropped(&sum));
+	for (unsigned i = 0; i < STATS_DROPS_COUNT; i++)
+		tell(answer, stats_drop_names[i], sum.drops[i]);
+	return 0;
+}
+
+/* --- /weir/flows --- */
+
+static int tell_flows(struct rte_tel_data *answer, const char *parameters)
+{
+	const struct daemon *daemon = daemon_told;
+	const struct flow_table *tables[] = {daemon->flows4, daemon->flows6};
+	struct stats_counters sum = {0}, counters;
+
+	for (unsigned w = 0; w < daemon->port.nb_workers; w++) {
+		stats_read(&daemon->workers[w].stats, &counters);
+		stats_add(&sum, &counters);
+	}
+	rte_tel_data_start_array(answer, RTE_TEL_CONTAINER);
+	for (unsigned i = 0; i < RTE_DIM(tables); i++) {
+		struct rte_tel_data *object;
+		if (tables[i] == NULL)
+			continue;
+		object = object_new(answer);
+		if (object == NULL)
+			return -ENOMEM;
+		tell_text(object, "family", tables[i]->family == AF_INET6 ? "ipv6" : "ipv4");
+		tell(object, "size", tables[i]->capacity);
+		tell(object, "limit", tables[i]->limit);
+		tell(object, "used", flow_table_used(tables[i]));
+		tell(object, "bytes", flow_table_size(tables[i]));
+		tell(object, "hugepages", tables[i]->memory.hugepages);
+		const struct stats_flows *flows = &sum.flows[stats_family(tables[i]->family)];
+		tell(object, "created", flows->created);
+		tell(object, "expired", flows->expired);
+		tell(object, "evicted", flows->evicted);
+		tell(object, "refused_no_backend", flows->refused_no_backend);
+		tell(object, "refused_flows_full", flows->refused_flows_full);
+		tell(object, "refused_snat_full", flows->refused_snat_full);
+	}
+	return 0;
+}
+
+/* --- the table of commands --- */
+
+static const struct command {
+	const char *name;
+	int (*tell)(struct rte_tel_data *answer, const char *parameters);
+	const char *help;
+} commands[] = {
+	{"/weir/info", tell_info, "What runs here. No parameters."},
+	{"/weir/services", tell_services, "Services. Parameter: FIRST, default 0."},
+	{"/weir/backends", tell_backends, "Backends. Parameters: SERVICE,FIRST; default all from 0."},
+	{"/weir/workers", tell_workers, "Packets and load by worker. No parameters."},
+	{"/weir/drops", tell_drops, "Where packets went. Parameter: a worker, default the sum."},
+	{"/weir/flows", tell_flows, "Flow tables. No parameters."},
+};
+
+static int answer(const char *name, const char *parameters, struct rte_tel_data *data)
+{
+	struct daemon *daemon = __atomic_load_n(&daemon_told, __ATOMIC_ACQUIRE);
+	int err = -ENODEV;
+
+	if (daemon == NULL)
+		return err;
+	pthread_mutex_lock(&daemon->lock);
+	// Looked at again under the lock: telemetry_fini() may have come first.
+	for (unsigned i = 0; i < RTE_DIM(commands) && daemon_told != NULL; i++)
+		if (strcmp(commands[i].name, name) == 0)
+			err = commands[i].tell(data, parameters);
+	pthread_mutex_unlock(&daemon->lock);
+	return err;
+}
+
+int telemetry_init(struct daemon *daemon)
+{
+	__atomic_store_n(&daemon_told, daemon, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < RTE_DIM(commands); i++) {
+		int err = rte_telemetry_register_cmd(commands[i].name, answer, commands[i].help);
+		if (err < 0)
+			return err;
+	}
+	return 0;
+}
+
+void telemetry_fini(struct daemon *daemon)
+{
+	pthread_mutex_lock(&daemon->lock);
+	daemon_told = NULL;
+	pthread_mutex_unlock(&daemon->lock);
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The classes of packets handed to the kernel, each with a queue and a budget of its own. */
+#ifndef WEIR_PUNT_H
+#define WEIR_PUNT_H
+
+enum punt_class {
+	PUNT_ARP,     // ARP and IPv6 neighbour discovery
+	PUNT_BACKEND, // from backends and gateways: answers to probes, BGP
+	PUNT_REST,
+	PUNT_CLASSES
+};
+
+#endif
