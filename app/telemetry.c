@@ -85,7 +85,7 @@ static int tell_info(struct rte_tel_data *answer, const char *parameters)
 
 /* --- pages --- */
 
-/* What stands behind the commas: "SERVICE,FIRST". */
+/* What stands behind the comma: "SERVICE,FIRST", "SERVICE" or "FIRST". */
 struct page {
 	char service[CONF_NAME_MAX + 1]; // "" = all
 	uint32_t first;
@@ -99,7 +99,8 @@ static int page_parse(struct page *page, const char *parameters, bool by_service
 	memset(page, 0, sizeof(*page));
 	if (parameters == NULL || parameters[0] == '\0')
 		return 0;
-	if (by_service) {
+	// No service's name begins with a digit.
+	if (by_service && (parameters[0] < '0' || parameters[0] > '9')) {
 		size_t length = strcspn(parameters, ",");
 		if (length > CONF_NAME_MAX)
 			return -EINVAL;
