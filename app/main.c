@@ -312,8 +312,8 @@ static const struct step steps[] = {
 	{"event loop", events_init, events_fini},
 	{"control", control_init, control_fini},
 	{"workers", workers_init, workers_fini},
-	{"telemetry", telemetry_step_init, telemetry_step_fini},
 	{"start", start_init, start_fini},
+	{"telemetry", telemetry_step_init, telemetry_step_fini},
 };
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
 

@@ -407,12 +407,13 @@ static const struct command {
 	int (*tell)(struct rte_tel_data *answer, const char *parameters);
 	const char *help;
 } commands[] = {
-	{"/weir/info", tell_info, "What runs here. No parameters."},
 	{"/weir/services", tell_services, "Services. Parameter: FIRST, default 0."},
 	{"/weir/backends", tell_backends, "Backends. Parameters: SERVICE,FIRST; default all from 0."},
 	{"/weir/workers", tell_workers, "Packets and load by worker. No parameters."},
 	{"/weir/drops", tell_drops, "Where packets went. Parameter: a worker, default the sum."},
 	{"/weir/flows", tell_flows, "Flow tables. No parameters."},
+	// Last: who sees it may count on the others.
+	{"/weir/info", tell_info, "What runs here. No parameters."},
 };
 
 static int answer(const char *name, const char *parameters, struct rte_tel_data *data)
