@@ -28,21 +28,7 @@ static void tell(struct rte_tel_data *object, const char *name, uint64_t value)
 
 static void tell_text(struct rte_tel_data *object, const char *name, const char *value)
 {
-	rte_tel_data_add_dict_string(object, name, value);
-}
-
-static struct rte_tel_data *object_new(struct rte_tel_data *array)
-{
-	struct rte_tel_data *object = rte_tel_data_alloc();
-
-	if (object == NULL)
-		return NULL;
-	rte_tel_data_start_dict(object);
-	if (rte_tel_data_add_array_container(array, object, 0) < 0) {
-		rte_tel_data_free(object);
-		return NULL;
-	}
-	return object;
+	tel_dict_string(object, name, value);
 }
 
 /* --- /weir/info --- */
@@ -139,7 +125,7 @@ static int tell_page(struct rte_tel_data *answer, const struct list *list, uint3
 		end++;
 	}
 	for (uint32_t i = first; i < end; i++) {
-		struct rte_tel_data *object = object_new(answer);
+		struct rte_tel_data *object = tel_array_object(answer);
 		if (object == NULL)
 			return -ENOMEM;
 		list->tell(daemon, list->base + i, object);
@@ -312,7 +298,7 @@ static int tell_workers(struct rte_tel_data *answer, const char *parameters)
 
 	rte_tel_data_start_array(answer, RTE_TEL_CONTAINER);
 	for (unsigned w = 0; w < daemon->port.nb_workers; w++) {
-		struct rte_tel_data *object = object_new(answer);
+		struct rte_tel_data *object = tel_array_object(answer);
 		struct stats_counters counters;
 		if (object == NULL)
 			return -ENOMEM;
@@ -380,7 +366,7 @@ static int tell_flows(struct rte_tel_data *answer, const char *parameters)
 		struct rte_tel_data *object;
 		if (tables[i] == NULL)
 			continue;
-		object = object_new(answer);
+		object = tel_array_object(answer);
 		if (object == NULL)
 			return -ENOMEM;
 		tell_text(object, "family", tables[i]->family == AF_INET6 ? "ipv6" : "ipv4");

@@ -49,4 +49,25 @@ static inline int tel_array_uint(struct rte_tel_data *data, uint64_t value)
 #endif
 }
 
+/*
+ * A dictionary as an element of an array started with RTE_TEL_CONTAINER, to be filled in by the
+ * caller and freed by the library; NULL when there is no room. The library prints arrays of
+ * dictionaries but, up to 22.11 at least, takes only arrays into arrays: so it is added as an array,
+ * and made a dictionary once it is in.
+ */
+static inline struct rte_tel_data *tel_array_object(struct rte_tel_data *array)
+{
+	struct rte_tel_data *object = rte_tel_data_alloc();
+
+	if (object == NULL)
+		return NULL;
+	if (rte_tel_data_start_array(object, RTE_TEL_STRING_VAL) < 0 ||
+		rte_tel_data_add_array_container(array, object, 0) < 0) {
+		rte_tel_data_free(object);
+		return NULL;
+	}
+	rte_tel_data_start_dict(object);
+	return object;
+}
+
 #endif
