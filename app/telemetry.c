@@ -260,7 +260,7 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 	tell_text(object, "mac", backend->hop.state == ROUTE_RESOLVED
 			? net_mac_format(&backend->hop.mac, mac) : "");
 	tell(object, "active", active(&sum));
-	tell(object, "total_connections", sum.opened);
+	tell(object, "connections", sum.opened);
 	tell(object, "packets_in", sum.packets[FLOW_FROM_CLIENT]);
 	tell(object, "packets_out", sum.packets[FLOW_FROM_BACKEND]);
 	tell(object, "bytes_in", sum.bytes[FLOW_FROM_CLIENT]);
