@@ -6,6 +6,8 @@
 static const struct scheduler_ops *const schedulers[] = {
 	&scheduler_maglev,
 	&scheduler_round_robin,
+	&scheduler_least_conn,
+	&scheduler_source,
 };
 
 const struct scheduler_ops *scheduler_find(const char *name)

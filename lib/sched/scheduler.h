@@ -9,6 +9,7 @@
 #define WEIR_SCHEDULER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /*
@@ -28,8 +29,16 @@ struct scheduler_cursor {
 	uint32_t position;
 };
 
+/* The connections that are open now, as the worker knows them. */
+struct scheduler_load {
+	const uint32_t *active; // by backend id
+	const uint32_t *ids;    // of the backends given to build(), by index
+	const uint32_t *limits; // by index: with so many it is full; 0 = never; NULL = none ever is
+};
+
 struct scheduler_ops {
 	const char *name; // as in the file: "maglev", "round_robin"
+	bool by_source;   // pick() takes scheduler_source_hash() of the client's address
 
 	/*
 	 * `backends` may go after the call. What is picked depends on identities and weights only,
@@ -42,14 +51,23 @@ struct scheduler_ops {
 	/* Index into the array given to build(). `hash`: the flow's keyed hash. Never fails. */
 	uint32_t (*pick)(const void *state, uint64_t hash, struct scheduler_cursor *cursor);
 
+	/* In place of pick(), where the load decides: a full one only when it sees no other. */
+	uint32_t (*pick_by_load)(const void *state, const struct scheduler_load *load,
+		struct scheduler_cursor *cursor);
+
 	/* destroy(NULL) is fine. */
 	void (*destroy)(void *state);
 };
 
 extern const struct scheduler_ops scheduler_maglev;
 extern const struct scheduler_ops scheduler_round_robin;
+extern const struct scheduler_ops scheduler_least_conn;
+extern const struct scheduler_ops scheduler_source;
 
 /* The scheduler of that name, or NULL. */
 const struct scheduler_ops *scheduler_find(const char *name);
+
+/* Of an address of `size` bytes, 4 or 16, in network byte order: on every machine the same. */
+uint64_t scheduler_source_hash(const void *addr, size_t size);
 
 #endif

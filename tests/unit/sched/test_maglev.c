@@ -297,7 +297,7 @@ static void single_backend_has_all_slots(void **state)
 static void bad_input_is_refused(void **state)
 {
 	struct scheduler_backend *backends = calloc(NB_SLOTS, sizeof(*backends));
-	static const char *names[] = {"maglev", "round_robin"};
+	static const char *names[] = {"maglev", "round_robin", "least_conn", "source"};
 
 	assert_non_null(backends);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
