@@ -202,10 +202,11 @@ static uint64_t mix(uint64_t x)
 uint32_t traffic_order_next(struct traffic_order *order)
 {
 	uint32_t mask = (1ull << order->bits) - 1, at = order->next & mask;
-	uint64_t key = mix(order->next++ >> order->bits);
+	// Never 0, which would be no key at all.
+	uint64_t key = mix((order->next++ >> order->bits) + 0x9e3779b97f4a7c15);
 
 	// Each step is a bijection below 2^bits: adding, an odd factor, a shifted exclusive or.
-	for (unsigned round = 0; round < 3; round++, key = mix(key)) {
+	for (unsigned round = 0; round < 4; round++, key = mix(key)) {
 		at = (at + (uint32_t)key) * ((uint32_t)(key >> 32) | 1) & mask;
 		at ^= at >> (order->bits / 2 + 1);
 	}
