@@ -8,11 +8,12 @@
 
 #include "log.h"
 
-// Mean number of entries in a bucket when every record is in use: two choices out of ten slots.
-#define BUCKET_LOAD 6.5
+// Mean number of entries in a bucket when every record is in use. With flows coming and going at
+// the limit, one insert in 10^8 finds both buckets full, and one entry in eight stands in its second;
+// at 6.5 it was one in 10^7 and one in six.
+#define BUCKET_LOAD 6
 // The second bucket is looked at for room when the first has as many entries.
 #define BUCKET_NEARLY_FULL 8
-#define REFILL 32
 // Timeouts end before this much of the 16-bit clock's turn.
 #define CLOCK_SLACK_S 64
 
@@ -47,7 +48,7 @@ static uint32_t power_of_two_at_least(uint32_t n)
 
 static uint32_t fifo_entries(const struct flow_table *table)
 {
-	return power_of_two_at_least(table->capacity / 4 / table->nb_workers + 1);
+	return power_of_two_at_least(table->capacity / 4 / table->nb_workers);
 }
 
 /* The parts of the one mapping, in this order: records, buckets, queues. */
@@ -74,8 +75,10 @@ struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_
 	table->capacity = flows;
 	table->limit = flows - flows / 10;
 	table->nb_workers = nb_workers;
+	// All caches together hold no more than the records beyond the limit.
+	table->cache_size = RTE_MIN(RTE_MAX(flows / 10 / nb_workers, 1u), (uint32_t)FLOW_CACHE_MAX);
 	table->rcu = rcu;
-	table->nb_buckets = flows * 2 / BUCKET_LOAD + 2;
+	table->nb_buckets = (uint64_t)flows * 2 / BUCKET_LOAD + 2;
 	table->record_size = family == AF_INET6 ? sizeof(struct flow6) : sizeof(struct flow4);
 	table->flow_offset = family == AF_INET6 ? offsetof(struct flow6, flow)
 						: offsetof(struct flow4, flow);
@@ -162,7 +165,7 @@ uint32_t flow_table_find(const struct flow_table *table, uint64_t hash, const vo
 static void cache_refill(struct flow_table *table, struct flow_table_worker *worker)
 {
 	lock_take(&table->lock);
-	while (worker->nb_cache < REFILL) {
+	while (worker->nb_cache < (table->cache_size + 1) / 2) {
 		uint32_t record;
 		if (table->free_head != 0) {
 			record = table->free_head - 1;
@@ -182,7 +185,7 @@ static void cache_refill(struct flow_table *table, struct flow_table_worker *wor
 static void cache_spill(struct flow_table *table, struct flow_table_worker *worker)
 {
 	lock_take(&table->lock);
-	while (worker->nb_cache > REFILL) {
+	while (worker->nb_cache > table->cache_size / 2) {
 		uint32_t record = worker->cache[--worker->nb_cache];
 		flow_table_record(table, record)->side = table->free_head;
 		table->free_head = record + 1;
@@ -192,7 +195,7 @@ static void cache_spill(struct flow_table *table, struct flow_table_worker *work
 
 static void cache_put(struct flow_table *table, struct flow_table_worker *worker, uint32_t record)
 {
-	if (worker->nb_cache == FLOW_CACHE_MAX)
+	if (worker->nb_cache == table->cache_size)
 		cache_spill(table, worker);
 	worker->cache[worker->nb_cache++] = record;
 }
@@ -231,13 +234,23 @@ static void fifo_push(struct flow_fifo *fifo, uint32_t record)
 	fifo->ring[fifo->tail++ & fifo->mask] = record;
 }
 
+static void push(struct flow_table *table, struct flow_table_worker *own, struct flow_fifo *fifo,
+	struct flow *flow)
+{
+	lock_take(&own->fifo_lock);
+	fifo_push(fifo, flow_table_number(table, flow));
+	lock_release(&own->fifo_lock);
+}
+
 static void queue_for_giving_way(struct flow_table *table, unsigned worker, struct flow *flow,
 	enum tcp_state state)
 {
+	struct flow_table_worker *own = &table->workers[worker];
+
 	if (tcp_state_closed(state))
-		fifo_push(&table->workers[worker].closed, flow_table_number(table, flow));
+		push(table, own, &own->closed, flow);
 	else if (state == TCP_SYN_SENT)
-		fifo_push(&table->workers[worker].half_open, flow_table_number(table, flow));
+		push(table, own, &own->half_open, flow);
 }
 
 struct bucket_pair {
@@ -245,24 +258,43 @@ struct bucket_pair {
 	struct flow_bucket *secondary; // may be the same
 };
 
-static struct bucket_pair pair_lock(struct flow_table *table, uint64_t hash)
+static struct bucket_pair pair_of(struct flow_table *table, uint64_t hash)
 {
-	struct bucket_pair pair = {&table->buckets[flow_hash_primary(table, hash)],
+	return (struct bucket_pair){&table->buckets[flow_hash_primary(table, hash)],
 		&table->buckets[flow_hash_secondary(table, hash)]};
-	bool ascending = pair.primary < pair.secondary;
-
-	// Always the lower one first, or two workers could wait for each other.
-	lock_take(ascending ? &pair.primary->lock : &pair.secondary->lock);
-	if (pair.primary != pair.secondary)
-		lock_take(ascending ? &pair.secondary->lock : &pair.primary->lock);
-	return pair;
 }
 
-static void pair_unlock(struct bucket_pair pair)
+/* The buckets of one pair, or of two, in ascending order and each once. */
+struct bucket_set {
+	struct flow_bucket *buckets[4];
+	unsigned count;
+};
+
+static void set_add(struct bucket_set *set, struct flow_bucket *bucket)
 {
-	lock_release(&pair.primary->lock);
-	if (pair.primary != pair.secondary)
-		lock_release(&pair.secondary->lock);
+	unsigned at = set->count;
+
+	while (at > 0 && set->buckets[at - 1] > bucket)
+		at--;
+	if (at > 0 && set->buckets[at - 1] == bucket)
+		return;
+	memmove(&set->buckets[at + 1], &set->buckets[at],
+		(set->count - at) * sizeof(set->buckets[0]));
+	set->buckets[at] = bucket;
+	set->count++;
+}
+
+/* Always the lowest first, or two workers could wait for each other. */
+static void set_lock(struct bucket_set *set)
+{
+	for (unsigned i = 0; i < set->count; i++)
+		lock_take(&set->buckets[i]->lock);
+}
+
+static void set_unlock(struct bucket_set *set)
+{
+	for (unsigned i = 0; i < set->count; i++)
+		lock_release(&set->buckets[i]->lock);
 }
 
 static unsigned bucket_count(const struct flow_bucket *bucket)
@@ -272,6 +304,12 @@ static unsigned bucket_count(const struct flow_bucket *bucket)
 	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++)
 		count += bucket->entry[i] != FLOW_NOT_FOUND;
 	return count;
+}
+
+static bool has_room(struct bucket_pair pair)
+{
+	return bucket_count(pair.primary) < FLOW_BUCKET_SLOTS ||
+		bucket_count(pair.secondary) < FLOW_BUCKET_SLOTS;
 }
 
 /* Under the locks of the pair. */
@@ -315,54 +353,66 @@ static uint64_t tuple_hash(const struct flow_table *table, struct flow *flow,
 static void erase(struct flow_table *table, struct flow *flow, enum flow_direction direction)
 {
 	uint32_t entry = (flow_table_number(table, flow) + 1) << 1 | direction;
+	struct bucket_set set = {.count = 0};
 	const void *addrs;
 	uint32_t ports;
 	struct bucket_pair pair =
-		pair_lock(table, tuple_hash(table, flow, direction, &addrs, &ports));
+		pair_of(table, tuple_hash(table, flow, direction, &addrs, &ports));
 
+	set_add(&set, pair.primary);
+	set_add(&set, pair.secondary);
+	set_lock(&set);
 	if (!bucket_erase(pair.primary, entry))
 		bucket_erase(pair.secondary, entry);
-	pair_unlock(pair);
+	set_unlock(&set);
 }
 
 struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct flow *flow,
 	enum tcp_state state)
 {
-	uint32_t number = flow_table_number(table, flow), entry = (number + 1) << 1;
-	uint32_t ports, other = FLOW_NOT_FOUND;
-	struct bucket_pair pair;
+	uint32_t entry = (flow_table_number(table, flow) + 1) << 1, other;
+	struct bucket_set set = {.count = 0};
 	const void *addrs;
-	uint64_t hash;
-	bool placed;
+	uint32_t ports;
+	// Nobody else can have the backend's tuple: the SNAT port was lent to this flow.
+	uint64_t from_backend = tuple_hash(table, flow, FLOW_FROM_BACKEND, &addrs, &ports);
+	uint64_t from_client = tuple_hash(table, flow, FLOW_FROM_CLIENT, &addrs, &ports);
+	struct bucket_pair pairs[] = {pair_of(table, from_client), pair_of(table, from_backend)};
 
-	// State last: whoever sees it sees a whole record.
-	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
-
-	// The backend's tuple first: nobody else can have it, and who finds the client's tuple may
-	// count on both.
-	hash = tuple_hash(table, flow, FLOW_FROM_BACKEND, &addrs, &ports);
-	pair = pair_lock(table, hash);
-	placed = place(pair, flow_hash_signature(hash), entry | FLOW_FROM_BACKEND);
-	pair_unlock(pair);
-	if (!placed)
-		goto fail;
-
-	hash = tuple_hash(table, flow, FLOW_FROM_CLIENT, &addrs, &ports);
-	pair = pair_lock(table, hash);
-	other = bucket_find(table, pair.primary, flow_hash_signature(hash), addrs, ports);
-	if (other == FLOW_NOT_FOUND)
-		other = bucket_find(table, pair.secondary, flow_hash_signature(hash), addrs, ports);
-	placed = other == FLOW_NOT_FOUND &&
-		place(pair, flow_hash_signature(hash), entry | FLOW_FROM_CLIENT);
-	pair_unlock(pair);
-	if (placed) {
-		queue_for_giving_way(table, worker, flow, state);
-		return flow;
+	for (unsigned i = 0; i < RTE_DIM(pairs); i++) {
+		set_add(&set, pairs[i].primary);
+		set_add(&set, pairs[i].secondary);
 	}
-	erase(table, flow, FLOW_FROM_BACKEND);
-fail:
-	__atomic_store_n(&flow->state, TCP_NONE, __ATOMIC_RELEASE);
-	return other != FLOW_NOT_FOUND ? flow_entry_flow(table, other) : NULL;
+	// All at once, so that a record that finds another in its place was never seen by anybody.
+	set_lock(&set);
+	other = bucket_find(table, pairs[0].primary, flow_hash_signature(from_client), addrs, ports);
+	if (other == FLOW_NOT_FOUND)
+		other = bucket_find(table, pairs[0].secondary, flow_hash_signature(from_client),
+			addrs, ports);
+	if (other != FLOW_NOT_FOUND) {
+		flow = flow_entry_flow(table, other);
+		goto unlock;
+	}
+	if (!has_room(pairs[0]) || !place(pairs[1], flow_hash_signature(from_backend),
+			entry | FLOW_FROM_BACKEND)) {
+		flow = NULL;
+		goto unlock;
+	}
+	if (!place(pairs[0], flow_hash_signature(from_client), entry | FLOW_FROM_CLIENT)) {
+		// The other tuple took the last slot of both.
+		if (!bucket_erase(pairs[1].primary, entry | FLOW_FROM_BACKEND))
+			bucket_erase(pairs[1].secondary, entry | FLOW_FROM_BACKEND);
+		flow = NULL;
+		goto unlock;
+	}
+	// State last: until then whoever finds an entry takes the record for a free one.
+	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
+	set_unlock(&set);
+	queue_for_giving_way(table, worker, flow, state);
+	return flow;
+unlock:
+	set_unlock(&set);
+	return flow;
 }
 
 bool flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow)
@@ -427,24 +477,64 @@ bool flow_table_set_state(struct flow_table *table, unsigned worker, struct flow
 	return true;
 }
 
-/* The queues aren't mended when a flow leaves its state: what they say is checked here. */
-struct flow *flow_table_oldest(struct flow_table *table, unsigned worker)
+/*
+ * The queues aren't mended when a flow leaves its state: what they say is checked when it is looked
+ * at. Returns the first flow that is closed or half open, as `wanted` says, popped or left where it
+ * is; passes over `budget` others at most.
+ */
+static struct flow *fifo_first(struct flow_table *table, struct flow_fifo *fifo,
+	bool (*wanted)(enum tcp_state), bool pop, uint32_t *budget)
 {
-	struct flow_table_worker *own = &table->workers[worker];
-
-	while (own->closed.head != own->closed.tail) {
-		struct flow *flow = flow_table_record(table,
-			own->closed.ring[own->closed.head++ & own->closed.mask]);
-		if (tcp_state_closed(flow_state(flow)))
+	while (fifo->head != fifo->tail && *budget != 0) {
+		struct flow *flow = flow_table_record(table, fifo->ring[fifo->head & fifo->mask]);
+		if (wanted(flow_state(flow))) {
+			fifo->head += pop;
 			return flow;
-	}
-	while (own->half_open.head != own->half_open.tail) {
-		struct flow *flow = flow_table_record(table,
-			own->half_open.ring[own->half_open.head++ & own->half_open.mask]);
-		if (tcp_state_half_open(flow_state(flow)))
-			return flow;
+		}
+		fifo->head++;
+		(*budget)--;
 	}
 	return NULL;
+}
+
+static struct flow *pop_oldest(struct flow_table *table, struct flow_table_worker *owner,
+	uint32_t *budget)
+{
+	struct flow *flow;
+
+	lock_take(&owner->fifo_lock);
+	flow = fifo_first(table, &owner->closed, tcp_state_closed, true, budget);
+	if (flow == NULL)
+		flow = fifo_first(table, &owner->half_open, tcp_state_half_open, true, budget);
+	lock_release(&owner->fifo_lock);
+	return flow;
+}
+
+struct flow *flow_table_oldest(struct flow_table *table, unsigned worker)
+{
+	uint32_t budget = FLOW_STALE_MAX;
+	struct flow *flow = NULL;
+
+	// A worker that gets all SYNs of a flood mustn't leave nothing to the others.
+	for (unsigned i = 0; i < table->nb_workers && flow == NULL && budget != 0; i++)
+		flow = pop_oldest(table, &table->workers[(worker + i) % table->nb_workers], &budget);
+	return flow;
+}
+
+/*
+ * Else a queue that nobody pops ends up full of flows that are gone, and the one who does waits.
+ * The other way about, when the table is full and a queue is empty there may be flows that it had
+ * no room for: true when the sweep is to look for them.
+ */
+static bool mend_queue(struct flow_table *table, struct flow_table_worker *own,
+	struct flow_fifo *fifo, bool (*wanted)(enum tcp_state), uint32_t budget)
+{
+	bool empty;
+
+	lock_take(&own->fifo_lock);
+	empty = fifo_first(table, fifo, wanted, false, &budget) == NULL && budget != 0;
+	lock_release(&own->fifo_lock);
+	return empty && flow_table_used(table) >= table->limit;
 }
 
 /* The records of worker w: [w, w + 1) of nb_workers equal parts. */
@@ -468,6 +558,8 @@ uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t co
 	uint32_t start = share_start(table, worker), size = flow_table_share(table, worker);
 	uint32_t nb_expired = 0;
 
+	bool find_closed = mend_queue(table, own, &own->closed, tcp_state_closed, count);
+	bool find_half_open = mend_queue(table, own, &own->half_open, tcp_state_half_open, count);
 	for (uint32_t i = 0; i < RTE_MIN(count, size) && flow_table_may_remove(table, worker); i++) {
 		if (own->sweep >= size)
 			own->sweep = 0;
@@ -475,11 +567,17 @@ uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t co
 		rte_prefetch0((uint8_t *)flow + 8 * table->record_size);
 		enum tcp_state state = flow_state(flow);
 		uint16_t idle = now_s - __atomic_load_n(&flow->last_seen, __ATOMIC_RELAXED);
-		// Another worker's clock may have been read a little later than ours.
-		if (likely(state == TCP_NONE || idle < timeout_s[state] || idle > UINT16_MAX - CLOCK_SLACK_S))
+		if (state == TCP_NONE)
 			continue;
-		expired(context, flow);
-		nb_expired++;
+		// Another worker's clock may have been read a little later than ours.
+		if (unlikely(idle >= timeout_s[state] && idle <= UINT16_MAX - CLOCK_SLACK_S)) {
+			expired(context, flow);
+			nb_expired++;
+		} else if (unlikely(find_closed) && tcp_state_closed(state)) {
+			push(table, own, &own->closed, flow);
+		} else if (unlikely(find_half_open) && tcp_state_half_open(state)) {
+			push(table, own, &own->half_open, flow);
+		}
 	}
 	return nb_expired;
 }

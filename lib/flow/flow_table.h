@@ -5,8 +5,7 @@
  * Index: buckets of one cache line, ten slots of a 16-bit signature and a 32-bit entry (record and
  * direction). A key may stand in two buckets: the second is used when the first is nearly full, so
  * that most look-ups end in the first. Both tuples of a flow are keys. With two choices, ten slots
- * and 65 % load, no key finds both buckets full before the table is at its limit (test: 90 % of
- * the records, none refused).
+ * and 54 % load at the table's limit (90 % of the records), hardly a key finds both buckets full.
  *
  * Insert and delete lock the two buckets of the key. A reader may see a slot change under it: a
  * signature or entry of another key only sends it to a record whose tuple then differs.
@@ -56,7 +55,7 @@ struct flow_fifo {
 #define FLOW_RETIRED_MAX 4096
 #define FLOW_CACHE_MAX 64
 
-/* What one worker has for itself. */
+/* What one worker has for itself; but for the queues, which the others pop when theirs are empty. */
 struct flow_table_worker {
 	uint32_t cache[FLOW_CACHE_MAX]; // free records at hand
 	uint32_t nb_cache;
@@ -65,8 +64,9 @@ struct flow_table_worker {
 	uint64_t token;
 	uint64_t token_ms;              // when it was started
 	uint32_t sweep;                 // next record of this worker's share to look at
-	struct flow_fifo closed;
-	struct flow_fifo half_open;
+	uint32_t fifo_lock;
+	struct flow_fifo closed;        // under the lock
+	struct flow_fifo half_open;     // under the lock
 	uint32_t collected[FLOW_RETIRED_MAX];
 	uint32_t waiting[FLOW_RETIRED_MAX];
 } __attribute__((aligned(64)));
@@ -78,6 +78,7 @@ struct flow_table {
 	uint32_t nb_buckets;
 	uint32_t capacity; // records
 	uint32_t limit;    // flows: nine tenths of the records
+	uint32_t cache_size; // free records that a worker keeps at hand, at most
 	uint32_t record_size;
 	uint32_t flow_offset; // of struct flow within a record
 	sa_family_t family;
@@ -209,10 +210,10 @@ struct flow *flow_table_alloc(struct flow_table *table, unsigned worker);
 void flow_table_give_back(struct flow_table *table, unsigned worker, struct flow *flow);
 
 /*
- * Publish a filled record (all but its state, which is set to `state` last) under both tuples.
- * Returns the flow: this one, or the one that another worker inserted for the client's tuple in the
- * meantime; then the record is still the caller's. NULL when the buckets are full, and the record is
- * the caller's, too.
+ * Publish a filled record (all but its state, which is set to `state` last) under both tuples, or
+ * under none. Returns the flow: this one, or the one that another worker inserted for the client's
+ * tuple in the meantime; then nobody has seen the record, and it is still the caller's. NULL when
+ * the buckets are full, and the record is the caller's, too.
  */
 struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct flow *flow,
 	enum tcp_state state);
@@ -242,13 +243,19 @@ uint64_t flow_table_grace_age(const struct flow_table *table, unsigned worker, u
 bool flow_table_set_state(struct flow_table *table, unsigned worker, struct flow *flow,
 	enum tcp_state from, enum tcp_state to);
 
-/* The next flow to give way when the table is full: closed ones first, then half-open ones, oldest
- * first; NULL when there is none. The caller removes it. */
+/*
+ * The next flow to give way when the table is full: closed ones first, then half-open ones, oldest
+ * first, this worker's before the others'; NULL when there is none. The caller removes it. The
+ * queues may hold numbers of flows that are gone; so many a call are passed over at most.
+ */
+#define FLOW_STALE_MAX 256
 struct flow *flow_table_oldest(struct flow_table *table, unsigned worker);
 
 /*
  * Look at the next `count` records of this worker's share. Calls expired() for each flow that has
  * been idle for its state's timeout; that removes it. `now_s`: monotonic seconds. Returns how many.
+ * Mends the queues for giving way besides: passes over flows that are gone, and fills an empty queue
+ * from the share when the table is full.
  */
 typedef void (*flow_expired_fn)(void *context, struct flow *flow);
 uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t count,
