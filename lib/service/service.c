@@ -4,6 +4,17 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "service_access.h"
+
+static void destroy(struct service *service)
+{
+	if (service->schedule != NULL)
+		service->scheduler->destroy(service->schedule);
+	service_access_put(service->access);
+	free(service->limits);
+	free(service);
+}
+
 struct service *service_create(const struct service_source *source)
 {
 	size_t candidates_size = source->nb_candidates * sizeof(source->candidates[0]);
@@ -17,27 +28,33 @@ struct service *service_create(const struct service_source *source)
 	service->drop_when_down = source->drop_when_down;
 	service->scheduler = source->scheduler;
 	service->nb_candidates = source->nb_candidates;
+	service->access = service_access_get(source->access);
 	if (source->nb_candidates == 0)
 		return service;
 
 	memcpy(service->candidates, source->candidates, candidates_size);
-	service->schedule = source->scheduler->build(source->weights, source->nb_candidates);
-	if (service->schedule == NULL) {
-		int err = errno;
-		free(service);
-		errno = err;
-		return NULL;
+	if (source->limits != NULL) {
+		service->limits = malloc(source->nb_candidates * sizeof(service->limits[0]));
+		if (service->limits == NULL)
+			goto fail;
+		memcpy(service->limits, source->limits,
+			source->nb_candidates * sizeof(service->limits[0]));
 	}
+	service->schedule = source->scheduler->build(source->weights, source->nb_candidates);
+	if (service->schedule == NULL)
+		goto fail;
 	return service;
+fail:;
+	int err = errno;
+	destroy(service);
+	errno = err;
+	return NULL;
 }
 
 void service_put(struct service *service)
 {
-	if (service == NULL || --service->references != 0)
-		return;
-	if (service->schedule != NULL)
-		service->scheduler->destroy(service->schedule);
-	free(service);
+	if (service != NULL && --service->references == 0)
+		destroy(service);
 }
 
 void service_key_set(struct service_key *key, enum service_key_kind kind,

@@ -19,6 +19,7 @@
 #include "addr.h"
 #include "scheduler.h"
 
+struct service_access;
 struct snat;
 struct snat_pool;
 
@@ -45,6 +46,9 @@ struct service {
 	bool drop_when_down;     // no backend up: silence in place of RST
 	const struct scheduler_ops *scheduler;
 	void *schedule;          // of `scheduler`; NULL when there is no candidate
+	struct service_access *access; // who may connect; NULL = everybody
+	uint32_t *limits;        // connections at a time, by the scheduler's index; 0 = any number;
+				 // NULL = no candidate has a limit
 	uint32_t nb_candidates;
 	uint32_t candidates[];   // backend ids, by the scheduler's index
 };
@@ -118,7 +122,7 @@ static inline const struct service_snat *service_snat(const struct service_table
 
 /* --- building, on the control core --- */
 
-/* What a service is made of. Arrays are copied. */
+/* What a service is made of. Arrays are copied, of `access` a reference is taken. */
 struct service_source {
 	const char *name;
 	sa_family_t family;
@@ -126,7 +130,9 @@ struct service_source {
 	const struct scheduler_ops *scheduler;
 	const uint32_t *candidates; // ids of usable backends
 	const struct scheduler_backend *weights; // of these
+	const uint32_t *limits; // of these, as in struct service; NULL = none
 	uint32_t nb_candidates;
+	struct service_access *access; // NULL = everybody may connect
 };
 
 /* One reference, the caller's. NULL and errno on failure. */
