@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fixtures. A lab is shared by a session or a module; a weir belongs to a module (fixture `weir`)
+or to one test (factory `start_weir`), never both in one file. After every test the packet
+accounting of each running weir is checked and the lab's servers are restored."""
+
+import faulthandler
+import os
+import signal
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import weir as weir_module              # noqa: E402
+from lab import Lab                     # noqa: E402
+
+TEST_SECONDS = 120                      # a test that takes longer hangs; `slow` ones may take 900
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="repetitions and long runs too")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "full: only with --full")
+    config.addinivalue_line("markers", "slow: may take 15 minutes")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--full"):
+        skip = pytest.mark.skip(reason="only with --full")
+        for item in items:
+            if item.get_closest_marker("full"):
+                item.add_marker(skip)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """No test may hang: an alarm fails it; if that is not heard, the run ends with a traceback."""
+    seconds = 900 if item.get_closest_marker("slow") else TEST_SECONDS
+
+    def on_alarm(_number, _frame):
+        raise TimeoutError(f"the test takes longer than {seconds} s")
+
+    signal.signal(signal.SIGALRM, on_alarm)
+    signal.alarm(seconds)
+    faulthandler.dump_traceback_later(seconds + 60, exit=True)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def requirements():
+    if os.geteuid() != 0:
+        pytest.exit("the end-to-end tests make network namespaces: run them as root", 2)
+    if not os.access(weir_module.BINARY, os.X_OK):
+        pytest.exit(f"{weir_module.BINARY} is missing: build first, or run scripts/test", 2)
+
+
+@pytest.fixture(scope="session")
+def lab(requirements):
+    with Lab() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def weir(lab):
+    """A weir with the lab's usual file, shared by the module."""
+    running = weir_module.Weir(lab, weir_module.config(lab)).start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def start_weir(lab):
+    """Start a weir of one's own: start_weir(driver="tap", snat={...}) changes the usual file,
+    start_weir(text=...) brings a whole one."""
+    started = []
+
+    def start(in_lab=lab, driver="af_xdp", workers=1, text=None, wait_up=True, **changes):
+        config = text or weir_module.config(in_lab, driver, workers, **changes)
+        started.append(weir_module.Weir(in_lab, config))
+        return started[-1].start(wait_up)
+
+    yield start
+    for running in started:
+        if running.running():
+            assert running.stop() == 0
+
+
+@pytest.fixture(autouse=True)
+def accounting(request):
+    """After each test: nothing lost from the books (I1), nothing broken left in the lab."""
+    yield
+    labs = [value for value in request.node.funcargs.values() if isinstance(value, Lab)]
+    labs += [value.lab for value in request.node.funcargs.values()
+             if isinstance(value, weir_module.Weir)]
+    for used in {id(one): one for one in labs if one.exists()}.values():
+        try:
+            for running in used.weirs:
+                assert running.running(), f"weir died:\n{running.log()[-3000:]}"
+                running.identity()
+        finally:
+            used.restore()
+            for running in list(used.weirs):
+                if not running.running():   # so that the module's other tests mean something
+                    running.kill()
+                    running.start(wait_up=False)
+                running.wait_all_up()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows the end of the log of each weir it used."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        for value in item.funcargs.values():
+            for running in getattr(value, "weirs", None) or ():
+                report.sections.append((f"log of {running.prefix}", running.log()[-4000:]))

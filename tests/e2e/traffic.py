@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Clients: HTTP requests by threads inside a namespace, wrk, and hand-made packets."""
+
+import collections
+import contextlib
+import re
+import socket
+import struct
+import threading
+import time
+
+from lab import VIP
+
+Request = collections.namedtuple("Request", "start end body error")
+
+
+def connect(address=VIP, port=80, timeout=5.0):
+    """A connected socket; the family is the address's."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect((address, port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def read_response(connection):
+    """The body of one HTTP response with a Content-Length."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            raise ConnectionError("closed before the end of the header")
+        data += more
+    head, body = data.split(b"\r\n\r\n", 1)
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise ConnectionError(head.split(b"\r\n")[0].decode())
+    length = int(re.search(rb"(?i)content-length: (\d+)", head).group(1))
+    while len(body) < length:
+        more = connection.recv(65536)
+        if not more:
+            raise ConnectionError("closed before the end of the body")
+        body += more
+    return body
+
+
+def ask(connection, path="/", close=False):
+    """One request over an open connection; returns the body's text, stripped."""
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: weir\r\n"
+                       f"{'Connection: close' + chr(13) + chr(10) if close else ''}\r\n".encode())
+    body = read_response(connection).decode().strip()
+    if close and connection.recv(1):
+        raise ConnectionError("data after the end of the response")
+    return body
+
+
+def get(path="/", address=VIP, port=80, timeout=5.0):
+    """One request over a connection of its own."""
+    with connect(address, port, timeout) as connection:
+        return ask(connection, path, close=True)
+
+
+def timed_get(**options):
+    start = time.monotonic()
+    try:
+        body, error = get(**options), None
+    except OSError as failure:
+        body, error = None, f"{type(failure).__name__}: {failure}"
+    return Request(start, time.monotonic(), body, error)
+
+
+class Stream:
+    """Requests one after the other from a few threads until stop(); `rate` a second in all, or as
+    many as go."""
+
+    def __init__(self, namespace, threads=4, rate=None, count=None, **options):
+        self.results = []
+        self._options = options
+        self._pause = threads / rate if rate else 0
+        self._left = count
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._namespace = namespace
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def _take(self):
+        if self._left is None:
+            return not self._stopping.is_set()
+        with self._lock:
+            self._left -= 1
+            return self._left >= 0
+
+    def _run(self):
+        self._namespace.enter_thread()
+        while self._take():
+            result = timed_get(**self._options)
+            self.results.append(result)
+            rest = self._pause - (result.end - result.start)
+            if rest > 0:
+                self._stopping.wait(rest)
+
+    def join(self):
+        for thread in self._threads:
+            thread.join()
+        return self.results
+
+    def stop(self):
+        self._stopping.set()
+        return self.join()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def requests(namespace, count, threads=8, **options):
+    """`count` requests, each over a connection of its own; the list of results."""
+    return Stream(namespace, threads, count=count, **options).join()
+
+
+def bodies(results):
+    return collections.Counter(result.body for result in results if result.error is None)
+
+
+def errors(results):
+    return [result.error for result in results if result.error is not None]
+
+
+def wrk(namespace, connections=64, seconds=4, close=False, address=VIP):
+    """Run wrk; returns (requests, errors), where errors is its own text, empty when there were
+    none."""
+    header = ["-H", "Connection: close"] if close else []
+    host = f"[{address}]" if ":" in address else address
+    said = namespace.run("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *header,
+                         f"http://{host}/", timeout=seconds + 30).stdout
+    failures = re.findall(r"(?:Socket errors|Non-2xx)[^\n]*", said)
+    return int(re.search(r"(\d+) requests in", said).group(1)), "; ".join(failures)
+
+
+def checksum(data):
+    """RFC 1071."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+def tcp_packet(source, destination, sport, dport, flags, seq=1000, ack=0, payload=b""):
+    """An IPv4 packet with a right checksum, for a SOCK_RAW/IPPROTO_RAW socket."""
+    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
+    header = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, 65535, 0, 0)
+    pseudo = addresses + struct.pack("!BBH", 0, 6, len(header) + len(payload))
+    header = header[:16] + struct.pack("!H", checksum(pseudo + header + payload)) + header[18:]
+    start = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(header) + len(payload), 1, 0x4000, 64, 6, 0)
+    start = start[:10] + struct.pack("!H", checksum(start + addresses)) + addresses
+    return start + header + payload
+
+
+def send_raw(namespace, packets, destination=VIP):
+    """Send whole IPv4 packets; the kernel adds the Ethernet header."""
+    with namespace.entered():
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    with raw:
+        for packet in packets:
+            raw.sendto(packet, (destination, 0))
+
+
+def ping_flood(namespace, rate, seconds, destination=VIP):
+    """Echo requests at `rate` a second without waiting for replies; returns how many were sent."""
+    body = b"weir" * 14
+    with namespace.entered():
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    sent, start = 0, time.monotonic()
+    with raw:
+        while (elapsed := time.monotonic() - start) < seconds:
+            while sent < rate * elapsed:
+                head = struct.pack("!BBHHH", 8, 0, 0, 77, sent & 0xffff)
+                head = head[:2] + struct.pack("!H", checksum(head + body)) + head[4:]
+                with contextlib.suppress(BlockingIOError, OSError):
+                    raw.sendto(head + body, (destination, 0))
+                sent += 1
+            time.sleep(0.001)
+    return sent

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The daemon under test: its configuration, life and telemetry."""
+
+import contextlib
+import copy
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import lab as lab_module
+from netns import Namespace
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BINARY = os.path.join(os.environ.get("WEIR_BUILD", os.path.join(ROOT, "build")), "app/weir")
+DRIVERS = ("af_xdp", "af_packet", "tap")
+HEALTH = {"type": "http", "path": "/health"}
+PUBLISH_SECONDS = 0.03                  # weir publishes changes that come together at once
+HUGEPAGE_BYTES = 512 << 20              # what one weir of the lab needs at most
+
+
+class WeirFailed(Exception):
+    """The daemon ended, or did not get ready; the text is the end of its log."""
+
+    def __init__(self, text, returncode=None):
+        super().__init__(text)
+        self.returncode = returncode
+
+
+def hugepages_available():
+    """Whether enough hugepages are free and a hugetlbfs is mounted; WEIR_HUGEPAGES overrides."""
+    if "WEIR_HUGEPAGES" in os.environ:
+        return os.environ["WEIR_HUGEPAGES"] == "1"
+    with open("/proc/mounts") as mounts:
+        if not any(line.split()[2] == "hugetlbfs" for line in mounts):
+            return False
+    with open("/proc/meminfo") as file:
+        info = dict(line.split(":", 1) for line in file)
+    free = int(info["HugePages_Free"]) * int(info["Hugepagesize"].split()[0]) << 10
+    return free >= HUGEPAGE_BYTES
+
+
+def worker_cpus(workers):
+    """CPUs of the workers, the control core's last of all."""
+    cpus = sorted(os.sched_getaffinity(0), reverse=True)
+    return tuple(cpus[index % len(cpus)] for index in range(workers))
+
+
+# libconfig's syntax: dict = group, list = list, tuple = array
+
+def dump_value(value, indent=""):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, dict):
+        inner = indent + "  "
+        return "{\n" + "".join(f"{inner}{key} = {dump_value(item, inner)};\n"
+                               for key, item in value.items()) + indent + "}"
+    opening, closing = ("[", "]") if isinstance(value, tuple) else ("(", ")")
+    inner = indent + "  "
+    return (opening + "\n" + ",\n".join(inner + dump_value(item, inner) for item in value)
+            + "\n" + indent + closing)
+
+
+def dump(config):
+    return "".join(f"{key} = {dump_value(value)};\n" for key, value in config.items())
+
+
+def merged(base, changes):
+    """`base` with `changes` laid over it, group by group; None removes a key."""
+    result = copy.deepcopy(base)
+    for key, value in changes.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def config(lab, driver="af_xdp", workers=1, **changes):
+    """The lab's usual file as a dict: one service "web" on port 80 over the lab's backends."""
+    if driver == "tap":
+        port = {"device": f"net_tap0,iface=tap0,mac={lab_module.PORT_MAC}"}
+    else:
+        port = {"device": lab_module.PORT, "driver": driver}
+    port["address"] = f"{lab_module.VIP}/24"
+    port["hugepages"] = hugepages_available()
+    if lab.routed:
+        port["gateway"] = lab_module.GATEWAYS[0]
+    base = {
+        "instance": lab.name,
+        "flows": 65536,
+        "port": port,
+        "cores": {"control": min(os.sched_getaffinity(0)), "workers": worker_cpus(workers)},
+        "services": {
+            "web": {
+                "listen": ":80",
+                "health": HEALTH,
+                "backends": [{"address": backend.endpoint, "name": backend.name}
+                             for backend in lab.backends],
+            },
+        },
+    }
+    return merged(base, changes)
+
+
+class Telemetry:
+    """Client of DPDK's telemetry socket; one connection a query, so it survives restarts."""
+
+    def __init__(self, prefix):
+        self.path = f"/var/run/dpdk/{prefix}/dpdk_telemetry.v2"
+
+    def query(self, command):
+        """The reply to "/weir/backends,web" without its outer key."""
+        deadline = time.monotonic() + 2
+        while True:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+                connection.settimeout(5)
+                try:
+                    connection.connect(self.path)
+                    greeting = connection.recv(1024)
+                except BlockingIOError:             # its backlog is one connection
+                    greeting = b""
+                if greeting:                        # empty: ten clients are there already
+                    connection.send(command.encode())
+                    reply = json.loads(connection.recv(json.loads(greeting)["max_output_len"]))
+                    return reply[command.split(",")[0]]
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"telemetry is busy: {self.path}")
+            time.sleep(0.01)
+
+    def alive(self):
+        """Whether anybody answers there."""
+        with contextlib.suppress(OSError, TimeoutError):
+            return bool(self.query("/"))
+        return False
+
+    def pages(self, command):
+        """All objects of a paged list: each says how many there are and where the page after its
+        own begins, 0 after the last."""
+        objects = []
+        while True:
+            page = self.query(f"{command},{len(objects)}" if objects else command)
+            objects += page
+            if not page or not page[-1]["next"]:
+                break
+            assert page[-1]["next"] == len(objects), f"{command}: a gap at {len(objects)}"
+        assert not objects or len(objects) == objects[0]["total"], \
+            f"{command}: {len(objects)} of {objects[0]['total']}"
+        return objects
+
+
+class Weir:
+    """One daemon of a lab. `config` is a dict as made by config(), or the text of a file."""
+
+    def __init__(self, lab, config, arguments=()):
+        self.lab = lab
+        text = config if isinstance(config, str) else dump(config)
+        self.instance = config.get("instance", "") if isinstance(config, dict) else ""
+        self.prefix = f"weir-{self.instance}" if self.instance else "weir"
+        self.arguments = list(arguments)
+        self.path = f"{lab.directory}/{self.prefix}.conf"
+        self.log_path = f"{lab.directory}/{self.prefix}.log"
+        with open(self.path, "w") as file:
+            file.write(text)
+        self.tap = "net_tap" in text
+        if not self.tap and isinstance(config, dict):
+            lab.plug_port(len(config["cores"]["workers"]))
+        elif not self.tap:
+            lab.plug_port(1)
+        self.netns = Namespace(self.prefix)
+        self.telemetry = Telemetry(self.prefix)
+        self.process = None
+
+    # life
+
+    def start(self, wait_up=True):
+        """Start, and wait until telemetry answers and (wait_up) every backend is up."""
+        if self.tap:                    # the tap's kernel end takes the port's MAC at first
+            self.lab.plug_port(1, mac="02:57:65:69:72:0b")
+        with open(self.log_path, "a") as log:
+            self.process = self.lab.lb.popen(BINARY, "-c", self.path, *self.arguments,
+                                             stdout=log, stderr=log)
+        self.lab.weirs.append(self)
+        try:
+            self._wait_ready()
+            if self.tap:
+                self._bridge_tap()
+            if wait_up:
+                self.wait_all_up()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def _wait_ready(self, timeout=30):
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise WeirFailed(f"weir ended with exit code {self.process.returncode}:\n"
+                                 + self.log()[-2000:], self.process.returncode)
+            # DPDK opens the socket before weir has registered its commands: null until then.
+            with contextlib.suppress(OSError, KeyError, ValueError, TypeError):
+                if self.info()["pid"] == self.process.pid:
+                    return
+            time.sleep(0.02)
+        raise WeirFailed(f"weir is not ready after {timeout} s:\n{self.log()[-2000:]}")
+
+    def _bridge_tap(self):
+        """Join the tap with the veth. A bridge keeps what is for the MAC of one of its ports, and
+        DPDK gives the tap's kernel end the MAC of its own: so change that one."""
+        self.lab.lb.sysctl(ipv6__conf__default__disable_ipv6=1)
+        self.lab.lb.ip("link add tapbridge type bridge forward_delay 0 stp_state 0 mcast_snooping 0",
+                       "link set tap0 address 02:57:65:69:72:0c master tapbridge up",
+                       f"link set {lab_module.PORT} master tapbridge", "link set tapbridge up")
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self):
+        """End it by SIGTERM and return the exit code; the packet accounting is checked before."""
+        try:
+            if self.running():
+                self.identity()
+        finally:
+            code = self._end(signal.SIGTERM, 15)
+        return code
+
+    def kill(self):
+        """kill -9. Fine if it has ended already."""
+        if self.process:
+            self._end(signal.SIGKILL, 15)
+
+    def _end(self, number, timeout):
+        if self in self.lab.weirs:
+            self.lab.weirs.remove(self)
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise WeirFailed(f"weir does not end within {timeout} s:\n{self.log()[-2000:]}")
+        if self.tap:
+            self.lab.lb.run("ip", "link", "delete", "tapbridge", check=False)
+        return code
+
+    def log(self):
+        with open(self.log_path) as file:
+            return file.read()
+
+    # telemetry
+
+    def info(self):
+        return self.telemetry.query("/weir/info")
+
+    def services(self):
+        return self.telemetry.pages("/weir/services")
+
+    def backends(self, service="web"):
+        """All backends of a service by name."""
+        found = self.telemetry.pages(f"/weir/backends,{service}")
+        by_name = {backend["name"]: backend for backend in found}
+        assert len(by_name) == len(found), "a backend appears twice"
+        return by_name
+
+    def workers(self):
+        return self.telemetry.query("/weir/workers")
+
+    def drops(self, worker=None):
+        suffix = "" if worker is None else f",{worker}"
+        return self.telemetry.query("/weir/drops" + suffix)
+
+    def flows(self):
+        return self.telemetry.query("/weir/flows")
+
+    def health(self, service="web"):
+        return {name: backend["health"] for name, backend in self.backends(service).items()}
+
+    def wait(self, condition, timeout=10, what="condition"):
+        """Poll until condition() is true; returns the monotonic time at which it was."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if not self.running():
+                raise WeirFailed(f"weir died while waiting for {what}:\n{self.log()[-2000:]}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what}: not within {timeout} s; {self.health()}\n"
+                                   + self.log()[-1500:])
+            time.sleep(0.02)
+        return time.monotonic()
+
+    def wait_all_up(self, timeout=15):
+        self.wait(lambda: all(service["backends_up"] == service["backends"]
+                              for service in self.services()), timeout, "all backends up")
+        time.sleep(PUBLISH_SECONDS)
+
+    def wait_health(self, name, health, timeout=10, service="web"):
+        """Returns the monotonic time from which on the workers know it too."""
+        self.wait(lambda: self.backends(service)[name]["health"] == health, timeout,
+                  f"{name} {health}")
+        time.sleep(PUBLISH_SECONDS)
+        return time.monotonic()
+
+    def identity(self):
+        """Every received packet is accounted for, per worker and in the sum."""
+        for worker in [None, *range(len(self.workers()))]:
+            counts = self.drops(worker)
+            reasons = sum(value for key, value in counts.items() if key not in
+                          ("received", "forwarded", "answered", "punted", "dropped", "generated",
+                           "from_kernel", "worker"))
+            outcomes = counts["forwarded"] + counts["answered"] + counts["punted"] + reasons
+            assert counts["received"] == outcomes, f"packets are lost from the books: {counts}"
+            assert counts["dropped"] == reasons, f"drop reasons do not add up: {counts}"
