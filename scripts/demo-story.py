@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The story that scripts/demo tells. It expects packages and build to be there."""
+
+import os
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tests/e2e"))
+
+import traffic                          # noqa: E402
+import weir as weir_module              # noqa: E402
+from lab import CLIENT, VIP, Lab        # noqa: E402
+from weir import Weir, WeirFailed       # noqa: E402
+
+NAME = "demo"
+BOLD, PLAIN = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+
+
+class StoryFailed(Exception):
+    """The demo didn't show what it promised."""
+
+
+def say(text=""):
+    print(f"  {text}" if text else "", flush=True)
+
+
+def chapter(text):
+    print(f"\n{BOLD}{text}{PLAIN}", flush=True)
+
+
+def curl(lab, times):
+    """Curl the address so often, each time anew, and show what comes back."""
+    command = ["curl", "-s", f"http://{VIP}/"]
+    names = [lab.client.run(*command).stdout.strip() for _ in range(times)]
+    say(f"client$ {' '.join(command)}       ({times} times)")
+    say("  ".join(names))
+
+
+def count_names(results):
+    return ", ".join(f"{name} {count} times"
+                     for name, count in sorted(traffic.bodies(results).items()))
+
+
+def expect(condition, text):
+    if not condition:
+        raise StoryFailed(text)
+
+
+def reason(failure):
+    """The line of weir's log that says why."""
+    lines = [line for line in str(failure).splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines)[-1].strip()
+
+
+def start_weir(lab):
+    """On AF_XDP if the machine can, else on AF_PACKET."""
+    try:
+        return Weir(lab, weir_module.config(lab, "af_xdp")).start(), "AF_XDP"
+    except WeirFailed as failure:
+        say("AF_XDP, the fast way to a network interface, does not work on this machine:")
+        say(f"  {reason(failure)}")
+        say("Weir uses AF_PACKET instead, which is slower and otherwise the same.")
+    return Weir(lab, weir_module.config(lab, "af_packet")).start(), "AF_PACKET"
+
+
+def table(rows):
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        say("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def show_backends(weir):
+    rows = [("name", "address", "health", "since", "connections", "packets in", "packets out")]
+    for name, backend in weir.backends().items():
+        rows.append((name, backend["address"], backend["health"], f"{backend['since_s']} s ago",
+                     backend["connections"], backend["packets_in"], backend["packets_out"]))
+    table(rows)
+
+
+def four_names(lab):
+    chapter("1. Ask the one address again and again: four servers answer")
+    curl(lab, 10)
+    results = traffic.requests(lab.client, 400)
+    say(f"... and 400 times more: {count_names(results)}; "
+        f"{len(traffic.errors(results))} requests failed.")
+    expect(len(traffic.bodies(results)) == 4 and not traffic.errors(results),
+           "not all four servers answered")
+
+
+def a_server_dies(lab, weir):
+    chapter("2. A server dies: kill -9 con1, while the client asks 200 times a second")
+    with traffic.Stream(lab.client, threads=8, rate=200) as stream:
+        time.sleep(1)
+        died = time.monotonic()
+        lab.backend("con1").kill()
+        found = weir.wait_health("con1", "down")
+        cause = weir.backends()["con1"]["reason"]
+        say(f"{found - died:.1f} s later weir's probes have found it down ({cause}).")
+        time.sleep(2)
+    # Requests under way at the moment of detection may have met the dead server yet.
+    later = [result for result in stream.results if result.start > found]
+    early = [result for result in stream.results if died <= result.start <= found]
+    say(f"Before that {len(traffic.errors(early))} of {len(early)} requests failed: "
+        "they had been sent to con1.")
+    say(f"After it {len(traffic.errors(later))} of {len(later)} failed: {count_names(later)}.")
+    expect(later and not traffic.errors(later), "requests failed after the death was found")
+    expect(set(traffic.bodies(later)) == {"con2", "con3", "con4"}, "not three servers answered")
+    curl(lab, 10)
+
+
+def it_comes_back(lab, weir):
+    chapter("3. The server is started again: it rejoins by itself")
+    started = time.monotonic()
+    lab.backend("con1").start()
+    back = weir.wait_health("con1", "up")
+    say(f"{back - started:.1f} s later it is in use again.")
+    results = traffic.requests(lab.client, 400)
+    say(f"400 requests: {count_names(results)}; {len(traffic.errors(results))} failed.")
+    expect(len(traffic.bodies(results)) == 4 and not traffic.errors(results),
+           "not all four servers answered")
+
+
+def counters(weir):
+    chapter("4. What weir counted")
+    show_backends(weir)
+    drops = weir.drops()
+    say()
+    say(f"Packets: {drops['received']} received = {drops['forwarded']} forwarded + "
+        f"{drops['answered']} answered + {drops['punted']} for the kernel (ARP, probes) + "
+        f"{drops['dropped']} dropped.")
+    weir.identity()
+    say(f"These are read from the telemetry socket: dpdk-telemetry.py -f {weir.prefix}, "
+        "then /weir/backends,web")
+
+
+def play(lab, weir):
+    con1 = lab.backend("con1")
+    chapter("It keeps running. Play with it:")
+    say(f"ip netns exec {lab.client.name} curl http://{VIP}/")
+    say("    ask as the client does")
+    say(f"dpdk-telemetry.py -f {weir.prefix}")
+    say("    read health and counters: /weir/backends,web  /weir/info  /weir/drops  (quit ends it)")
+    say(f"kill $(cat {con1.directory}/pid)")
+    say("    stop con1 (con2, con3, con4 likewise)")
+    say(f"ip netns exec {con1.namespace.name} nginx -p {con1.directory} "
+        f"-c {con1.directory}/nginx.conf")
+    say("    start it again")
+    say(f"{weir.path}")
+    say(f"    weir's configuration; its log is {weir.log_path}")
+    say("scripts/demo --stop")
+    say("    end it and clean up")
+
+
+def tell(lab, keep):
+    chapter("The stage, all in network namespaces of this machine")
+    say(f"client {CLIENT}  ->  weir {VIP}:80  ->  host1 {lab.host_address(0)}: "
+        "con1 (port 8080), con2 (8081)")
+    say(" " * 45 + f"host2 {lab.host_address(1)}: con3 (port 8080), con4 (8081)")
+    weir, driver = start_weir(lab)
+    say(f"Weir runs on the network interface by {driver}; all four servers answer its probes.")
+    four_names(lab)
+    a_server_dies(lab, weir)
+    it_comes_back(lab, weir)
+    counters(weir)
+    if keep:
+        play(lab, weir)
+        return
+    expect(weir.stop() == 0, "weir did not end cleanly")
+    chapter("That was it. Everything is stopped and removed.")
+    say("scripts/demo --keep leaves it running, to play with.")
+
+
+def main():
+    keep = "--keep" in sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    lab = Lab(NAME)
+    try:
+        lab.create()
+        tell(lab, keep)
+    except KeyboardInterrupt:
+        print("\nInterrupted: cleaning up.", flush=True)
+        sys.exit(130)
+    except Exception as failure:  # whatever it is: say it, keep the log, clean up
+        log = f"{lab.directory}/weir-{NAME}.log"
+        print(f"\nThe demo failed: {failure or repr(failure)}", file=sys.stderr)
+        if os.path.exists(log):
+            with open(log) as file:
+                kept = f"/tmp/weir-demo-{os.getpid()}.log"
+                fd = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(fd, "w") as copy:
+                    copy.write(file.read())
+            print(f"Weir's log is in {kept}", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        if keep and sys.exc_info()[0] is None:
+            lab.keep()
+        else:
+            lab.destroy()
+
+
+if __name__ == "__main__":
+    main()
