@@ -3,579 +3,362 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <rte_rcu_qsbr.h>
-#include <search.h>
 #include <stdlib.h>
 
+#include "backends.h"
+#include "candidates.h"
 #include "clock.h"
 #include "daemon.h"
 #include "exception.h"
+#include "id_pool.h"
 #include "log.h"
-#include "service.h"
-#include "snat.h"
+#include "plan.h"
+#include "publish.h"
+#include "watch.h"
 
 // Changes that come together are published together.
 #define PUBLISH_DELAY_MS 1
-#define RETIRED_CHECK_MS 10
-#define RETIRED_REPORT_MS 1000
-
-/* An address and port that backends have, whatever services they stand in: the SNAT ports towards
- * it are lent once. */
-struct control_endpoint {
-	struct net_endpoint endpoint;
-	uint32_t references;
-	struct snat_pool *pools[]; // by SNAT address of the family
-};
-
-/* Which backend waits for which target; sorted by target. */
-struct watch {
-	const void *target;
-	struct control_backend *backend;
-};
-
-/* A table that was replaced, until no worker can have it any more. */
-struct retired {
-	struct retired *next;
-	struct service_table *table;
-	uint64_t token;
-	uint64_t since_ms;
-	bool reported;
-};
+#define PUBLISH_RETRY_MS 1000
+// How often removed backends are looked at: whether their flows are gone.
+#define REAP_MS 200
 
 struct control {
 	struct daemon *daemon;
-	struct control_service *services;
-	uint32_t nb_services;
-	struct control_backend *backends; // by id
-	uint32_t nb_backends;
-	void *endpoints;                  // tsearch(3) tree of struct control_endpoint
-	struct service_snat snat4, snat6;
-	struct service_key *keys;
-	uint32_t nb_keys;
-	struct health *health;
-	struct route *route;
-	struct watch *health_watches, *route_watches;
+	struct backends backends;
+	struct publisher *publisher;
+	bool dirty;            // something is to be published
 	struct event *publish_event;
-	struct event *retired_event;
-	struct retired *retired;
+	struct event *reap_event;
 };
 
-const struct control_service *control_services(const struct control *control, uint32_t *count)
+static void start_timer(struct event *timer, unsigned ms)
 {
-	*count = control->nb_services;
-	return control->services;
+	struct timeval delay = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+	if (!evtimer_pending(timer, NULL))
+		evtimer_add(timer, &delay);
 }
 
-const struct control_backend *control_backends(const struct control *control, uint32_t *count)
+const struct backends *control_backends(const struct control *control)
 {
-	*count = control->nb_backends;
-	return control->backends;
+	return &control->backends;
 }
 
-bool control_backend_usable(const struct control_backend *backend)
+static void count_id(void *context, uint32_t id, struct stats_backend *sum)
 {
-	return backend->health.state == HEALTH_UP && backend->hop.state == ROUTE_RESOLVED &&
-		backend->conf->weight != 0;
-}
+	const struct daemon *daemon = context;
 
-/* --- SNAT addresses, ports and endpoints --- */
-
-int control_snat_create(struct daemon *daemon)
-{
-	const struct conf_snat *conf = &daemon->conf->snat;
-	struct snat_range ranges[SNAT_RANGES_MAX];
-	unsigned nb_ranges = 0;
-
-	for (; nb_ranges < conf->nb_ranges; nb_ranges++)
-		ranges[nb_ranges] = (struct snat_range){conf->ranges[nb_ranges].first,
-			conf->ranges[nb_ranges].last};
-	if (nb_ranges == 0) {
-		// What the kernel takes for its own connections stays the kernel's.
-		uint16_t first, last;
-		int err = exception_local_port_range(daemon->exception, &first, &last);
-		if (err < 0)
-			return err;
-		if (first > 1024)
-			ranges[nb_ranges++] = (struct snat_range){1024, first - 1};
-		if (last < UINT16_MAX)
-			ranges[nb_ranges++] = (struct snat_range){last + 1, UINT16_MAX};
-		if (nb_ranges == 0)
-			return -ENOSPC;
-	}
-	daemon->snat = snat_create(ranges, nb_ranges, daemon->key.k, NULL);
-	return daemon->snat == NULL ? -errno : 0;
-}
-
-/* The addresses used towards backends of a family: those of the file, or the port's first. */
-static int snat_addresses(struct service_snat *snat, const struct conf *conf, sa_family_t family)
-{
-	snat->addrs = calloc(conf->snat.nb_addresses + 1, sizeof(*snat->addrs));
-	if (snat->addrs == NULL)
-		return -ENOMEM;
-	for (unsigned i = 0; i < conf->snat.nb_addresses; i++)
-		if (conf->snat.addresses[i].family == family)
-			snat->addrs[snat->count++] = conf->snat.addresses[i];
-	for (unsigned i = 0; i < conf->port.nb_addresses && snat->count == 0; i++)
-		if (conf->port.addresses[i].addr.family == family)
-			snat->addrs[snat->count++] = conf->port.addresses[i].addr;
-	return 0;
-}
-
-static const struct service_snat *snat_of(const struct control *control, sa_family_t family)
-{
-	return family == AF_INET6 ? &control->snat6 : &control->snat4;
-}
-
-static int compare_endpoints(const void *a, const void *b)
-{
-	const struct net_endpoint *first = a, *second = b;
-
-	if (first->port != second->port)
-		return first->port < second->port ? -1 : 1;
-	if (first->addr.family != second->addr.family)
-		return first->addr.family < second->addr.family ? -1 : 1;
-	return memcmp(first->addr.v6, second->addr.v6, sizeof(first->addr.v6));
-}
-
-static void endpoint_put(struct control *control, struct control_endpoint *endpoint)
-{
-	if (endpoint == NULL || --endpoint->references != 0)
-		return;
-	for (uint32_t i = 0; i < snat_of(control, endpoint->endpoint.addr.family)->count; i++)
-		snat_pool_destroy(endpoint->pools[i]);
-	tdelete(endpoint, &control->endpoints, compare_endpoints);
-	free(endpoint);
-}
-
-static struct control_endpoint *endpoint_get(struct control *control,
-	const struct net_endpoint *key)
-{
-	struct control_endpoint **found = tfind(key, &control->endpoints, compare_endpoints);
-	uint32_t count = snat_of(control, key->addr.family)->count;
-
-	if (found != NULL) {
-		(*found)->references++;
-		return *found;
-	}
-	struct control_endpoint *endpoint =
-		calloc(1, sizeof(*endpoint) + count * sizeof(endpoint->pools[0]));
-	if (endpoint == NULL)
-		return NULL;
-	endpoint->endpoint = *key;
-	endpoint->references = 1;
-	if (tsearch(endpoint, &control->endpoints, compare_endpoints) == NULL) {
-		free(endpoint);
-		errno = ENOMEM;
-		return NULL;
-	}
-	for (uint32_t i = 0; i < count; i++) {
-		endpoint->pools[i] = snat_pool_create(control->daemon->snat, 0);
-		if (endpoint->pools[i] == NULL) {
-			endpoint_put(control, endpoint);
-			errno = ENOMEM;
-			return NULL;
+	memset(sum, 0, sizeof(*sum));
+	for (unsigned w = 0; daemon->workers != NULL && w < daemon->port.nb_workers; w++) {
+		const struct stats_backend *one = &daemon->workers[w].pipeline.backends[id];
+		for (unsigned d = 0; d < 2; d++) {
+			sum->packets[d] += __atomic_load_n(&one->packets[d], __ATOMIC_RELAXED);
+			sum->bytes[d] += __atomic_load_n(&one->bytes[d], __ATOMIC_RELAXED);
 		}
+		sum->opened += __atomic_load_n(&one->opened, __ATOMIC_RELAXED);
+		sum->closed += __atomic_load_n(&one->closed, __ATOMIC_RELAXED);
 	}
-	return endpoint;
 }
 
 /* --- publishing --- */
 
-/* The same on every balancer, so that all build the same table: no secret in it. */
-static uint64_t backend_identity(const struct net_endpoint *endpoint)
-{
-	static const struct hash_key fixed;
-	uint8_t bytes[sizeof(endpoint->addr.v6) + sizeof(endpoint->port)];
-
-	memcpy(bytes, endpoint->addr.v6, sizeof(endpoint->addr.v6));
-	memcpy(bytes + sizeof(endpoint->addr.v6), &endpoint->port, sizeof(endpoint->port));
-	return hash_siphash(&fixed, bytes, sizeof(bytes));
-}
-
-static int build_service(struct control *control, struct control_service *service)
-{
-	const struct conf_service *conf = service->conf;
-	uint32_t *ids = calloc(conf->nb_backends, sizeof(*ids));
-	struct scheduler_backend *weights = calloc(conf->nb_backends, sizeof(*weights));
-	struct service_source source = {
-		.name = conf->name,
-		.family = conf->family,
-		.drop_when_down = conf->on_all_down == CONF_ALL_DOWN_DROP,
-		.scheduler = conf->scheduler == CONF_SCHEDULER_ROUND_ROBIN ? &scheduler_round_robin
-									  : &scheduler_maglev,
-		.candidates = ids,
-		.weights = weights,
-	};
-	struct service *built = NULL;
-
-	if (ids == NULL || weights == NULL)
-		goto out;
-	for (uint32_t i = 0; i < service->nb_backends; i++) {
-		const struct control_backend *backend =
-			&control->backends[service->first_backend + i];
-		if (!control_backend_usable(backend))
-			continue;
-		ids[source.nb_candidates] = backend->id;
-		weights[source.nb_candidates++] = (struct scheduler_backend){
-			backend_identity(&backend->conf->endpoint), backend->conf->weight};
-	}
-	built = service_create(&source);
-out:
-	free(ids);
-	free(weights);
-	if (built == NULL)
-		return -ENOMEM;
-	service_put(service->built);
-	service->built = built;
-	service->changed = false;
-	return 0;
-}
-
-static struct service_table *build_table(struct control *control)
-{
-	struct service **services = calloc(control->nb_services + 1, sizeof(*services));
-	struct service_backend *backends = NULL;
-	struct service_table *table = NULL;
-
-	if (services == NULL || posix_memalign((void **)&backends, 64,
-		(control->nb_backends + 1) * sizeof(*backends)) != 0)
-		goto out;
-	for (uint32_t i = 0; i < control->nb_services; i++)
-		services[i] = control->services[i].built;
-	for (uint32_t i = 0; i < control->nb_backends; i++) {
-		const struct control_backend *backend = &control->backends[i];
-		const struct net_endpoint *endpoint = &backend->conf->endpoint;
-		backends[i] = (struct service_backend){
-			.generation = backend->generation,
-			.service = backend->service,
-			.next_hop = backend->hop.mac,
-			.port = endpoint->port,
-			.family = endpoint->addr.family,
-			.resolved = backend->hop.state == ROUTE_RESOLVED,
-			.pools = backend->endpoint->pools,
-		};
-		memcpy(backends[i].addr, endpoint->addr.v6, sizeof(backends[i].addr));
-	}
-	struct service_table_source source = {
-		.services = services,
-		.nb_services = control->nb_services,
-		.backends = backends,
-		.nb_backends = control->nb_backends,
-		.snat4 = control->snat4,
-		.snat6 = control->snat6,
-		.snat = control->daemon->snat,
-		.keys = control->keys,
-		.nb_keys = control->nb_keys,
-	};
-	table = service_table_create(&source);
-out:
-	free(services);
-	free(backends);
-	return table;
-}
-
-static void retire(struct control *control, struct service_table *table)
-{
-	struct retired *retired;
-
-	if (table == NULL)
-		return;
-	retired = calloc(1, sizeof(*retired));
-	if (retired == NULL)
-		return; // the table is lost: better than freed under a reader
-	retired->table = table;
-	// Behind the swap: whoever reports from here on has loaded the new pointer.
-	retired->token = rte_rcu_qsbr_start(control->daemon->rcu);
-	retired->since_ms = clock_ms();
-	retired->next = control->retired;
-	control->retired = retired;
-	event_add(control->retired_event, &(struct timeval){.tv_usec = RETIRED_CHECK_MS * 1000});
-}
-
-static void retired_check(evutil_socket_t fd, short what, void *context)
-{
-	struct control *control = context;
-
-	for (struct retired **at = &control->retired; *at != NULL;) {
-		struct retired *retired = *at;
-		uint64_t age_ms = clock_ms() - retired->since_ms;
-		if (rte_rcu_qsbr_check(control->daemon->rcu, retired->token, false) == 1) {
-			*at = retired->next;
-			service_table_destroy(retired->table);
-			free(retired);
-			continue;
-		}
-		if (age_ms > RETIRED_REPORT_MS && !retired->reported) {
-			retired->reported = true;
-			log_warning("a replaced service table is still in use after %lu ms: "
-				    "a worker is stuck", age_ms);
-		}
-		at = &retired->next;
-	}
-	if (control->retired != NULL)
-		event_add(control->retired_event,
-			&(struct timeval){.tv_usec = RETIRED_CHECK_MS * 1000});
-}
-
-/* Build, swap, retire. What can't be built for want of memory stays as it is, and is tried again. */
-static int publish(struct control *control)
-{
-	struct daemon *daemon = control->daemon;
-
-	for (uint32_t i = 0; i < control->nb_services; i++)
-		if (control->services[i].changed && build_service(control, &control->services[i]) < 0)
-			return -ENOMEM;
-	struct service_table *table = build_table(control);
-	if (table == NULL)
-		return -ENOMEM;
-	// Release: a worker that sees the pointer sees the whole table.
-	retire(control, __atomic_exchange_n(&daemon->services, table, __ATOMIC_ACQ_REL));
-	return 0;
-}
-
 static void publish_soon(struct control *control)
 {
-	event_add(control->publish_event, &(struct timeval){.tv_usec = PUBLISH_DELAY_MS * 1000});
+	control->dirty = true;
+	start_timer(control->publish_event, PUBLISH_DELAY_MS);
+}
+
+void control_service_changed(struct control *control, struct control_service *service)
+{
+	service->changed = true;
+	publish_soon(control);
+}
+
+/* The services that changed, and the indices that have none any more. */
+static int gather_services(const struct backends *backends, struct publish_job *job)
+{
+	for (uint32_t i = 0; i < job->nb_services; i++) {
+		const struct control_service *service = backends->by_index[i];
+		struct publish_service *publish = &job->changed[job->nb_changed];
+		if (service == NULL && backends->index_published[i]) {
+			*publish = (struct publish_service){.index = i, .gone = true};
+			job->nb_changed++;
+		} else if (service != NULL && service->changed) {
+			job->nb_changed++;
+			if (candidates_collect(service, publish) < 0)
+				return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static struct publish_job *gather(struct control *control)
+{
+	struct backends *backends = &control->backends;
+	uint32_t nb_services = id_pool_end(backends->indices);
+	struct publish_job *job = publish_job_create(nb_services, id_pool_end(backends->ids));
+
+	if (job == NULL)
+		return NULL;
+	job->nb_services = nb_services;
+	memcpy(job->backends, backends->rows, job->nb_backends * sizeof(*job->backends));
+	if (gather_services(backends, job) < 0)
+		goto fail;
+	if (backends->keys_changed) {
+		job->keys = backends_keys(backends, control->daemon->conf, &job->nb_keys);
+		if (job->keys == NULL)
+			goto fail;
+	}
+	return job;
+fail:
+	publish_job_destroy(job);
+	return NULL;
+}
+
+static void publish_failed(struct control *control)
+{
+	log_error("no memory for a new service table; trying again in a second");
+	control->dirty = true;
+	start_timer(control->publish_event, PUBLISH_RETRY_MS);
 }
 
 static void publish_due(evutil_socket_t fd, short what, void *context)
 {
 	struct control *control = context;
+	struct backends *backends = &control->backends;
 
-	if (publish(control) < 0) {
-		log_error("no memory for a new service table; trying again in a second");
-		event_add(control->publish_event, &(struct timeval){.tv_sec = 1});
+	if (!control->dirty || publisher_busy(control->publisher))
+		return; // published() comes back to it
+	struct publish_job *job = gather(control);
+	if (job == NULL) {
+		publish_failed(control);
+		return;
 	}
+	for (uint32_t i = 0; i < job->nb_changed; i++) {
+		struct control_service *service = backends->by_index[job->changed[i].index];
+		if (service != NULL)
+			service->changed = false;
+	}
+	backends->keys_changed = false;
+	control->dirty = false;
+	publisher_submit(control->publisher, job);
+}
+
+static void published(void *context, const struct publish_job *job, int err)
+{
+	struct control *control = context;
+	struct backends *backends = &control->backends;
+
+	for (uint32_t i = 0; i < job->nb_changed; i++) {
+		uint32_t index = job->changed[i].index;
+		if (err == 0)
+			backends->index_published[index] = !job->changed[i].gone;
+		else if (backends->by_index[index] != NULL)
+			backends->by_index[index]->changed = true;
+	}
+	if (err < 0) {
+		backends->keys_changed |= job->keys != NULL;
+		publish_failed(control);
+	} else if (control->dirty) {
+		start_timer(control->publish_event, PUBLISH_DELAY_MS);
+	}
+}
+
+/* --- removed backends --- */
+
+/* Whether something of it is left over for another time. */
+static bool reap_backend(struct control *control, struct control_backend *backend)
+{
+	struct stats_backend sum;
+
+	// Until then a worker may give it a connection.
+	if (publisher_passed(control->publisher) < backend->left_at)
+		return true;
+	if (backend->life == BACKEND_GONE) {
+		control_backend_count(&control->backends, backend, &sum);
+		backend->service->past_connections += sum.opened;
+		control->backends.nb_backends--;
+		control_backend_destroy(&control->backends, backend);
+		return false;
+	}
+	control_backend_count(&control->backends, backend, &sum);
+	if (sum.opened != sum.closed)
+		return true;
+	backend->life = BACKEND_GONE;
+	backend->left_at = publisher_submitted(control->publisher) + 1;
+	backends_row_update(&control->backends, backend);
+	control->backends.keys_changed = true;
+	publish_soon(control);
+	return true;
+}
+
+static bool reap_service(struct control *control, struct control_service *service)
+{
+	uint32_t kept = service->nb_listed;
+
+	for (uint32_t b = service->nb_listed; b < service->nb_backends; b++)
+		if (reap_backend(control, service->backends[b]))
+			service->backends[kept++] = service->backends[b];
+	service->nb_backends = kept;
+	return kept > service->nb_listed;
+}
+
+static void reap_due(evutil_socket_t fd, short what, void *context)
+{
+	struct control *control = context;
+	struct backends *backends = &control->backends;
+	uint32_t kept = backends->nb_listed;
+	bool again = false;
+
+	pthread_mutex_lock(&control->daemon->lock);
+	for (uint32_t s = 0; s < backends->nb_services; s++) {
+		struct control_service *service = backends->services[s];
+		again |= reap_service(control, service);
+		if (s < backends->nb_listed)
+			continue;
+		if (service->nb_backends == 0)
+			control_service_destroy(service);
+		else
+			backends->services[kept++] = service;
+	}
+	backends->nb_services = kept;
+	pthread_mutex_unlock(&control->daemon->lock);
+	if (again)
+		start_timer(control->reap_event, REAP_MS);
+}
+
+static void grace_passed(void *context)
+{
+	struct control *control = context;
+
+	if (control->reap_event != NULL && evtimer_pending(control->reap_event, NULL))
+		event_active(control->reap_event, EV_TIMEOUT, 0);
 }
 
 /* --- what health and route say --- */
 
-static int compare_watches(const void *a, const void *b)
-{
-	const struct watch *first = a, *second = b;
-
-	return first->target < second->target ? -1 : first->target > second->target;
-}
-
-/* The first watch of the target; the others follow it. */
-static const struct watch *first_watch(const struct watch *watches, uint32_t count,
-	const void *target)
-{
-	uint32_t low = 0, high = count;
-
-	while (low < high) {
-		uint32_t middle = (low + high) / 2;
-		if (watches[middle].target < target)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return &watches[low];
-}
-
-static void log_backend(const struct control *control, const struct control_backend *backend,
-	const char *state, const char *reason)
+static void log_backend(const struct control_backend *backend, const char *state,
+	const char *reason)
 {
 	char text[NET_ENDPOINT_TEXT];
 
-	log_info("service %s: backend %s %s: %s%s%s%s", control->services[backend->service].conf->name,
-		backend->conf->name, net_endpoint_format(&backend->conf->endpoint, text), state,
-		reason[0] ? " (" : "", reason, reason[0] ? ")" : "");
+	log_info("service %s: backend %s %s: %s%s%s%s", backend->service->name, backend->conf.name,
+		net_endpoint_format(&backend->conf.endpoint, text), state, reason[0] ? " (" : "",
+		reason, reason[0] ? ")" : "");
 }
 
-static void update_health(struct control *control, struct control_backend *backend)
+static void health_changed(void *context, struct control_backend *backend)
 {
-	backend->health = *health_target_status(backend->health_target);
-	control->services[backend->service].changed = true;
+	struct control *control = context;
+	const struct health_status *status = health_target_status(backend->health_target);
+	bool is_news = backend->health.state != status->state;
+
+	pthread_mutex_lock(&control->daemon->lock);
+	backend->health = *status;
+	pthread_mutex_unlock(&control->daemon->lock);
+	if (is_news)
+		log_backend(backend, health_state_name(status->state), status->reason);
+	control_service_changed(control, backend->service);
 }
 
-static void update_hop(struct control *control, struct control_backend *backend)
+static void hop_changed(void *context, struct control_backend *backend)
 {
-	bool usable = control_backend_usable(backend);
+	struct control *control = context;
+	enum route_state before = backend->hop.state;
+	bool was_usable = control_backend_usable(backend);
 
+	pthread_mutex_lock(&control->daemon->lock);
 	backend->hop = *route_target_hop(backend->route_target);
-	if (control_backend_usable(backend) != usable)
-		control->services[backend->service].changed = true;
-}
-
-static void health_changed(void *context, struct health_target *target)
-{
-	struct control *control = context;
-	const struct watch *end = control->health_watches + control->nb_backends;
-
-	pthread_mutex_lock(&control->daemon->lock);
-	for (const struct watch *watch =
-			first_watch(control->health_watches, control->nb_backends, target);
-		watch < end && watch->target == target; watch++) {
-		update_health(control, watch->backend);
-		log_backend(control, watch->backend, health_state_name(watch->backend->health.state),
-			watch->backend->health.reason);
-	}
 	pthread_mutex_unlock(&control->daemon->lock);
+	backends_row_update(&control->backends, backend);
+	if (control_backend_usable(backend) != was_usable)
+		backend->service->changed = true;
 	publish_soon(control);
-}
 
-static void route_changed(void *context, struct route_target *target)
-{
-	struct control *control = context;
-	const struct watch *end = control->route_watches + control->nb_backends;
-
-	pthread_mutex_lock(&control->daemon->lock);
-	for (const struct watch *watch =
-			first_watch(control->route_watches, control->nb_backends, target);
-		watch < end && watch->target == target; watch++) {
-		enum route_state before = watch->backend->hop.state;
-		update_hop(control, watch->backend);
-		if (before == watch->backend->hop.state)
-			continue;
-		if (watch->backend->hop.state == ROUTE_UNREACHABLE)
-			log_backend(control, watch->backend, "unreachable", "no neighbour or route");
-		else if (watch->backend->hop.state == ROUTE_LOCAL)
-			log_backend(control, watch->backend, "unreachable", "its route leads elsewhere");
-		else if (watch->backend->hop.state == ROUTE_RESOLVED && before == ROUTE_UNREACHABLE)
-			log_backend(control, watch->backend, "reachable again", "");
-	}
-	pthread_mutex_unlock(&control->daemon->lock);
-	publish_soon(control);
+	if (before == backend->hop.state)
+		return;
+	if (backend->hop.state == ROUTE_UNREACHABLE)
+		log_backend(backend, "unreachable", "no neighbour or route");
+	else if (backend->hop.state == ROUTE_LOCAL)
+		log_backend(backend, "unreachable", "its route leads elsewhere");
+	else if (backend->hop.state == ROUTE_RESOLVED && before == ROUTE_UNREACHABLE)
+		log_backend(backend, "reachable again", "");
 }
 
 /* --- set-up --- */
 
-static void key_add(struct control *control, enum service_key_kind kind,
-	const struct net_addr *addr, uint16_t port, uint32_t value)
+/* The file as it is at the start: nothing else runs yet, so in one go. */
+static int apply_first(struct control *control)
 {
-	service_key_set(&control->keys[control->nb_keys++], kind, addr, port, value);
+	struct plan *plan = plan_create(&control->backends, control->daemon->conf, NULL);
+	int err;
+
+	if (plan == NULL)
+		return -errno;
+	err = plan_step(plan, UINT64_MAX);
+	if (err == 0) {
+		plan_commit(plan, publisher_submitted(control->publisher) + 1);
+		plan_finish(plan, UINT64_MAX);
+	}
+	plan_destroy(plan);
+	if (err < 0)
+		return err;
+	control->dirty = true;
+	publish_due(-1, 0, control);
+	publisher_wait(control->publisher);
+	return control->daemon->services != NULL ? 0 : -ENOMEM;
 }
 
-/* Every address and port the packet path has to know. */
-static int collect_keys(struct control *control)
+static int create_parts(struct control *control)
 {
-	const struct conf *conf = control->daemon->conf;
-	const struct service_snat *snats[] = {&control->snat4, &control->snat6};
-	uint32_t max = 2 + control->nb_backends * 2 + control->snat4.count + control->snat6.count;
+	struct daemon *daemon = control->daemon;
+	struct backends *backends = &control->backends;
 
-	for (unsigned s = 0; s < conf->nb_services; s++)
-		max += conf->services[s].nb_listens * conf->port.nb_addresses;
-	control->keys = calloc(max, sizeof(*control->keys));
-	if (control->keys == NULL)
+	control->publish_event = evtimer_new(daemon->events, publish_due, control);
+	control->reap_event = evtimer_new(daemon->events, reap_due, control);
+	if (control->publish_event == NULL || control->reap_event == NULL)
 		return -ENOMEM;
-
-	for (unsigned s = 0; s < conf->nb_services; s++) {
-		const struct conf_service *service = &conf->services[s];
-		for (unsigned l = 0; l < service->nb_listens; l++) {
-			const struct conf_listen *listen = &service->listens[l];
-			if (!listen->any) {
-				key_add(control, SERVICE_KEY_VIP, &listen->endpoint.addr,
-					listen->endpoint.port, s);
-				continue;
-			}
-			for (unsigned a = 0; a < conf->port.nb_addresses; a++)
-				if (conf->port.addresses[a].addr.family == service->family)
-					key_add(control, SERVICE_KEY_VIP, &conf->port.addresses[a].addr,
-						listen->endpoint.port, s);
-		}
-	}
-	for (uint32_t b = 0; b < control->nb_backends; b++) {
-		const struct net_endpoint *endpoint = &control->backends[b].conf->endpoint;
-		key_add(control, SERVICE_KEY_ENDPOINT, &endpoint->addr, endpoint->port, b);
-		key_add(control, SERVICE_KEY_HOST, &endpoint->addr, 0, b);
-	}
-	if (conf->port.gateway4.family != AF_UNSPEC)
-		key_add(control, SERVICE_KEY_HOST, &conf->port.gateway4, 0, 0);
-	if (conf->port.gateway6.family != AF_UNSPEC)
-		key_add(control, SERVICE_KEY_HOST, &conf->port.gateway6, 0, 0);
-	for (unsigned f = 0; f < 2; f++)
-		for (uint32_t i = 0; i < snats[f]->count; i++)
-			key_add(control, SERVICE_KEY_SNAT, &snats[f]->addrs[i], 0, i);
-	return 0;
-}
-
-static int add_backends(struct control *control)
-{
-	const struct conf *conf = control->daemon->conf;
-
-	for (unsigned s = 0; s < conf->nb_services; s++)
-		control->nb_backends += conf->services[s].nb_backends;
-	control->services = calloc(conf->nb_services + 1, sizeof(*control->services));
-	control->backends = calloc(control->nb_backends + 1, sizeof(*control->backends));
-	if (control->services == NULL || control->backends == NULL)
-		return -ENOMEM;
-
-	uint32_t id = 0;
-	for (unsigned s = 0; s < conf->nb_services; s++, control->nb_services++) {
-		const struct conf_service *service = &conf->services[s];
-		control->services[s] = (struct control_service){
-			.conf = service,
-			.first_backend = id,
-			.nb_backends = service->nb_backends,
-			.changed = true,
-		};
-		for (unsigned b = 0; b < service->nb_backends; b++, id++) {
-			struct control_backend *backend = &control->backends[id];
-			*backend = (struct control_backend){
-				.conf = &service->backends[b], .id = id, .service = s};
-			backend->endpoint = endpoint_get(control, &backend->conf->endpoint);
-			if (backend->endpoint == NULL)
-				return -errno;
-		}
-	}
-	return 0;
-}
-
-/* From here on probes are sent and next hops asked for. */
-static int watch_backends(struct control *control)
-{
-	control->health_watches = calloc(control->nb_backends + 1, sizeof(struct watch));
-	control->route_watches = calloc(control->nb_backends + 1, sizeof(struct watch));
-	if (control->health_watches == NULL || control->route_watches == NULL)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < control->nb_backends; i++) {
-		struct control_backend *backend = &control->backends[i];
-		const struct net_endpoint *endpoint = &backend->conf->endpoint;
-		backend->route_target = route_target_get(control->route, &endpoint->addr);
-		backend->health_target = health_target_get(control->health, endpoint,
-			&control->services[backend->service].conf->health);
-		if (backend->route_target == NULL || backend->health_target == NULL)
-			return -errno;
-		control->health_watches[i] = (struct watch){backend->health_target, backend};
-		control->route_watches[i] = (struct watch){backend->route_target, backend};
-		update_health(control, backend);
-		update_hop(control, backend);
-	}
-	qsort(control->health_watches, control->nb_backends, sizeof(struct watch), compare_watches);
-	qsort(control->route_watches, control->nb_backends, sizeof(struct watch), compare_watches);
-	return 0;
+	int err = backends_init(backends, daemon->conf, daemon->snat);
+	if (err < 0)
+		return err;
+	backends->count = count_id;
+	backends->context = daemon;
+	backends->watch = watch_create(&(struct watch_source){
+		.events = daemon->events,
+		.netns_fd = exception_netns(daemon->exception),
+		.interface = EXCEPTION_INTERFACE,
+		.health_changed = health_changed,
+		.hop_changed = hop_changed,
+		.context = control,
+	});
+	if (backends->watch == NULL)
+		return -errno;
+	control->publisher = publisher_create(&(struct publisher_source){
+		.events = daemon->events,
+		.rcu = daemon->rcu,
+		.root = &daemon->services,
+		.snat4 = backends->endpoints.snat4,
+		.snat6 = backends->endpoints.snat6,
+		.snat = daemon->snat,
+		.done = published,
+		.passed = grace_passed,
+		.context = control,
+	});
+	return control->publisher == NULL ? -errno : 0;
 }
 
 struct control *control_create(struct daemon *daemon)
 {
 	struct control *control = calloc(1, sizeof(*control));
-	int netns = exception_netns(daemon->exception), err;
 
 	if (control == NULL)
 		return NULL;
 	control->daemon = daemon;
-	err = -ENOMEM;
-	control->publish_event = evtimer_new(daemon->events, publish_due, control);
-	control->retired_event = evtimer_new(daemon->events, retired_check, control);
-	if (control->publish_event == NULL || control->retired_event == NULL)
-		goto fail;
-	if ((err = snat_addresses(&control->snat4, daemon->conf, AF_INET)) < 0 ||
-		(err = snat_addresses(&control->snat6, daemon->conf, AF_INET6)) < 0 ||
-		(err = add_backends(control)) < 0 || (err = collect_keys(control)) < 0)
-		goto fail;
-	control->health = health_create(daemon->events, netns, health_changed, control);
-	control->route = control->health == NULL
-		? NULL
-		: route_create(daemon->events, netns, EXCEPTION_INTERFACE, route_changed, control);
-	if (control->route == NULL) {
-		err = -errno;
-		goto fail;
-	}
-	if ((err = watch_backends(control)) < 0 || (err = publish(control)) < 0)
-		goto fail;
-	return control;
-fail:
+	int err = create_parts(control);
+	if (err == 0)
+		err = apply_first(control);
+	if (err == 0)
+		return control;
 	control_destroy(control);
 	errno = -err;
 	return NULL;
@@ -585,38 +368,12 @@ void control_destroy(struct control *control)
 {
 	if (control == NULL)
 		return;
-	struct daemon *daemon = control->daemon;
-
-	for (uint32_t i = 0; i < control->nb_backends && control->backends != NULL; i++) {
-		if (control->backends[i].health_target != NULL)
-			health_target_put(control->backends[i].health_target);
-		if (control->backends[i].route_target != NULL)
-			route_target_put(control->backends[i].route_target);
-	}
-	health_destroy(control->health);
-	route_destroy(control->route);
-	service_table_destroy(daemon->services);
-	daemon->services = NULL;
-	while (control->retired != NULL) {
-		struct retired *retired = control->retired;
-		control->retired = retired->next;
-		service_table_destroy(retired->table);
-		free(retired);
-	}
-	for (uint32_t i = 0; i < control->nb_services; i++)
-		service_put(control->services[i].built);
-	for (uint32_t i = 0; i < control->nb_backends && control->backends != NULL; i++)
-		endpoint_put(control, control->backends[i].endpoint);
+	publisher_destroy(control->publisher);
+	backends_fini(&control->backends);
+	watch_destroy(control->backends.watch);
 	if (control->publish_event != NULL)
 		event_free(control->publish_event);
-	if (control->retired_event != NULL)
-		event_free(control->retired_event);
-	free(control->health_watches);
-	free(control->route_watches);
-	free(control->snat4.addrs);
-	free(control->snat6.addrs);
-	free(control->keys);
-	free(control->backends);
-	free(control->services);
+	if (control->reap_event != NULL)
+		event_free(control->reap_event);
 	free(control);
 }

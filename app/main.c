@@ -11,9 +11,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "backends.h"
 #include "clock.h"
 #include "control.h"
 #include "daemon.h"
+#include "endpoints.h"
 #include "exception.h"
 #include "log.h"
 #include "snat.h"
@@ -138,7 +140,7 @@ static void flows_fini(struct daemon *daemon)
 
 static int snat_init(struct daemon *daemon, char *message)
 {
-	int err = control_snat_create(daemon);
+	int err = endpoints_snat_create(daemon);
 
 	if (err == -ENOSPC)
 		snprintf(message, DEV_MESSAGE, "net.ipv4.ip_local_port_range takes every port in "
@@ -214,8 +216,8 @@ static int worker_init(struct daemon *daemon, struct worker *worker, unsigned nu
 	pipeline->hasher = daemon->flows4 ? &daemon->flows4->hasher : &daemon->flows6->hasher;
 	pipeline->services = (const struct service_table *const *)&daemon->services;
 	pipeline->stats = &worker->stats;
-	pipeline->backends = lazy_memory(CONF_BACKENDS_MAX * sizeof(*pipeline->backends));
-	pipeline->cursors = lazy_memory(CONF_BACKENDS_MAX * sizeof(*pipeline->cursors));
+	pipeline->backends = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->backends));
+	pipeline->cursors = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->cursors));
 	if (pipeline->backends == NULL || pipeline->cursors == NULL)
 		return -ENOMEM;
 	for (enum tcp_state state = TCP_SYN_SENT; state < TCP_STATES; state++) {
@@ -266,9 +268,9 @@ static void workers_fini(struct daemon *daemon)
 	for (unsigned w = 0; daemon->workers != NULL && w < daemon->port.nb_workers; w++) {
 		struct pipeline *pipeline = &daemon->workers[w].pipeline;
 		if (pipeline->backends != NULL)
-			munmap(pipeline->backends, CONF_BACKENDS_MAX * sizeof(*pipeline->backends));
+			munmap(pipeline->backends, BACKENDS_IDS_MAX * sizeof(*pipeline->backends));
 		if (pipeline->cursors != NULL)
-			munmap(pipeline->cursors, CONF_BACKENDS_MAX * sizeof(*pipeline->cursors));
+			munmap(pipeline->cursors, BACKENDS_IDS_MAX * sizeof(*pipeline->cursors));
 	}
 	free(daemon->workers);
 	worker_spray_destroy(daemon->spray);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "backends.h"
 #include "clock.h"
 #include "control.h"
 #include "daemon.h"
@@ -39,9 +40,8 @@ static int tell_info(struct rte_tel_data *answer, const char *parameters)
 	const struct dev_port *port = &daemon->port;
 	struct dev_port_stats device;
 	char name[80], mac[18];
-	uint32_t nb_backends;
+	const struct backends *backends = control_backends(daemon->control);
 
-	control_backends(daemon->control, &nb_backends);
 	dev_port_stats(port, &device);
 	rte_tel_data_start_dict(answer);
 	tell_text(answer, "version", WEIR_VERSION);
@@ -60,7 +60,7 @@ static int tell_info(struct rte_tel_data *answer, const char *parameters)
 	tell(answer, "hugepages", daemon->conf->port.hugepages);
 	tell(answer, "workers", port->nb_workers);
 	tell(answer, "services", daemon->conf->nb_services);
-	tell(answer, "backends", nb_backends);
+	tell(answer, "backends", backends->nb_backends);
 	tell(answer, "device_received", device.ipackets);
 	tell(answer, "device_sent", device.opackets);
 	tell(answer, "device_missed", device.imissed);
@@ -137,20 +137,6 @@ static int tell_page(struct rte_tel_data *answer, const struct list *list, uint3
 
 /* --- /weir/services --- */
 
-static void sum_backend(const struct daemon *daemon, uint32_t id, struct stats_backend *sum)
-{
-	memset(sum, 0, sizeof(*sum));
-	for (unsigned w = 0; w < daemon->port.nb_workers; w++) {
-		const struct stats_backend *one = &daemon->workers[w].pipeline.backends[id];
-		for (unsigned d = 0; d < 2; d++) {
-			sum->packets[d] += __atomic_load_n(&one->packets[d], __ATOMIC_RELAXED);
-			sum->bytes[d] += __atomic_load_n(&one->bytes[d], __ATOMIC_RELAXED);
-		}
-		sum->opened += __atomic_load_n(&one->opened, __ATOMIC_RELAXED);
-		sum->closed += __atomic_load_n(&one->closed, __ATOMIC_RELAXED);
-	}
-}
-
 /* A connection may be opened on one worker and closed on another, between two of our reads. */
 static uint64_t active(const struct stats_backend *sum)
 {
@@ -187,27 +173,26 @@ static size_t service_size(const struct daemon *daemon, uint32_t index)
 
 static void tell_service(const struct daemon *daemon, uint32_t index, struct rte_tel_data *object)
 {
-	uint32_t nb_services, nb_backends, up = 0;
-	const struct control_service *service =
-		&control_services(daemon->control, &nb_services)[index];
-	const struct control_backend *backends = control_backends(daemon->control, &nb_backends);
-	uint64_t connections = 0, open = 0;
+	const struct backends *backends = control_backends(daemon->control);
+	const struct control_service *service = backends->services[index];
+	uint64_t connections = service->past_connections, open = 0;
 	char listen[LISTEN_TEXT];
+	uint32_t up = 0;
 
 	for (uint32_t i = 0; i < service->nb_backends; i++) {
 		struct stats_backend sum;
-		sum_backend(daemon, service->first_backend + i, &sum);
+		control_backend_count(backends, service->backends[i], &sum);
 		connections += sum.opened;
 		open += active(&sum);
-		up += control_backend_usable(&backends[service->first_backend + i]);
+		up += control_backend_usable(service->backends[i]);
 	}
 	listen_text(service->conf, listen);
-	tell_text(object, "name", service->conf->name);
+	tell_text(object, "name", service->name);
 	tell_text(object, "listen", listen);
 	tell(object, "listens", service->conf->nb_listens);
 	tell_text(object, "scheduler",
 		service->conf->scheduler == CONF_SCHEDULER_ROUND_ROBIN ? "round_robin" : "maglev");
-	tell(object, "backends", service->nb_backends);
+	tell(object, "backends", service->nb_listed);
 	tell(object, "backends_up", up);
 	tell(object, "connections", connections);
 	tell(object, "active", open);
@@ -220,7 +205,7 @@ static int tell_services(struct rte_tel_data *answer, const char *parameters)
 
 	if (page_parse(&page, parameters, false) < 0)
 		return -EINVAL;
-	control_services(daemon_told->control, &list.total);
+	list.total = control_backends(daemon_told->control)->nb_listed;
 	return tell_page(answer, &list, page.first);
 }
 
@@ -240,19 +225,17 @@ static size_t backend_size(const struct daemon *daemon, uint32_t index)
 
 static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte_tel_data *object)
 {
-	uint32_t nb_backends, nb_services;
-	const struct control_backend *backend =
-		&control_backends(daemon->control, &nb_backends)[index];
-	const struct control_service *service =
-		&control_services(daemon->control, &nb_services)[backend->service];
+	const struct backends *backends = control_backends(daemon->control);
+	const struct control_backend *backend = backends_at(backends, index);
 	char address[NET_ENDPOINT_TEXT], mac[18];
 	struct stats_backend sum;
 
-	sum_backend(daemon, index, &sum);
-	tell_text(object, "service", service->conf->name);
-	tell_text(object, "name", backend->conf->name);
-	tell_text(object, "address", net_endpoint_format(&backend->conf->endpoint, address));
-	tell(object, "weight", backend->conf->weight);
+	control_backend_count(backends, backend, &sum);
+	tell_text(object, "service", backend->service->name);
+	tell_text(object, "name", backend->conf.name);
+	tell_text(object, "address", net_endpoint_format(&backend->conf.endpoint, address));
+	tell(object, "weight", backend->conf.weight);
+	tell_text(object, "state", control_backend_state_name(backend));
 	tell_text(object, "health", health_state_name(backend->health.state));
 	tell_text(object, "reason", backend->health.reason);
 	tell(object, "since_s", (clock_ms() - backend->health.since_ms) / 1000);
@@ -269,23 +252,21 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 
 static int tell_backends(struct rte_tel_data *answer, const char *parameters)
 {
+	const struct backends *backends = control_backends(daemon_told->control);
 	struct list list = {.size = backend_size, .tell = tell_backend};
-	uint32_t nb_services;
-	const struct control_service *services =
-		control_services(daemon_told->control, &nb_services);
 	struct page page;
 
 	if (page_parse(&page, parameters, true) < 0)
 		return -EINVAL;
-	control_backends(daemon_told->control, &list.total);
+	list.total = backends->nb_backends;
 	if (page.service[0] != '\0') {
-		uint32_t i = 0;
-		while (i < nb_services && strcmp(services[i].conf->name, page.service) != 0)
-			i++;
-		if (i == nb_services)
+		const struct control_service *service =
+			backends_find_service(backends, page.service);
+		if (service == NULL)
 			return -ENOENT;
-		list.total = services[i].nb_backends;
-		list.base = services[i].first_backend;
+		list.total = service->nb_backends;
+		for (uint32_t s = 0; backends->services[s] != service; s++)
+			list.base += backends->services[s]->nb_backends;
 	}
 	return tell_page(answer, &list, page.first);
 }

@@ -15,6 +15,15 @@ int net_addr_compare(const void *a, const void *b)
 	return memcmp(left->v6, right->v6, sizeof(left->v6));
 }
 
+int net_endpoint_compare(const void *a, const void *b)
+{
+	const struct net_endpoint *left = a, *right = b;
+
+	if (left->port != right->port)
+		return left->port < right->port ? -1 : 1;
+	return net_addr_compare(&left->addr, &right->addr);
+}
+
 int net_addr_parse(struct net_addr *addr, const char *text)
 {
 	memset(addr, 0, sizeof(*addr));

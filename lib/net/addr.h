@@ -58,6 +58,8 @@ static inline bool net_mac_equal(const struct net_mac *a, const struct net_mac *
 
 /* An order of addresses, for tsearch(3) and qsort(3): of struct net_addr, or what starts with one. */
 int net_addr_compare(const void *a, const void *b);
+/* The same of struct net_endpoint. */
+int net_endpoint_compare(const void *a, const void *b);
 
 /* Parse "192.0.2.1" or "2001:db8::1". 0, or -EINVAL. */
 int net_addr_parse(struct net_addr *addr, const char *text);

@@ -68,15 +68,44 @@ void service_key_set(struct service_key *key, enum service_key_kind kind,
 	key->value = value;
 }
 
-static void key_insert(struct service_table *table, const struct service_key *key)
+static void key_insert(struct service_keys *keys, const struct service_key *key)
 {
 	uint32_t at = service_key_hash(key->addr, key->port, key->kind);
 
-	if (service_find(table, key->kind, key->family, key->addr, key->port) != SERVICE_NONE)
-		return;
-	while (table->keys[at & table->key_mask].kind != 0)
-		at++;
-	table->keys[at & table->key_mask] = *key;
+	for (; keys->places[at & keys->mask].kind != 0; at++) {
+		const struct service_key *other = &keys->places[at & keys->mask];
+		if (other->addr[0] == key->addr[0] && other->addr[1] == key->addr[1] &&
+			other->port == key->port && other->kind == key->kind &&
+			other->family == key->family)
+			return;
+	}
+	keys->places[at & keys->mask] = *key;
+}
+
+struct service_keys *service_keys_create(const struct service_key *keys, uint32_t nb_keys)
+{
+	struct service_keys *made;
+	uint32_t places = 16;
+
+	while (places < nb_keys * 2)
+		places *= 2;
+	size_t size = sizeof(*made) + (size_t)places * sizeof(made->places[0]);
+	if (posix_memalign((void **)&made, 64, size) != 0) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	memset(made, 0, size);
+	made->references = 1;
+	made->mask = places - 1;
+	for (uint32_t i = 0; i < nb_keys; i++)
+		key_insert(made, &keys[i]);
+	return made;
+}
+
+void service_keys_put(struct service_keys *keys)
+{
+	if (keys != NULL && --keys->references == 0)
+		free(keys);
 }
 
 static int copy_snat(struct service_snat *to, const struct service_snat *from)
@@ -93,33 +122,34 @@ static int copy_snat(struct service_snat *to, const struct service_snat *from)
 struct service_table *service_table_create(const struct service_table_source *source)
 {
 	struct service_table *table = calloc(1, sizeof(*table));
-	uint32_t places = 16;
 
 	if (table == NULL)
 		return NULL;
-	while (places < source->nb_keys * 2)
-		places *= 2;
-	table->key_mask = places - 1;
-	table->keys = calloc(places, sizeof(*table->keys));
+	table->key_owner = source->shared_keys;
+	if (table->key_owner != NULL)
+		table->key_owner->references++;
+	else
+		table->key_owner = service_keys_create(source->keys, source->nb_keys);
 	table->services = calloc(source->nb_services + 1, sizeof(*table->services));
 	if (posix_memalign((void **)&table->backends, 64,
 		(source->nb_backends + 1) * sizeof(*table->backends)) != 0)
 		table->backends = NULL;
-	if (table->keys == NULL || table->services == NULL || table->backends == NULL ||
+	if (table->key_owner == NULL || table->services == NULL || table->backends == NULL ||
 		copy_snat(&table->snat4, &source->snat4) < 0 ||
 		copy_snat(&table->snat6, &source->snat6) < 0) {
 		service_table_destroy(table);
 		errno = ENOMEM;
 		return NULL;
 	}
+	table->keys = table->key_owner->places;
+	table->key_mask = table->key_owner->mask;
 	table->snat = source->snat;
 	table->nb_backends = source->nb_backends;
 	memcpy(table->backends, source->backends, source->nb_backends * sizeof(*table->backends));
-	for (uint32_t i = 0; i < source->nb_keys; i++)
-		key_insert(table, &source->keys[i]);
 	for (; table->nb_services < source->nb_services; table->nb_services++) {
 		struct service *service = source->services[table->nb_services];
-		service->references++;
+		if (service != NULL)
+			service->references++;
 		table->services[table->nb_services] = service;
 	}
 	return table;
@@ -135,6 +165,6 @@ void service_table_destroy(struct service_table *table)
 	free(table->backends);
 	free(table->snat4.addrs);
 	free(table->snat6.addrs);
-	free(table->keys);
+	service_keys_put(table->key_owner);
 	free(table);
 }

@@ -4,10 +4,10 @@
  * pointer. A worker loads the pointer once a burst and reports a quiescent state afterwards; the
  * old table is freed when all have.
  *
- * Only services that changed are built anew, the others are shared between tables by a count that
- * the control core alone touches.
+ * Only services that changed are built anew, the others are shared between tables by a count; so are
+ * the keys, which only a change of the configuration touches.
  *
- * Thread rule: look-ups by any reader; build, get and put on the control core.
+ * Thread rule: look-ups by any reader; build, get and put by one thread, the builder.
  */
 #ifndef WEIR_SERVICE_H
 #define WEIR_SERVICE_H
@@ -40,7 +40,7 @@ struct service_backend {
 
 /* One service: immutable. */
 struct service {
-	uint32_t references;     // control core only
+	uint32_t references;     // builder only
 	char name[SERVICE_NAME_MAX + 1];
 	sa_family_t family;
 	bool drop_when_down;     // no backend up: silence in place of RST
@@ -75,16 +75,24 @@ struct service_key {
 	uint32_t unused;
 };
 
+/* The places of all keys: open addressing. */
+struct service_keys {
+	uint32_t references;     // builder only
+	uint32_t mask;           // places - 1
+	struct service_key places[] __attribute__((aligned(64)));
+};
+
 struct service_table {
-	uint32_t nb_services;
+	uint32_t nb_services;    // one beyond the highest index in use
 	uint32_t nb_backends;    // one beyond the highest id
-	struct service **services;
+	struct service **services; // NULL: no service has the index now
 	struct service_backend *backends; // by id
 	struct service_snat snat4;
 	struct service_snat snat6;
 	const struct snat *snat; // port ranges; not owned
-	struct service_key *keys; // open addressing
+	const struct service_key *keys; // of key_owner
 	uint32_t key_mask;
+	struct service_keys *key_owner;
 };
 
 /* What a key's addresses are made of; the configuration alone decides what is stored, so nobody
@@ -120,7 +128,7 @@ static inline const struct service_snat *service_snat(const struct service_table
 	return family == AF_INET6 ? &table->snat6 : &table->snat4;
 }
 
-/* --- building, on the control core --- */
+/* --- building --- */
 
 /* What a service is made of. Arrays are copied, of `access` a reference is taken. */
 struct service_source {
@@ -139,17 +147,22 @@ struct service_source {
 struct service *service_create(const struct service_source *source);
 void service_put(struct service *service);
 
-/* What a table is made of. Arrays are copied, of services a reference is taken. */
+/* What a table is made of. Arrays are copied, of services and shared keys a reference is taken. */
 struct service_table_source {
-	struct service *const *services;
+	struct service *const *services; // may hold NULL
 	uint32_t nb_services;
 	const struct service_backend *backends;
 	uint32_t nb_backends;
 	struct service_snat snat4, snat6;
 	const struct snat *snat;
+	struct service_keys *shared_keys; // NULL: made of these:
 	const struct service_key *keys; // addr, port, kind, family, value; a key twice counts once
 	uint32_t nb_keys;
 };
+
+/* One reference, the caller's. NULL and errno on failure. */
+struct service_keys *service_keys_create(const struct service_key *keys, uint32_t nb_keys);
+void service_keys_put(struct service_keys *keys);
 
 /* Fill in a key for service_table_source. `addr` has the family; `port` in network byte order. */
 void service_key_set(struct service_key *key, enum service_key_kind kind,

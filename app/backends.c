@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "backends.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "id_pool.h"
+#include "watch.h"
+
+int backends_init(struct backends *backends, const struct conf *conf, struct snat *snat)
+{
+	memset(backends, 0, sizeof(*backends));
+	backends->keys_changed = true;
+	int err = endpoints_init(&backends->endpoints, conf, snat);
+	if (err < 0)
+		return err;
+	// The kernel gives the pages of these where they are written first.
+	backends->ids = id_pool_create(BACKENDS_IDS_MAX);
+	backends->indices = id_pool_create(BACKENDS_IDS_MAX);
+	backends->by_index = calloc(BACKENDS_IDS_MAX, sizeof(*backends->by_index));
+	backends->index_published = calloc(BACKENDS_IDS_MAX, sizeof(*backends->index_published));
+	backends->by_id = calloc(BACKENDS_IDS_MAX, sizeof(*backends->by_id));
+	backends->rows = calloc(BACKENDS_IDS_MAX, sizeof(*backends->rows));
+	return backends->ids == NULL || backends->indices == NULL || backends->by_index == NULL ||
+		backends->index_published == NULL || backends->by_id == NULL ||
+		backends->rows == NULL ? -ENOMEM : 0;
+}
+
+void backends_fini(struct backends *backends)
+{
+	for (uint32_t s = 0; s < backends->nb_services; s++) {
+		struct control_service *service = backends->services[s];
+		while (service->nb_backends > 0)
+			control_backend_destroy(backends,
+				service->backends[--service->nb_backends]);
+		control_service_destroy(service);
+	}
+	free(backends->services);
+	free(backends->by_index);
+	free(backends->index_published);
+	free(backends->by_id);
+	free(backends->rows);
+	id_pool_destroy(backends->ids);
+	id_pool_destroy(backends->indices);
+	endpoints_fini(&backends->endpoints);
+}
+
+struct control_service *backends_find_service(const struct backends *backends, const char *name)
+{
+	for (uint32_t i = 0; i < backends->nb_services; i++)
+		if (strcmp(backends->services[i]->name, name) == 0)
+			return backends->services[i];
+	return NULL;
+}
+
+const struct control_backend *backends_at(const struct backends *backends, uint32_t n)
+{
+	for (uint32_t i = 0; i < backends->nb_services; i++) {
+		if (n < backends->services[i]->nb_backends)
+			return backends->services[i]->backends[n];
+		n -= backends->services[i]->nb_backends;
+	}
+	return NULL;
+}
+
+struct control_service *control_service_create(const char *name)
+{
+	struct control_service *service = calloc(1, sizeof(*service));
+
+	if (service == NULL)
+		return NULL;
+	strncpy(service->name, name, CONF_NAME_MAX);
+	service->index = SERVICE_NONE;
+	return service;
+}
+
+void control_service_destroy(struct control_service *service)
+{
+	if (service == NULL)
+		return;
+	free(service->backends);
+	free(service);
+}
+
+int control_backend_conf_copy(struct conf_backend *copy, const struct conf_backend *conf)
+{
+	*copy = *conf;
+	copy->name = strdup(conf->name);
+	return copy->name == NULL ? -ENOMEM : 0;
+}
+
+void control_backend_conf_free(struct conf_backend *conf)
+{
+	free(conf->name);
+}
+
+struct control_backend *control_backend_create(struct backends *backends,
+	struct control_service *service, const struct conf_backend *conf,
+	const struct net_endpoint *endpoint, const struct conf_health *health)
+{
+	struct control_backend *backend = calloc(1, sizeof(*backend));
+	int err = ENOMEM;
+
+	if (backend == NULL)
+		return NULL;
+	backend->service = service;
+	backend->id = id_pool_get(backends->ids);
+	if (backend->id == ID_NONE) {
+		err = ENOSPC;
+		goto fail;
+	}
+	backend->generation = id_pool_generation(backends->ids, backend->id);
+	if (control_backend_conf_copy(&backend->conf, conf) < 0)
+		goto fail;
+	backend->conf.endpoint = *endpoint;
+	backend->endpoint = endpoints_get(&backends->endpoints, endpoint);
+	if (backend->endpoint == NULL)
+		goto fail;
+	err = -watch_backend(backends->watch, backend, health);
+	if (err != 0)
+		goto fail;
+	backends->by_id[backend->id] = backend;
+	if (backends->count != NULL)
+		backends->count(backends->context, backend->id, &backend->before);
+	return backend;
+fail:
+	control_backend_destroy(backends, backend);
+	errno = err;
+	return NULL;
+}
+
+void control_backend_destroy(struct backends *backends, struct control_backend *backend)
+{
+	if (backend == NULL)
+		return;
+	unwatch_backend(backends->watch, backend);
+	endpoints_put(&backends->endpoints, backend->endpoint);
+	if (backend->id != ID_NONE) {
+		memset(&backends->rows[backend->id], 0, sizeof(backends->rows[0]));
+		backends->rows[backend->id].service = SERVICE_NONE;
+		backends->by_id[backend->id] = NULL;
+		id_pool_put(backends->ids, backend->id);
+	}
+	control_backend_conf_free(&backend->conf);
+	free(backend);
+}
+
+void control_backend_count(const struct backends *backends, const struct control_backend *backend,
+	struct stats_backend *sum)
+{
+	const struct stats_backend *before = &backend->before;
+
+	memset(sum, 0, sizeof(*sum));
+	if (backends->count == NULL)
+		return;
+	backends->count(backends->context, backend->id, sum);
+	for (unsigned d = 0; d < 2; d++) {
+		sum->packets[d] -= before->packets[d];
+		sum->bytes[d] -= before->bytes[d];
+	}
+	sum->opened -= before->opened;
+	sum->closed -= before->closed;
+}
+
+bool control_backend_usable(const struct control_backend *backend)
+{
+	return backend->life == BACKEND_LISTED && backend->health.state == HEALTH_UP &&
+		backend->hop.state == ROUTE_RESOLVED && backend->conf.weight != 0;
+}
+
+const char *control_backend_state_name(const struct control_backend *backend)
+{
+	return backend->life == BACKEND_LISTED ? "active" : "removed";
+}
+
+void backends_row_update(struct backends *backends, const struct control_backend *backend)
+{
+	const struct net_endpoint *endpoint = &backend->conf.endpoint;
+	struct service_backend *row = &backends->rows[backend->id];
+
+	if (backend->life == BACKEND_GONE) {
+		memset(row, 0, sizeof(*row));
+		row->service = SERVICE_NONE;
+		return;
+	}
+	*row = (struct service_backend){
+		.generation = backend->generation,
+		.service = backend->life == BACKEND_LISTED ? backend->service->index : SERVICE_NONE,
+		.next_hop = backend->hop.mac,
+		.port = endpoint->port,
+		.family = endpoint->addr.family,
+		.resolved = backend->hop.state == ROUTE_RESOLVED,
+		.pools = backend->endpoint->pools,
+	};
+	memcpy(row->addr, endpoint->addr.v6, sizeof(row->addr));
+}
+
+/* --- keys --- */
+
+struct key_list {
+	struct service_key *keys;
+	uint32_t count;
+};
+
+static void key_add(struct key_list *list, enum service_key_kind kind, const struct net_addr *addr,
+	uint16_t port, uint32_t value)
+{
+	service_key_set(&list->keys[list->count++], kind, addr, port, value);
+}
+
+static void add_vips(struct key_list *list, const struct conf_port *port,
+	const struct control_service *service)
+{
+	for (unsigned l = 0; l < service->conf->nb_listens; l++) {
+		const struct conf_listen *listen = &service->conf->listens[l];
+		if (!listen->any) {
+			key_add(list, SERVICE_KEY_VIP, &listen->endpoint.addr, listen->endpoint.port,
+				service->index);
+			continue;
+		}
+		for (unsigned a = 0; a < port->nb_addresses; a++)
+			if (port->addresses[a].addr.family == service->conf->family)
+				key_add(list, SERVICE_KEY_VIP, &port->addresses[a].addr,
+					listen->endpoint.port, service->index);
+	}
+}
+
+struct service_key *backends_keys(const struct backends *backends, const struct conf *conf,
+	uint32_t *nb_keys)
+{
+	const struct service_snat *snats[] = {&backends->endpoints.snat4,
+		&backends->endpoints.snat6};
+	const struct net_addr *gateways[] = {&conf->port.gateway4, &conf->port.gateway6};
+	size_t max = 2 + backends->nb_backends * 2 + snats[0]->count + snats[1]->count;
+	struct key_list list = {0};
+
+	for (uint32_t s = 0; s < backends->nb_listed; s++)
+		max += backends->services[s]->conf->nb_listens * conf->port.nb_addresses;
+	list.keys = calloc(max, sizeof(*list.keys));
+	if (list.keys == NULL)
+		return NULL;
+	for (uint32_t s = 0; s < backends->nb_services; s++) {
+		const struct control_service *service = backends->services[s];
+		if (service->conf != NULL)
+			add_vips(&list, &conf->port, service);
+		for (uint32_t b = 0; b < service->nb_backends; b++) {
+			const struct control_backend *backend = service->backends[b];
+			const struct net_endpoint *endpoint = &backend->conf.endpoint;
+			if (backend->life == BACKEND_GONE)
+				continue;
+			key_add(&list, SERVICE_KEY_ENDPOINT, &endpoint->addr, endpoint->port,
+				backend->id);
+			key_add(&list, SERVICE_KEY_HOST, &endpoint->addr, 0, backend->id);
+		}
+	}
+	for (unsigned f = 0; f < 2; f++) {
+		if (gateways[f]->family != AF_UNSPEC)
+			key_add(&list, SERVICE_KEY_HOST, gateways[f], 0, 0);
+		for (uint32_t i = 0; i < snats[f]->count; i++)
+			key_add(&list, SERVICE_KEY_SNAT, &snats[f]->addrs[i], 0, i);
+	}
+	*nb_keys = list.count;
+	return list.keys;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The registry of services and backends across configurations. A service is known by its name, a
+ * backend within it by address and port: what has both before and after a reload is the same thing,
+ * with its id, health, counters and flows, whatever else about it changed.
+ *
+ * A backend's life:
+ *     LISTED   in the file (or an address of a name in it)
+ *     REMOVED  not any more, but flows may be left: its id, next hop and SNAT ports stay
+ *     GONE     without flows; its row is blank, and its id is free again once no worker has a table
+ *              that says otherwise
+ * Put back into the file while REMOVED, it is LISTED again, flows and all.
+ *
+ * Thread rule: changed on the control core's event loop under daemon.lock; telemetry reads under
+ * it. The event loop reads without.
+ */
+#ifndef WEIR_BACKENDS_H
+#define WEIR_BACKENDS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "conf.h"
+#include "endpoints.h"
+#include "health.h"
+#include "route.h"
+#include "service.h"
+#include "stats.h"
+
+struct id_pool;
+struct watch;
+
+// Ids that removed backends still hold come on top of those in the file.
+#define BACKENDS_IDS_MAX (CONF_BACKENDS_MAX * 2)
+
+enum backend_life { BACKEND_LISTED, BACKEND_REMOVED, BACKEND_GONE };
+
+struct control_backend {
+	struct conf_backend conf;         // a copy; the name is its own, the endpoint the one in use
+	struct control_service *service;
+	uint32_t id;
+	uint32_t generation;
+	enum backend_life life;
+	uint64_t left_at;                 // publication that told the workers of the latest step in life
+	struct control_endpoint *endpoint;
+	struct health_target *health_target; // NULL: not probed
+	struct route_target *route_target;
+	struct health_status health;      // copies of what the targets said last
+	struct route_hop hop;
+	struct stats_backend before;      // what the id's former owners counted
+	uint64_t plan;                    // the last plan that lists it
+	LIST_ENTRY(control_backend) health_entry; // that share a target
+	LIST_ENTRY(control_backend) route_entry;
+};
+
+struct control_service {
+	char name[CONF_NAME_MAX + 1];
+	const struct conf_service *conf;  // of the running configuration; NULL: not in it any more
+	uint32_t index;                   // in the table; SERVICE_NONE without conf
+	struct control_backend **backends; // listed ones as in the file, behind them the others
+	uint32_t nb_listed;
+	uint32_t nb_backends;             // all
+	uint64_t past_connections;        // of backends that are no more
+	bool changed;                     // to be built anew
+};
+
+struct backends {
+	struct control_service **services; // listed ones as in the file, behind them the others
+	uint32_t nb_listed;
+	uint32_t nb_services;             // all
+	uint32_t nb_backends;             // all, in all services
+	struct control_backend **by_id;
+	struct service_backend *rows;     // by id: what the next table says
+	struct id_pool *ids;
+	struct control_service **by_index;
+	bool *index_published;            // the table has a service there
+	struct id_pool *indices;          // of services
+	struct endpoints endpoints;
+	struct watch *watch;              // NULL: nothing is probed (tests)
+	bool keys_changed;                // addresses came or went since the last job
+	uint64_t nb_plans;                // made so far
+	// What the workers counted for an id, in all; NULL: nothing.
+	void (*count)(void *context, uint32_t id, struct stats_backend *sum);
+	void *context;
+};
+
+/* 0 or -errno; backends_fini() is fine after either. */
+int backends_init(struct backends *backends, const struct conf *conf, struct snat *snat);
+void backends_fini(struct backends *backends);
+
+/* The service of the name, listed or not; NULL when there is none. */
+struct control_service *backends_find_service(const struct backends *backends, const char *name);
+
+/* The n-th of all backends, service by service. NULL beyond the last. */
+const struct control_backend *backends_at(const struct backends *backends, uint32_t n);
+
+/* A service without backends and index, in no list yet. NULL and errno. */
+struct control_service *control_service_create(const char *name);
+/* Its backends must be gone. */
+void control_service_destroy(struct control_service *service);
+
+/*
+ * A backend of the service with an id of its own, probed from now on, in no list yet. `endpoint`:
+ * its address and port, as the file's may be a name. NULL and errno: ENOSPC when there is no id.
+ */
+struct control_backend *control_backend_create(struct backends *backends,
+	struct control_service *service, const struct conf_backend *conf,
+	const struct net_endpoint *endpoint, const struct conf_health *health);
+/* In no list any more. No worker may know it. */
+void control_backend_destroy(struct backends *backends, struct control_backend *backend);
+
+/* A copy with strings of its own. 0 or -ENOMEM. */
+int control_backend_conf_copy(struct conf_backend *copy, const struct conf_backend *conf);
+void control_backend_conf_free(struct conf_backend *conf);
+
+/* What was counted for it, since it has the id. A connection may be opened on one worker and closed on
+ * another between two of the reads. */
+void control_backend_count(const struct backends *backends, const struct control_backend *backend,
+	struct stats_backend *sum);
+
+/* Whether new connections may go to it. */
+bool control_backend_usable(const struct control_backend *backend);
+
+/* "active", or "removed": not in the file any more, with flows left. */
+const char *control_backend_state_name(const struct control_backend *backend);
+
+/* Write down for the next table what is known of it. */
+void backends_row_update(struct backends *backends, const struct control_backend *backend);
+
+/* Every address and port that the packet path has to know. NULL for want of memory. */
+struct service_key *backends_keys(const struct backends *backends, const struct conf *conf,
+	uint32_t *nb_keys);
+
+#endif

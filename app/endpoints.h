@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * SNAT addresses and the ports they lend: one pool for each SNAT address towards each address and
+ * port that backends have, whatever services they stand in.
+ *
+ * Thread rule: on the control core's event loop. The pools themselves are the workers'.
+ */
+#ifndef WEIR_ENDPOINTS_H
+#define WEIR_ENDPOINTS_H
+
+#include "service.h"
+
+struct conf;
+struct daemon;
+struct snat;
+
+struct endpoints {
+	struct snat *snat;
+	struct service_snat snat4, snat6; // addresses used towards backends, by family
+	void *tree;                       // tsearch(3) of struct control_endpoint
+};
+
+struct control_endpoint {
+	struct net_endpoint endpoint; // the key; must stay first
+	uint32_t references;
+	struct snat_pool *pools[];    // by SNAT address of the family
+};
+
+/* 0 or -errno; endpoints_fini() is fine after either. */
+int endpoints_init(struct endpoints *endpoints, const struct conf *conf, struct snat *snat);
+/* Frees all that are left. */
+void endpoints_fini(struct endpoints *endpoints);
+
+/* Counted. NULL and errno on failure. */
+struct control_endpoint *endpoints_get(struct endpoints *endpoints, const struct net_endpoint *key);
+/* No worker may use its pools any more when the last one is put. put(NULL) is fine. */
+void endpoints_put(struct endpoints *endpoints, struct control_endpoint *endpoint);
+
+/* The local ports that SNAT addresses lend, from the file or the kernel's leftovers. 0 or -errno. */
+int endpoints_snat_create(struct daemon *daemon);
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Building and publishing the service table, off the control core's event loop: one builder thread
+ * takes a job (what changed), builds those services and a table, swaps the pointer that the workers
+ * load, and frees the old table when no worker can have it any more.
+ *
+ *     event loop: gather a job ─► publisher_submit ─► builder: build, swap ─► done(), on the loop
+ *                                                               └─ grace period ─► passed
+ *
+ * Everything that was built belongs to the builder. One job is under way at a time; changes that
+ * come in between wait for the next.
+ *
+ * Thread rule: all calls, and the callbacks, on the control core's event loop.
+ */
+#ifndef WEIR_PUBLISH_H
+#define WEIR_PUBLISH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "service.h"
+
+struct event_base;
+struct publisher;
+struct rte_rcu_qsbr;
+
+/* One service of a job. The arrays are the job's. */
+struct publish_service {
+	uint32_t index;               // in the table
+	bool gone;                    // no service has the index any more; the rest is unset
+	char name[SERVICE_NAME_MAX + 1];
+	struct service_source source; // its name points to the above
+	uint32_t *candidates;
+	struct scheduler_backend *weights;
+};
+
+/* What the next table differs in from the last one. */
+struct publish_job {
+	uint32_t nb_services;             // one beyond the highest index
+	struct publish_service *changed;
+	uint32_t nb_changed;
+	struct service_backend *backends; // all, by id
+	uint32_t nb_backends;
+	struct service_key *keys;         // NULL: as before
+	uint32_t nb_keys;
+};
+
+/* NULL for want of memory; then publish_job_destroy() is not needed. */
+struct publish_job *publish_job_create(uint32_t nb_changed, uint32_t nb_backends);
+void publish_job_destroy(struct publish_job *job);
+
+struct publisher_source {
+	struct event_base *events;
+	struct rte_rcu_qsbr *rcu;
+	struct service_table **root; // what the workers load; atomic
+	struct service_snat snat4, snat6; // copied
+	const struct snat *snat;
+
+	// The job's table is published, or `err` says why not (-ENOMEM) and nothing changed. The job
+	// is destroyed after the call.
+	void (*done)(void *context, const struct publish_job *job, int err);
+	// A grace period is over: publisher_passed() has grown.
+	void (*passed)(void *context);
+	void *context;
+};
+
+/* NULL and errno on failure. */
+struct publisher *publisher_create(const struct publisher_source *source);
+/* The workers must have ended. Frees all tables, the published one too. */
+void publisher_destroy(struct publisher *publisher);
+
+bool publisher_busy(const struct publisher *publisher);
+/* Takes the job over; the publisher must not be busy. */
+void publisher_submit(struct publisher *publisher, struct publish_job *job);
+/* Wait until the job is done, and call done(). For the start, before the loop runs. */
+void publisher_wait(struct publisher *publisher);
+
+/* Jobs are numbered from 1. The last one that was submitted, and the last one whose predecessors'
+ * tables no worker can have any more. */
+uint64_t publisher_submitted(const struct publisher *publisher);
+uint64_t publisher_passed(const struct publisher *publisher);
+
+#endif

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "watch.h"
+
+#include <errno.h>
+#include <search.h>
+#include <stdlib.h>
+
+#include "backends.h"
+
+LIST_HEAD(backend_list, control_backend);
+
+/* A target and who waits for it. */
+struct watched {
+	const void *target; // the key
+	struct backend_list backends;
+};
+
+struct watch {
+	struct watch_source source;
+	struct health *health;
+	struct route *route;
+	void *health_tree; // tsearch(3) of struct watched
+	void *route_tree;
+};
+
+static int compare(const void *a, const void *b)
+{
+	const struct watched *first = a, *second = b;
+
+	return first->target < second->target ? -1 : first->target > second->target;
+}
+
+static struct watched *find(void *const *tree, const void *target)
+{
+	struct watched key = {.target = target}, **found = tfind(&key, tree, compare);
+
+	return found == NULL ? NULL : *found;
+}
+
+static struct watched *find_or_add(void **tree, const void *target)
+{
+	struct watched *watched = find(tree, target);
+
+	if (watched != NULL)
+		return watched;
+	watched = calloc(1, sizeof(*watched));
+	if (watched == NULL)
+		return NULL;
+	watched->target = target;
+	LIST_INIT(&watched->backends);
+	if (tsearch(watched, tree, compare) != NULL)
+		return watched;
+	free(watched);
+	return NULL;
+}
+
+static void remove_if_empty(void **tree, const void *target)
+{
+	struct watched *watched = find(tree, target);
+
+	if (watched == NULL || !LIST_EMPTY(&watched->backends))
+		return;
+	tdelete(watched, tree, compare);
+	free(watched);
+}
+
+static void health_changed(void *context, struct health_target *target)
+{
+	struct watch *watch = context;
+	struct watched *watched = find(&watch->health_tree, target);
+	struct control_backend *backend;
+
+	if (watched == NULL)
+		return;
+	LIST_FOREACH (backend, &watched->backends, health_entry)
+		watch->source.health_changed(watch->source.context, backend);
+}
+
+static void hop_changed(void *context, struct route_target *target)
+{
+	struct watch *watch = context;
+	struct watched *watched = find(&watch->route_tree, target);
+	struct control_backend *backend;
+
+	if (watched == NULL)
+		return;
+	LIST_FOREACH (backend, &watched->backends, route_entry)
+		watch->source.hop_changed(watch->source.context, backend);
+}
+
+struct watch *watch_create(const struct watch_source *source)
+{
+	struct watch *watch = calloc(1, sizeof(*watch));
+
+	if (watch == NULL)
+		return NULL;
+	watch->source = *source;
+	watch->health = health_create(source->events, source->netns_fd, health_changed, watch);
+	if (watch->health != NULL)
+		watch->route = route_create(source->events, source->netns_fd, source->interface,
+			hop_changed, watch);
+	if (watch->route != NULL)
+		return watch;
+	int err = errno;
+	watch_destroy(watch);
+	errno = err;
+	return NULL;
+}
+
+void watch_destroy(struct watch *watch)
+{
+	if (watch == NULL)
+		return;
+	health_destroy(watch->health);
+	route_destroy(watch->route);
+	tdestroy(watch->health_tree, free);
+	tdestroy(watch->route_tree, free);
+	free(watch);
+}
+
+static int watch_hop(struct watch *watch, struct control_backend *backend)
+{
+	if (backend->route_target != NULL)
+		return 0;
+	struct route_target *target = route_target_get(watch->route, &backend->conf.endpoint.addr);
+	if (target == NULL)
+		return -errno;
+	struct watched *watched = find_or_add(&watch->route_tree, target);
+	if (watched == NULL) {
+		route_target_put(target);
+		return -ENOMEM;
+	}
+	LIST_INSERT_HEAD(&watched->backends, backend, route_entry);
+	backend->route_target = target;
+	backend->hop = *route_target_hop(target);
+	return 0;
+}
+
+static int watch_health(struct watch *watch, struct control_backend *backend,
+	const struct conf_health *conf)
+{
+	struct health_target *target = health_target_get(watch->health, &backend->conf.endpoint,
+		conf);
+
+	if (target == NULL)
+		return -errno;
+	if (target == backend->health_target) {
+		health_target_put(target);
+		return 0;
+	}
+	struct watched *watched = find_or_add(&watch->health_tree, target);
+	if (watched == NULL) {
+		health_target_put(target);
+		return -ENOMEM;
+	}
+	const struct health_status *status = health_target_status(target);
+	if (status->state != HEALTH_UNKNOWN || backend->health_target == NULL)
+		backend->health = *status;
+	unwatch_health(watch, backend);
+	LIST_INSERT_HEAD(&watched->backends, backend, health_entry);
+	backend->health_target = target;
+	return 0;
+}
+
+int watch_backend(struct watch *watch, struct control_backend *backend,
+	const struct conf_health *conf)
+{
+	if (watch == NULL)
+		return 0;
+	int err = watch_hop(watch, backend);
+	return err < 0 ? err : watch_health(watch, backend, conf);
+}
+
+void unwatch_health(struct watch *watch, struct control_backend *backend)
+{
+	struct health_target *target = backend->health_target;
+
+	if (target == NULL)
+		return;
+	LIST_REMOVE(backend, health_entry);
+	remove_if_empty(&watch->health_tree, target);
+	backend->health_target = NULL;
+	health_target_put(target);
+}
+
+void unwatch_backend(struct watch *watch, struct control_backend *backend)
+{
+	struct route_target *target = backend->route_target;
+
+	unwatch_health(watch, backend);
+	if (target == NULL)
+		return;
+	LIST_REMOVE(backend, route_entry);
+	remove_if_empty(&watch->route_tree, target);
+	backend->route_target = NULL;
+	route_target_put(target);
+}

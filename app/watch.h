@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Which backends wait for which health and route target. Targets are shared: by backends of several
+ * services at one address, by backends behind one router.
+ *
+ * Thread rule: on the control core's event loop.
+ */
+#ifndef WEIR_WATCH_H
+#define WEIR_WATCH_H
+
+#include "health.h"
+#include "route.h"
+
+struct conf_health;
+struct control_backend;
+struct event_base;
+struct watch;
+
+struct watch_source {
+	struct event_base *events;
+	int netns_fd;
+	const char *interface;
+	// A backend's target has news, which is not copied yet. Neither may watch or unwatch.
+	void (*health_changed)(void *context, struct control_backend *backend);
+	void (*hop_changed)(void *context, struct control_backend *backend);
+	void *context;
+};
+
+/* NULL and errno on failure. */
+struct watch *watch_create(const struct watch_source *source);
+/* All backends must be unwatched. */
+void watch_destroy(struct watch *watch);
+
+/*
+ * Start to probe the backend and to follow its next hop; fine when it is watched already, and then
+ * takes up another way of probing. What is known stands in backend->health and ->hop afterwards; a
+ * verdict by the former way of probing holds until there is another. 0 or -errno, and then nothing
+ * changed. `watch` NULL: nothing happens.
+ */
+int watch_backend(struct watch *watch, struct control_backend *backend,
+	const struct conf_health *conf);
+void unwatch_backend(struct watch *watch, struct control_backend *backend);
+/* Not probed any more, but its next hop is followed: old flows live on. */
+void unwatch_health(struct watch *watch, struct control_backend *backend);
+
+#endif
