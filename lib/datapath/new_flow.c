@@ -6,6 +6,8 @@
 #include "pipeline.h"
 #include "snat.h"
 
+#define EVICT_BURST 8
+
 static bool is_first_syn(const struct packet *packet)
 {
 	// RFC 3168's ECE and CWR may be set, nothing else (case B13).
@@ -58,34 +60,59 @@ static void snat_put(const struct service_table *table, struct flow *flow, sa_fa
 	snat_pool_put(backend->pools[at], rte_be_to_cpu_16(flow->port[FLOW_SNAT]));
 }
 
-bool pipeline_end_flow(struct pipeline *pipeline, const struct service_table *table,
-	struct flow_table *flows, struct flow *flow)
+uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow **ended, uint32_t count)
 {
-	if (!flow_table_remove(flows, pipeline->worker, flow))
-		return false;
-	snat_put(table, flow, flows->family);
-	pipeline->backends[FLOW_BACKEND_ID(flow->backend)].closed++;
-	return true;
+	struct flow_hashes hashes[PIPELINE_BURST];
+	uint32_t nb_first = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		flow_table_hashes(flows, ended[i], &hashes[i]);
+		flow_table_prefetch(flows, &hashes[i]);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		if (!flow_table_remove(flows, pipeline->worker, ended[i], &hashes[i]))
+			continue;
+		snat_put(table, ended[i], flows->family);
+		pipeline->backends[FLOW_BACKEND_ID(ended[i]->backend)].closed++;
+		nb_first++;
+	}
+	return nb_first;
 }
 
-/* A record; when the table is full, the oldest flow that may give way is ended for it. */
+/*
+ * A record; when the table is full, the oldest flows that may give way are ended for it: closed ones
+ * several at a time, so that their misses overlap, a half-open one alone.
+ */
 static struct flow *record_get(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows)
 {
 	struct flow *flow = flow_table_alloc(flows, pipeline->worker);
+	struct flow *oldest[EVICT_BURST];
+	uint32_t count = 0;
 
 	if (likely(flow != NULL) || !flow_table_may_remove(flows, pipeline->worker))
 		return flow;
-	struct flow *oldest = flow_table_oldest(flows, pipeline->worker);
-	if (oldest == NULL || !pipeline_end_flow(pipeline, table, flows, oldest))
+	while (count < EVICT_BURST) {
+		flow = flow_table_oldest(flows, pipeline->worker);
+		if (flow == NULL)
+			break;
+		oldest[count++] = flow;
+		if (!tcp_state_closed(flow_state(flow)))
+			break;
+	}
+	if (count == 0)
 		return NULL;
-	pipeline->stats->live.flows[stats_family(flows->family)].evicted++;
+	pipeline->stats->live.flows[stats_family(flows->family)].evicted +=
+		pipeline_end_flows(pipeline, table, flows, oldest, count);
 	return flow_table_alloc(flows, pipeline->worker);
 }
 
-static void fill(struct pipeline *pipeline, struct flow *flow, const struct packet *packet,
-	const struct service_backend *backend, uint32_t id)
+static void fill(struct pipeline *pipeline, struct pipeline_syn *syn)
 {
+	const struct packet *packet = syn->packet;
+	const struct service_backend *backend = syn->backend;
+	struct flow *flow = syn->flow;
 	sa_family_t family = packet->family;
 	const struct rte_ether_hdr *ether =
 		rte_pktmbuf_mtod(packet->mbuf, const struct rte_ether_hdr *);
@@ -101,54 +128,92 @@ static void fill(struct pipeline *pipeline, struct flow *flow, const struct pack
 	flow->worker = pipeline->worker;
 	flow->end[FLOW_FROM_CLIENT] =
 		rte_be_to_cpu_32(packet->tcp->sent_seq) + packet->payload + 1;
-	flow->backend = backend->generation << FLOW_BACKEND_ID_BITS | id;
+	flow->backend = backend->generation << FLOW_BACKEND_ID_BITS | syn->id;
 	flow->last_seen = pipeline->now_s;
 }
 
-static void schedule(struct pipeline *pipeline, const struct service_table *table,
-	uint32_t service_index, struct packet *packet)
+/* Which backend, and a record. False: refused. */
+static bool choose(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct pipeline_syn *syn)
 {
-	const struct service *service = table->services[service_index];
-	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
-	struct stats_flows *counters =
-		&pipeline->stats->live.flows[stats_family(packet->family)];
+	const struct service *service = table->services[syn->service];
+	struct stats_flows *counters = &pipeline->stats->live.flows[stats_family(flows->family)];
 
 	if (service->nb_candidates == 0) {
 		if (service->drop_when_down)
-			pipeline_drop(pipeline, packet->mbuf, STATS_DROP_NO_BACKEND);
+			pipeline_drop(pipeline, syn->packet->mbuf, STATS_DROP_NO_BACKEND);
 		else
-			refuse(pipeline, packet, &counters->refused_no_backend);
-		return;
+			refuse(pipeline, syn->packet, &counters->refused_no_backend);
+		return false;
 	}
+	syn->flow = record_get(pipeline, table, flows);
+	if (syn->flow == NULL) {
+		refuse(pipeline, syn->packet, &counters->refused_flows_full);
+		return false;
+	}
+	syn->id = service->candidates[service->scheduler->pick(service->schedule,
+		syn->packet->hash, &pipeline->cursors[syn->service])];
+	syn->backend = &table->backends[syn->id];
+	return true;
+}
 
-	struct flow *flow = record_get(pipeline, table, flows);
-	if (flow == NULL) {
-		refuse(pipeline, packet, &counters->refused_flows_full);
-		return;
+/* The SNAT address and port, and with it the whole record. False: refused. */
+static bool complete(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct pipeline_syn *syn)
+{
+	fill(pipeline, syn);
+	if (!snat_get(pipeline, table, syn->backend, syn->flow, syn->packet->hash)) {
+		flow_table_give_back(flows, pipeline->worker, syn->flow);
+		refuse(pipeline, syn->packet,
+			&pipeline->stats->live.flows[stats_family(flows->family)].refused_snat_full);
+		return false;
 	}
-	uint32_t id = service->candidates[service->scheduler->pick(service->schedule, packet->hash,
-		&pipeline->cursors[service_index])];
-	const struct service_backend *backend = &table->backends[id];
-	fill(pipeline, flow, packet, backend, id);
-	if (!snat_get(pipeline, table, backend, flow, packet->hash)) {
-		flow_table_give_back(flows, pipeline->worker, flow);
-		refuse(pipeline, packet, &counters->refused_snat_full);
-		return;
-	}
+	flow_table_hashes(flows, syn->flow, &syn->hashes);
+	flow_table_prefetch(flows, &syn->hashes);
+	return true;
+}
 
-	struct flow *inserted = flow_table_insert(flows, pipeline->worker, flow, TCP_SYN_SENT);
-	if (inserted == flow) {
+/* Into the table, and out to the backend. */
+static void insert(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct pipeline_syn *syn)
+{
+	struct stats_flows *counters = &pipeline->stats->live.flows[stats_family(flows->family)];
+	struct flow *inserted = flow_table_insert(flows, pipeline->worker, syn->flow, &syn->hashes,
+		TCP_SYN_SENT);
+
+	if (likely(inserted == syn->flow)) {
 		counters->created++;
-		pipeline->backends[id].opened++;
+		pipeline->backends[syn->id].opened++;
 	} else {
-		snat_put(table, flow, packet->family);
-		flow_table_give_back(flows, pipeline->worker, flow);
+		snat_put(table, syn->flow, flows->family);
+		flow_table_give_back(flows, pipeline->worker, syn->flow);
 		if (inserted == NULL) {
-			refuse(pipeline, packet, &counters->refused_flows_full);
+			refuse(pipeline, syn->packet, &counters->refused_flows_full);
 			return;
 		}
 	}
-	pipeline_forward(pipeline, table, packet, inserted, FLOW_FROM_CLIENT);
+	pipeline_forward(pipeline, table, syn->packet, inserted, FLOW_FROM_CLIENT);
+}
+
+/* Stage by stage, so that the misses of a burst of SYNs overlap. */
+void pipeline_admit(struct pipeline *pipeline, const struct service_table *table,
+	sa_family_t family, uint64_t now_ms)
+{
+	struct flow_table *flows = pipeline_flows(pipeline, family);
+	struct pipeline_syn *syns = pipeline->syns;
+	uint32_t count = pipeline->nb_syns, left = 0;
+
+	pipeline->nb_syns = 0;
+	for (uint32_t i = 0; i < count; i++)
+		if (choose(pipeline, table, flows, &syns[i]))
+			syns[left++] = syns[i];
+	count = left;
+	left = 0;
+	for (uint32_t i = 0; i < count; i++)
+		if (complete(pipeline, table, flows, &syns[i]))
+			syns[left++] = syns[i];
+	for (uint32_t i = 0; i < left; i++)
+		insert(pipeline, table, flows, &syns[i]);
 }
 
 /* From a backend's address and port to a port that Weir lends: its own, though the flow is gone. */
@@ -175,10 +240,11 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 	if (likely(service != SERVICE_NONE)) {
 		if (unlikely(!is_first_syn(packet)))
 			pipeline_reset_limited(pipeline, packet, STATS_DROP_NO_FLOW, now_ms);
-		else if (unlikely(nat_ttl(packet) <= 1))
+		else if (unlikely(nat_ttl(packet, packet->family) <= 1))
 			pipeline_time_exceeded(pipeline, packet, now_ms);
 		else
-			schedule(pipeline, table, service, packet);
+			pipeline->syns[pipeline->nb_syns++] =
+				(struct pipeline_syn){.packet = packet, .service = service};
 	} else if (is_stray_of_backend(table, packet)) {
 		if (packet->flags & RTE_TCP_ACK_FLAG)
 			pipeline_reset_limited(pipeline, packet, STATS_DROP_STRAY_BACKEND, now_ms);

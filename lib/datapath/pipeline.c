@@ -5,6 +5,7 @@
 
 #include "nat.h"
 #include "packet.h"
+#include "track.h"
 
 static const uint8_t drop_by_kind[] = {
 	[PACKET_RUNT] = STATS_DROP_RUNT,
@@ -57,190 +58,206 @@ void pipeline_punt(struct pipeline *pipeline, const struct service_table *table,
 	pipeline_out_add(&pipeline->punt[class], packet->mbuf);
 }
 
-/* --- tracking --- */
-
-static void track_highest(uint32_t *highest, uint32_t value)
-{
-	if (tcp_seq_after(value, *highest))
-		*highest = value;
-}
-
-/*
- * A RST counts only when the receiver will take it (RFC 5961): its number is what the receiver
- * acknowledged last, or where the sender's data ends; in SYN_SENT its acknowledgement is of the SYN
- * (RFC 9293, 3.10.7.3). After a FIN any will do: there is nothing left to protect.
- */
-static bool reset_is_exact(const struct flow *flow, const struct packet *packet,
-	enum flow_direction direction, enum tcp_state state)
-{
-	uint32_t seq = rte_be_to_cpu_32(packet->tcp->sent_seq);
-
-	if (state == TCP_SYN_SENT && direction == FLOW_FROM_BACKEND)
-		return (packet->flags & RTE_TCP_ACK_FLAG) &&
-			rte_be_to_cpu_32(packet->tcp->recv_ack) == flow->end[FLOW_FROM_CLIENT];
-	return seq == flow->ack[1 - direction] || seq == flow->end[direction] ||
-		(flow->flags & FLOW_FIN_SEEN);
-}
-
-/* Segments that may change the state. */
-static void track_state(struct pipeline *pipeline, struct flow *flow, const struct packet *packet,
-	enum flow_direction direction, enum tcp_state state)
-{
-	enum tcp_event event = tcp_event(packet->flags);
-	uint32_t seq = rte_be_to_cpu_32(packet->tcp->sent_seq);
-
-	if (event == TCP_EVENT_RST && !reset_is_exact(flow, packet, direction, state))
-		return;
-	if (event == TCP_EVENT_FIN)
-		flow->flags |= FLOW_FIN_SEEN;
-	if (event == TCP_EVENT_SYN && direction == FLOW_FROM_CLIENT && state == TCP_SYN_SENT) {
-		// A retransmission, or a new attempt with a number of its own.
-		flow->end[FLOW_FROM_CLIENT] = seq + packet->payload + 1;
-	}
-	if (event == TCP_EVENT_SYNACK && direction == FLOW_FROM_BACKEND &&
-		tcp_state_half_open(state)) {
-		flow->end[FLOW_FROM_BACKEND] = seq + packet->payload + 1;
-		flow->ack[FLOW_FROM_BACKEND] = rte_be_to_cpu_32(packet->tcp->recv_ack);
-		flow->ack[FLOW_FROM_CLIENT] = seq;
-		flow->flags |= FLOW_PINNED;
-	}
-
-	enum tcp_state next = tcp_next_state(direction, event, state);
-	if (next != state)
-		flow_table_set_state(pipeline_flows(pipeline, packet->family), pipeline->worker, flow,
-			state, next);
-}
-
-static inline void track(struct pipeline *pipeline, struct flow *flow, const struct packet *packet,
-	enum flow_direction direction)
-{
-	enum tcp_state state = flow_state(flow);
-	uint8_t flags = packet->flags;
-
-	if (unlikely(state != TCP_ESTABLISHED ||
-		(flags & (RTE_TCP_SYN_FLAG | RTE_TCP_FIN_FLAG | RTE_TCP_RST_FLAG)))) {
-		track_state(pipeline, flow, packet, direction, state);
-		if (flags & (RTE_TCP_SYN_FLAG | RTE_TCP_RST_FLAG))
-			goto seen; // their numbers are not of the stream
-	}
-	track_highest(&flow->end[direction], rte_be_to_cpu_32(packet->tcp->sent_seq) +
-		packet->payload + (flags & RTE_TCP_FIN_FLAG));
-	if (likely(flags & RTE_TCP_ACK_FLAG))
-		track_highest(&flow->ack[direction], rte_be_to_cpu_32(packet->tcp->recv_ack));
-seen:
-	__atomic_store_n(&flow->last_seen, (uint16_t)pipeline->now_s, __ATOMIC_RELAXED);
-}
-
 /* --- known flows --- */
 
-static inline void write_ether(struct rte_mbuf *mbuf, const struct net_mac *to,
-	const struct net_mac *from)
+/* The link header of a packet that goes out: 12 bytes by two stores. */
+static inline void write_ether(uint8_t *frame, uint64_t to, const struct net_mac *from)
 {
-	struct rte_ether_hdr *ether = rte_pktmbuf_mtod(mbuf, struct rte_ether_hdr *);
+	uint16_t from_head;
+	uint32_t from_tail;
 
-	memcpy(&ether->dst_addr, to, sizeof(*to));
-	memcpy(&ether->src_addr, from, sizeof(*from));
+	memcpy(&from_head, from->bytes, sizeof(from_head));
+	memcpy(&from_tail, from->bytes + sizeof(from_head), sizeof(from_tail));
+#if RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN
+	to = (to & 0xffffffffffff) | (uint64_t)from_head << 48;
+#else
+	to = (to & ~(uint64_t)0xffff) | from_head;
+#endif
+	memcpy(frame, &to, sizeof(to));
+	memcpy(frame + sizeof(to), &from_tail, sizeof(from_tail));
 }
 
-static inline void learn_client_mac(struct flow *flow, const struct packet *packet)
+static inline void learn_client_mac(struct flow *flow, const uint8_t *frame)
 {
-	const struct rte_ether_hdr *ether =
-		rte_pktmbuf_mtod(packet->mbuf, const struct rte_ether_hdr *);
+	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)frame;
 
 	if (unlikely(memcmp(&flow->client_mac, &ether->src_addr, sizeof(flow->client_mac)) != 0))
 		memcpy(&flow->client_mac, &ether->src_addr, sizeof(flow->client_mac));
 }
 
-void pipeline_forward(struct pipeline *pipeline, const struct service_table *table,
-	struct packet *packet, struct flow *flow, enum flow_direction direction)
+/*
+ * Rewrite, count and put out. Which direction a packet goes can't be foreseen, so nothing here
+ * branches by it: the next hop is picked by a conditional move.
+ */
+static inline void put_out(struct pipeline *pipeline, const struct packet *packet,
+	struct flow *flow, enum flow_direction direction, const struct service_backend *backend,
+	sa_family_t family)
 {
-	uint32_t id = FLOW_BACKEND_ID(flow->backend);
-	const struct net_mac *to = &flow->client_mac;
+	uint8_t *frame = packet->l3 - sizeof(struct rte_ether_hdr);
+	uint64_t client, next_hop; // and what lies behind them
 
-	if (direction == FLOW_FROM_CLIENT) {
-		const struct service_backend *backend = &table->backends[id];
-		if (unlikely(id >= table->nb_backends || !backend->resolved ||
-			backend->generation != FLOW_BACKEND_GENERATION(flow->backend))) {
-			pipeline_drop(pipeline, packet->mbuf, STATS_DROP_NO_NEIGHBOUR);
-			return;
-		}
-		to = &backend->next_hop;
-		learn_client_mac(flow, packet);
-	}
-	track(pipeline, flow, packet, direction);
-	nat_fullnat(packet, flow, direction);
-	write_ether(packet->mbuf, to, &pipeline->mac);
+	memcpy(&client, &flow->client_mac, sizeof(client));
+	memcpy(&next_hop, &backend->next_hop, sizeof(next_hop));
+	nat_fullnat(packet, flow, direction, family);
+	write_ether(frame, direction == FLOW_FROM_CLIENT ? next_hop : client, &pipeline->mac);
 
-	struct stats_backend *counters = &pipeline->backends[id];
+	struct stats_backend *counters = &pipeline->backends[FLOW_BACKEND_ID(flow->backend)];
 	counters->packets[direction]++;
 	counters->bytes[direction] += packet->ip_size;
 	pipeline_out_add(&pipeline->forward, packet->mbuf);
 }
 
-/* The exact look-up, for what the passes didn't settle: a signature shared by two tuples, or none. */
-static void look_again(struct pipeline *pipeline, const struct service_table *table,
-	struct packet *packet, uint64_t now_ms)
+void pipeline_forward(struct pipeline *pipeline, const struct service_table *table,
+	const struct packet *packet, struct flow *flow, enum flow_direction direction)
+{
+	uint32_t id = FLOW_BACKEND_ID(flow->backend);
+
+	if (id >= table->nb_backends || (direction == FLOW_FROM_CLIENT &&
+			table->backends[id].tag != flow->backend)) {
+		pipeline_drop(pipeline, packet->mbuf, STATS_DROP_NO_NEIGHBOUR);
+		return;
+	}
+	if (direction == FLOW_FROM_CLIENT)
+		learn_client_mac(flow, packet->l3 - sizeof(struct rte_ether_hdr));
+	track_state(pipeline_flows(pipeline, packet->family), pipeline->worker, flow, packet,
+		direction);
+	if (!(packet->flags & (RTE_TCP_SYN_FLAG | RTE_TCP_RST_FLAG)))
+		track_numbers(flow, packet, direction);
+	track_seen(flow, pipeline->now_s);
+	put_out(pipeline, packet, flow, direction, &table->backends[id], packet->family);
+}
+
+/* A client's SYN on a flow that is closing starts a new connection at once. */
+static bool starts_anew(const struct packet *packet, const struct flow *flow,
+	enum flow_direction direction)
+{
+	return (packet->flags & (TRACK_STATE_FLAGS | RTE_TCP_ACK_FLAG)) == RTE_TCP_SYN_FLAG &&
+		direction == FLOW_FROM_CLIENT && tcp_state_closing(flow_state(flow));
+}
+
+/*
+ * Whatever isn't an established flow's plain segment. `entry` is the one with the packet's
+ * signature, or none; the tuple may be another's.
+ */
+static __attribute__((noinline)) void process_other(struct pipeline *pipeline,
+	const struct service_table *table, struct packet *packet, uint32_t entry, uint64_t now_ms)
 {
 	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
-	uint32_t entry = flows == NULL ? FLOW_NOT_FOUND
-				       : flow_table_find(flows, packet->hash, packet_addrs(packet),
-						 packet->ports);
 
+	// No bucket carries the signature: no need to look again, but for a SYN of this burst.
+	if (entry != FLOW_NOT_FOUND ||
+		(pipeline->nb_syns != 0 && !(packet->flags & RTE_TCP_SYN_FLAG))) {
+		if (entry == FLOW_NOT_FOUND)
+			pipeline_admit(pipeline, table, packet->family, now_ms);
+		entry = flow_table_find(flows, packet->hash, packet_addrs(packet), packet->ports);
+	}
 	if (entry == FLOW_NOT_FOUND) {
 		pipeline_new_flow(pipeline, table, packet, now_ms);
 		return;
 	}
-	if (nat_ttl(packet) <= 1) {
-		pipeline_time_exceeded(pipeline, packet, now_ms);
-		return;
-	}
-	pipeline_forward(pipeline, table, packet, flow_entry_flow(flows, entry),
-		flow_entry_direction(entry));
-}
 
-/* A client's SYN on a flow that is closing starts a new connection at once. */
-static inline bool starts_anew(const struct packet *packet, const struct flow *flow,
-	enum flow_direction direction)
-{
-	return (packet->flags & (RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG | RTE_TCP_FIN_FLAG |
-			RTE_TCP_RST_FLAG)) == RTE_TCP_SYN_FLAG &&
-		direction == FLOW_FROM_CLIENT && tcp_state_closing(flow_state(flow));
-}
-
-static inline void process(struct pipeline *pipeline, const struct service_table *table,
-	struct packet *packet, uint32_t entry, uint64_t now_ms)
-{
-	if (unlikely(packet->kind != PACKET_TCP)) {
-		if (packet->kind == PACKET_ARP || packet->kind == PACKET_OTHER)
-			pipeline_punt(pipeline, table, packet);
-		else
-			pipeline_drop(pipeline, packet->mbuf, drop_by_kind[packet->kind]);
-		return;
-	}
-	if (unlikely(entry == FLOW_NOT_FOUND)) {
-		look_again(pipeline, table, packet, now_ms);
-		return;
-	}
-
-	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
 	struct flow *flow = flow_entry_flow(flows, entry);
 	enum flow_direction direction = flow_entry_direction(entry);
-	if (unlikely(!flow_matches(flow, direction, packet->family, packet_addrs(packet),
-			packet->ports) || flow_state(flow) == TCP_NONE)) {
-		look_again(pipeline, table, packet, now_ms);
-		return;
-	}
-	if (unlikely(nat_ttl(packet) <= 1)) {
+	if (nat_ttl(packet, packet->family) <= 1) {
 		pipeline_time_exceeded(pipeline, packet, now_ms);
+	} else if (starts_anew(packet, flow, direction) &&
+		flow_table_may_remove(flows, pipeline->worker)) {
+		pipeline_end_flows(pipeline, table, flows, &flow, 1);
+		pipeline_new_flow(pipeline, table, packet, now_ms);
+	} else {
+		pipeline_forward(pipeline, table, packet, flow, direction);
+	}
+}
+
+/* The common case, an established flow's plain segment; everything else goes to process_other(). */
+static __rte_always_inline void process(struct pipeline *pipeline,
+	const struct service_table *table, const struct flow_table *flows, struct packet *packet,
+	uint32_t entry, sa_family_t family, uint64_t now_ms)
+{
+	if (unlikely(entry == FLOW_NOT_FOUND))
+		goto other;
+	struct flow *flow = flow_entry_flow(flows, entry);
+	enum flow_direction direction = flow_entry_direction(entry);
+	const void *addrs = family == AF_INET6 ? (const void *)packet->ip6->src_addr
+					       : (const void *)&packet->ip4->src_addr;
+	if (unlikely(!flow_matches(flow, direction, family, addrs, packet->ports) ||
+		flow_state(flow) != TCP_ESTABLISHED || (packet->flags & TRACK_STATE_FLAGS) ||
+		nat_ttl(packet, family) <= 1))
+		goto other;
+	uint32_t id = FLOW_BACKEND_ID(flow->backend);
+	const struct service_backend *backend = &table->backends[id];
+	if (unlikely(id >= table->nb_backends || backend->tag != flow->backend))
+		goto other;
+	uint64_t source, known;
+	memcpy(&source, packet->l3 - 8, sizeof(source)); // the sender's MAC and the type
+	memcpy(&known, &flow->client_mac, sizeof(known));
+	if (unlikely(direction == FLOW_FROM_CLIENT && ((source ^ known) << 16) != 0))
+		goto other;
+	track_numbers(flow, packet, direction);
+	track_seen(flow, pipeline->now_s);
+	put_out(pipeline, packet, flow, direction, backend, family);
+	return;
+other:
+	process_other(pipeline, table, packet, entry, now_ms);
+}
+
+/*
+ * The TCP packets of one family, in passes: each asks for what the next one reads, so that the
+ * misses of the whole burst overlap.
+ */
+static __rte_always_inline void run_family(struct pipeline *pipeline,
+	const struct service_table *table, struct packet *packets, uint32_t count,
+	sa_family_t family, uint64_t now_ms)
+{
+	const struct flow_table *flows = pipeline_flows(pipeline, family);
+	const struct flow_bucket *buckets[PIPELINE_BURST];
+	uint32_t entries[PIPELINE_BURST];
+	uint32_t missing = 0;
+
+	if (count == 0)
+		return;
+	if (unlikely(flows == NULL)) {
+		for (uint32_t i = 0; i < count; i++)
+			pipeline_new_flow(pipeline, table, &packets[i], now_ms);
 		return;
 	}
-	if (unlikely(packet->flags & RTE_TCP_SYN_FLAG) && starts_anew(packet, flow, direction)) {
-		if (flow_table_may_remove(flows, pipeline->worker))
-			pipeline_end_flow(pipeline, table, flows, flow);
-		look_again(pipeline, table, packet, now_ms);
-		return;
+
+	flow_hash_burst(pipeline->hasher, packets, count);
+	for (uint32_t i = 0; i < count; i++) {
+		buckets[i] = &flows->buckets[flow_hash_primary(flows, packets[i].hash)];
+		rte_prefetch0(buckets[i]);
 	}
-	pipeline_forward(pipeline, table, packet, flow, direction);
+	for (uint32_t i = 0; i < count; i++) {
+		entries[i] = flow_bucket_candidate(buckets[i], flow_hash_signature(packets[i].hash));
+		if (likely(entries[i] != FLOW_NOT_FOUND)) {
+			uint8_t *flow = (uint8_t *)flow_entry_flow(flows, entries[i]);
+			rte_prefetch0(flow);
+			if (family == AF_INET6)
+				rte_prefetch0(flow - offsetof(struct flow6, flow));
+		} else {
+			missing++;
+			rte_prefetch0(
+				&flows->buckets[flow_hash_secondary(flows, packets[i].hash)]);
+		}
+	}
+	for (uint32_t i = 0; missing != 0; i++) {
+		if (entries[i] != FLOW_NOT_FOUND)
+			continue;
+		missing--;
+		entries[i] = flow_bucket_candidate(
+			&flows->buckets[flow_hash_secondary(flows, packets[i].hash)],
+			flow_hash_signature(packets[i].hash));
+		if (entries[i] != FLOW_NOT_FOUND) {
+			uint8_t *flow = (uint8_t *)flow_entry_flow(flows, entries[i]);
+			rte_prefetch0(flow);
+			if (family == AF_INET6)
+				rte_prefetch0(flow - offsetof(struct flow6, flow));
+		}
+	}
+	for (uint32_t i = 0; i < count; i++)
+		process(pipeline, table, flows, &packets[i], entries[i], family, now_ms);
+	if (unlikely(pipeline->nb_syns != 0))
+		pipeline_admit(pipeline, table, family, now_ms);
 }
 
 void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t count,
@@ -249,9 +266,8 @@ void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t c
 	// Acquire: the table is seen as it was before it was published.
 	const struct service_table *table =
 		__atomic_load_n(pipeline->services, __ATOMIC_ACQUIRE);
-	struct packet packets[PIPELINE_BURST];
-	const struct flow_bucket *buckets[PIPELINE_BURST];
-	uint32_t entries[PIPELINE_BURST];
+	struct packet packets[PIPELINE_BURST]; // IPv4 from the front, IPv6 from the back
+	uint32_t nb_ip4 = 0, first_ip6 = PIPELINE_BURST;
 
 	pipeline->now_s = now_ms / 1000;
 	pipeline->stats->live.received += count;
@@ -259,43 +275,20 @@ void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t c
 		rte_prefetch0(mbufs[i]);
 	for (uint32_t i = 0; i < count; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void *));
-	for (uint32_t i = 0; i < count; i++)
-		packet_parse(&packets[i], mbufs[i], &pipeline->mac);
-
-	flow_hash_burst(pipeline->hasher, packets, count);
-
 	for (uint32_t i = 0; i < count; i++) {
-		const struct flow_table *flows = pipeline_flows(pipeline, packets[i].family);
-		buckets[i] = NULL;
-		if (unlikely(packets[i].kind != PACKET_TCP || flows == NULL))
-			continue;
-		buckets[i] = &flows->buckets[flow_hash_primary(flows, packets[i].hash)];
-		rte_prefetch0(buckets[i]);
-	}
-	for (uint32_t i = 0; i < count; i++) {
-		entries[i] = FLOW_NOT_FOUND;
-		if (unlikely(buckets[i] == NULL))
-			continue;
-		const struct flow_table *flows = pipeline_flows(pipeline, packets[i].family);
-		entries[i] = flow_bucket_candidate(buckets[i], flow_hash_signature(packets[i].hash));
-		if (likely(entries[i] != FLOW_NOT_FOUND)) {
-			uint8_t *flow = (uint8_t *)flow_entry_flow(flows, entries[i]);
-			rte_prefetch0(flow);
-			if (packets[i].family == AF_INET6)
-				rte_prefetch0(flow - 64);
+		struct packet *packet = &packets[nb_ip4];
+		packet_parse(packet, mbufs[i], &pipeline->mac);
+		if (likely(packet->kind == PACKET_TCP)) {
+			if (likely(packet->family == AF_INET))
+				nb_ip4++;
+			else
+				packets[--first_ip6] = *packet;
+		} else if (packet->kind == PACKET_ARP || packet->kind == PACKET_OTHER) {
+			pipeline_punt(pipeline, table, packet);
 		} else {
-			buckets[i] = &flows->buckets[flow_hash_secondary(flows, packets[i].hash)];
-			rte_prefetch0(buckets[i]);
+			pipeline_drop(pipeline, packet->mbuf, drop_by_kind[packet->kind]);
 		}
 	}
-	for (uint32_t i = 0; i < count; i++) {
-		if (likely(entries[i] != FLOW_NOT_FOUND) || buckets[i] == NULL)
-			continue;
-		const struct flow_table *flows = pipeline_flows(pipeline, packets[i].family);
-		entries[i] = flow_bucket_candidate(buckets[i], flow_hash_signature(packets[i].hash));
-		if (entries[i] != FLOW_NOT_FOUND)
-			rte_prefetch0(flow_entry_flow(flows, entries[i]));
-	}
-	for (uint32_t i = 0; i < count; i++)
-		process(pipeline, table, &packets[i], entries[i], now_ms);
+	run_family(pipeline, table, packets, nb_ip4, AF_INET, now_ms);
+	run_family(pipeline, table, packets + first_ip6, PIPELINE_BURST - first_ip6, AF_INET6, now_ms);
 }

@@ -44,6 +44,16 @@ struct pipeline_rate {
 	uint64_t filled_ms;
 };
 
+/* A client's SYN that is to make a flow; a burst's are taken together, stage by stage. */
+struct pipeline_syn {
+	struct packet *packet;
+	const struct service_backend *backend;
+	struct flow *flow;
+	uint32_t service;
+	uint32_t id;             // of the backend
+	struct flow_hashes hashes;
+};
+
 struct pipeline {
 	// Set by the owner before the first run.
 	unsigned worker;
@@ -70,6 +80,8 @@ struct pipeline {
 	struct pipeline_rate reset_rate;         // RST to packets without a flow
 	struct pipeline_rate icmp_rate;          // time exceeded
 	uint32_t now_s;                          // of this run
+	uint32_t nb_syns;
+	struct pipeline_syn syns[PIPELINE_BURST];
 	uint64_t swept_ms;                       // until when the sweep has done its share
 };
 
@@ -97,17 +109,25 @@ struct packet;
 void pipeline_punt(struct pipeline *pipeline, const struct service_table *table,
 	const struct packet *packet);
 
-/* A TCP packet that no flow knows. Ends in an out burst, or makes a flow and is forwarded. */
+/*
+ * A TCP packet that no flow knows. Ends in an out burst, or, a service's SYN, waits among the syns
+ * for pipeline_admit().
+ */
 void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *table,
 	struct packet *packet, uint64_t now_ms);
 
-/* Translate and forward; flow and direction as found. */
-void pipeline_forward(struct pipeline *pipeline, const struct service_table *table,
-	struct packet *packet, struct flow *flow, enum flow_direction direction);
+/* Make flows of the waiting SYNs, all of one family, and forward them. */
+void pipeline_admit(struct pipeline *pipeline, const struct service_table *table,
+	sa_family_t family, uint64_t now_ms);
 
-/* End a flow: out of the table, its SNAT port back, counted. False when another worker did. */
-bool pipeline_end_flow(struct pipeline *pipeline, const struct service_table *table,
-	struct flow_table *flows, struct flow *flow);
+/* Track, translate and forward; flow and direction as found. Any state, any segment. */
+void pipeline_forward(struct pipeline *pipeline, const struct service_table *table,
+	const struct packet *packet, struct flow *flow, enum flow_direction direction);
+
+/* End flows: out of the table, their SNAT ports back, counted. At most PIPELINE_BURST. Returns how
+ * many this worker was the first to end. */
+uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow **ended, uint32_t count);
 
 /* Answer the packet by a RST in its own buffer (RFC 9293, 3.10.7.1). */
 void pipeline_reset(struct pipeline *pipeline, struct packet *packet);

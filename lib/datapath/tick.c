@@ -9,28 +9,44 @@
 #define SWEEP_PERIOD_MS 2000
 #define GRACE_REPORT_MS 1000
 
+/* Flows that a sweep found idle, ended a burst at a time. */
 struct sweep {
 	struct pipeline *pipeline;
-	struct flow_table *flows;
 	const struct service_table *table;
+	struct flow_table *flows;
+	struct flow *idle[FLOW_REMOVE_MAX];
+	uint32_t nb_idle;
 };
+
+static void end_idle(struct sweep *sweep)
+{
+	sweep->pipeline->stats->live.flows[stats_family(sweep->flows->family)].expired +=
+		pipeline_end_flows(sweep->pipeline, sweep->table, sweep->flows, sweep->idle,
+			sweep->nb_idle);
+	sweep->nb_idle = 0;
+}
 
 static void expired(void *context, struct flow *flow)
 {
 	struct sweep *sweep = context;
 
-	if (pipeline_end_flow(sweep->pipeline, sweep->table, sweep->flows, flow))
-		sweep->pipeline->stats->live.flows[stats_family(sweep->flows->family)].expired++;
+	sweep->idle[sweep->nb_idle++] = flow;
+	if (sweep->nb_idle == FLOW_REMOVE_MAX)
+		end_idle(sweep);
 }
 
 static void sweep(struct pipeline *pipeline, struct flow_table *flows, uint32_t count,
 	uint64_t now_ms)
 {
-	struct sweep context = {pipeline, flows,
-		__atomic_load_n(pipeline->services, __ATOMIC_ACQUIRE)};
+	struct sweep context = {
+		.pipeline = pipeline,
+		.table = __atomic_load_n(pipeline->services, __ATOMIC_ACQUIRE),
+		.flows = flows,
+	};
 
 	flow_table_sweep(flows, pipeline->worker, count, now_ms / 1000, pipeline->timeout_s, expired,
 		&context);
+	end_idle(&context);
 }
 
 bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)

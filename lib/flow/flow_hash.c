@@ -21,9 +21,7 @@ static void sip_burst(const struct flow_hasher *hasher, struct packet *packets, 
 {
 	for (uint32_t i = 0; i < count; i++) {
 		struct packet *packet = &packets[i];
-		if (likely(packet->kind == PACKET_TCP))
-			packet->hash = sip_one(hasher, packet->family, packet_addrs(packet),
-				packet->ports);
+		packet->hash = sip_one(hasher, packet->family, packet_addrs(packet), packet->ports);
 	}
 }
 
@@ -73,9 +71,7 @@ AES static void aes_burst(const struct flow_hasher *hasher, struct packet *packe
 
 	for (uint32_t i = 0; i < count; i++) {
 		struct packet *packet = &packets[i];
-		if (likely(packet->kind == PACKET_TCP))
-			packet->hash = aes_tuple(k0, k1, packet->family, packet_addrs(packet),
-				packet->ports);
+		packet->hash = aes_tuple(k0, k1, packet->family, packet_addrs(packet), packet->ports);
 	}
 }
 #endif

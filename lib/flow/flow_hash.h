@@ -28,7 +28,7 @@ struct flow_hasher {
 /* `key` is secret. `portable` takes SipHash whatever the CPU has. */
 void flow_hasher_init(struct flow_hasher *hasher, const struct hash_key *key, bool portable);
 
-/* Hash each packet of kind PACKET_TCP into its field `hash`. */
+/* Hash each packet, all of kind PACKET_TCP, into its field `hash`. */
 static inline void flow_hash_burst(const struct flow_hasher *hasher, struct packet *packets,
 	uint32_t count)
 {

@@ -13,7 +13,7 @@
 // at 6.5 it was one in 10^7 and one in six.
 #define BUCKET_LOAD 6
 // The second bucket is looked at for room when the first has as many entries.
-#define BUCKET_NEARLY_FULL 8
+#define BUCKET_NEARLY_FULL 7
 // Timeouts end before this much of the 16-bit clock's turn.
 #define CLOCK_SLACK_S 64
 
@@ -51,19 +51,20 @@ static uint32_t fifo_entries(const struct flow_table *table)
 	return power_of_two_at_least(table->capacity / 4 / table->nb_workers);
 }
 
-/* The parts of the one mapping, in this order: records, buckets, queues. */
-static size_t layout(const struct flow_table *table, size_t *buckets_at, size_t *fifos_at)
+/* The parts of the one mapping, in this order: records, buckets, free records, queues. */
+static size_t layout(const struct flow_table *table, size_t *buckets_at, size_t *free_at)
 {
 	*buckets_at = (size_t)table->capacity * table->record_size;
-	*fifos_at = *buckets_at + (size_t)table->nb_buckets * sizeof(struct flow_bucket);
-	return *fifos_at + (size_t)table->nb_workers * 2 * fifo_entries(table) * sizeof(uint32_t);
+	*free_at = *buckets_at + (size_t)table->nb_buckets * sizeof(struct flow_bucket);
+	return *free_at + (size_t)table->capacity * sizeof(uint32_t) +
+		(size_t)table->nb_workers * 2 * fifo_entries(table) * sizeof(uint32_t);
 }
 
 struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_t nb_workers,
 	const struct hash_key *key, struct rte_rcu_qsbr *rcu, int numa_node, bool hugepages)
 {
 	struct flow_table *table;
-	size_t buckets_at, fifos_at;
+	size_t buckets_at, free_at;
 	int err;
 
 	if (posix_memalign((void **)&table, 64, sizeof(*table)) != 0) {
@@ -84,7 +85,7 @@ struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_
 						: offsetof(struct flow4, flow);
 	flow_hasher_init(&table->hasher, key, false);
 
-	err = flow_memory_map(&table->memory, layout(table, &buckets_at, &fifos_at), numa_node,
+	err = flow_memory_map(&table->memory, layout(table, &buckets_at, &free_at), numa_node,
 		hugepages);
 	if (err < 0)
 		goto fail_table;
@@ -96,7 +97,8 @@ struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_
 	uint8_t *start = table->memory.start;
 	table->records = start;
 	table->buckets = (struct flow_bucket *)(start + buckets_at);
-	uint32_t *ring = (uint32_t *)(start + fifos_at);
+	table->free = (uint32_t *)(start + free_at);
+	uint32_t *ring = table->free + table->capacity;
 	for (unsigned w = 0; w < nb_workers; w++) {
 		struct flow_fifo *fifos[] = {&table->workers[w].closed, &table->workers[w].half_open};
 		for (unsigned i = 0; i < 2; i++, ring += fifo_entries(table)) {
@@ -125,9 +127,9 @@ void flow_table_destroy(struct flow_table *table)
 
 size_t flow_table_size(const struct flow_table *table)
 {
-	size_t buckets_at, fifos_at;
+	size_t buckets_at, free_at;
 
-	return layout(table, &buckets_at, &fifos_at) + sizeof(*table) +
+	return layout(table, &buckets_at, &free_at) + sizeof(*table) +
 		table->nb_workers * sizeof(*table->workers);
 }
 
@@ -167,9 +169,8 @@ static void cache_refill(struct flow_table *table, struct flow_table_worker *wor
 	lock_take(&table->lock);
 	while (worker->nb_cache < (table->cache_size + 1) / 2) {
 		uint32_t record;
-		if (table->free_head != 0) {
-			record = table->free_head - 1;
-			table->free_head = flow_table_record(table, record)->side;
+		if (table->nb_free != 0) {
+			record = table->free[--table->nb_free];
 		} else if (table->fresh < table->capacity) {
 			record = table->fresh;
 			// Read by the sweep of any worker.
@@ -185,11 +186,8 @@ static void cache_refill(struct flow_table *table, struct flow_table_worker *wor
 static void cache_spill(struct flow_table *table, struct flow_table_worker *worker)
 {
 	lock_take(&table->lock);
-	while (worker->nb_cache > table->cache_size / 2) {
-		uint32_t record = worker->cache[--worker->nb_cache];
-		flow_table_record(table, record)->side = table->free_head;
-		table->free_head = record + 1;
-	}
+	while (worker->nb_cache > table->cache_size / 2)
+		table->free[table->nb_free++] = worker->cache[--worker->nb_cache];
 	lock_release(&table->lock);
 }
 
@@ -253,169 +251,121 @@ static void queue_for_giving_way(struct flow_table *table, unsigned worker, stru
 		push(table, own, &own->half_open, flow);
 }
 
-struct bucket_pair {
-	struct flow_bucket *primary;
-	struct flow_bucket *secondary; // may be the same
-};
-
-static struct bucket_pair pair_of(struct flow_table *table, uint64_t hash)
-{
-	return (struct bucket_pair){&table->buckets[flow_hash_primary(table, hash)],
-		&table->buckets[flow_hash_secondary(table, hash)]};
-}
-
-/* The buckets of one pair, or of two, in ascending order and each once. */
-struct bucket_set {
-	struct flow_bucket *buckets[4];
-	unsigned count;
-};
-
-static void set_add(struct bucket_set *set, struct flow_bucket *bucket)
-{
-	unsigned at = set->count;
-
-	while (at > 0 && set->buckets[at - 1] > bucket)
-		at--;
-	if (at > 0 && set->buckets[at - 1] == bucket)
-		return;
-	memmove(&set->buckets[at + 1], &set->buckets[at],
-		(set->count - at) * sizeof(set->buckets[0]));
-	set->buckets[at] = bucket;
-	set->count++;
-}
-
-/* Always the lowest first, or two workers could wait for each other. */
-static void set_lock(struct bucket_set *set)
-{
-	for (unsigned i = 0; i < set->count; i++)
-		lock_take(&set->buckets[i]->lock);
-}
-
-static void set_unlock(struct bucket_set *set)
-{
-	for (unsigned i = 0; i < set->count; i++)
-		lock_release(&set->buckets[i]->lock);
-}
-
 static unsigned bucket_count(const struct flow_bucket *bucket)
 {
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++)
-		count += bucket->entry[i] != FLOW_NOT_FOUND;
+		count += __atomic_load_n(&bucket->entry[i], __ATOMIC_RELAXED) != FLOW_NOT_FOUND;
 	return count;
 }
 
-static bool has_room(struct bucket_pair pair)
+static bool bucket_place(struct flow_bucket *bucket, uint16_t signature, uint32_t entry)
 {
-	return bucket_count(pair.primary) < FLOW_BUCKET_SLOTS ||
-		bucket_count(pair.secondary) < FLOW_BUCKET_SLOTS;
-}
-
-/* Under the locks of the pair. */
-static bool place(struct bucket_pair pair, uint16_t signature, uint32_t entry)
-{
-	struct flow_bucket *bucket = pair.primary;
-	unsigned count = bucket_count(bucket);
-
-	if (count >= BUCKET_NEARLY_FULL && bucket_count(pair.secondary) < count)
-		bucket = pair.secondary;
 	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++) {
-		if (bucket->entry[i] != FLOW_NOT_FOUND)
+		uint32_t empty = FLOW_NOT_FOUND;
+		if (__atomic_load_n(&bucket->entry[i], __ATOMIC_RELAXED) != FLOW_NOT_FOUND ||
+			!__atomic_compare_exchange_n(&bucket->entry[i], &empty, entry, false,
+				__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 			continue;
-		__atomic_store_n(&bucket->signature[i], signature, __ATOMIC_RELAXED);
-		// The record and the signature must be seen by whoever sees the entry.
-		__atomic_store_n(&bucket->entry[i], entry, __ATOMIC_RELEASE);
+		// Release: whoever sees the signature sees the entry, and the record behind it.
+		__atomic_store_n(&bucket->signature[i], signature, __ATOMIC_RELEASE);
 		return true;
 	}
 	return false;
 }
 
+static bool place(struct flow_table *table, uint64_t hash, uint32_t entry)
+{
+	struct flow_bucket *first = &table->buckets[flow_hash_primary(table, hash)];
+	struct flow_bucket *second = &table->buckets[flow_hash_secondary(table, hash)];
+	unsigned count = bucket_count(first);
+
+	if (count >= BUCKET_NEARLY_FULL && bucket_count(second) < count) {
+		struct flow_bucket *other = first;
+		first = second;
+		second = other;
+	}
+	return bucket_place(first, flow_hash_signature(hash), entry) ||
+		bucket_place(second, flow_hash_signature(hash), entry);
+}
+
 static bool bucket_erase(struct flow_bucket *bucket, uint32_t entry)
 {
 	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++) {
-		if (bucket->entry[i] == entry) {
-			__atomic_store_n(&bucket->entry[i], FLOW_NOT_FOUND, __ATOMIC_RELAXED);
+		if (__atomic_load_n(&bucket->entry[i], __ATOMIC_RELAXED) == entry) {
+			__atomic_store_n(&bucket->entry[i], FLOW_NOT_FOUND, __ATOMIC_RELEASE);
 			return true;
 		}
 	}
 	return false;
 }
 
-static uint64_t tuple_hash(const struct flow_table *table, struct flow *flow,
-	enum flow_direction direction, const void **addrs, uint32_t *ports)
+static void erase(struct flow_table *table, uint64_t hash, uint32_t entry)
 {
-	*addrs = flow_addr(flow, table->family, direction * 2);
-	memcpy(ports, &flow->port[direction * 2], sizeof(*ports));
-	return flow_hash(&table->hasher, table->family, *addrs, *ports);
+	if (!bucket_erase(&table->buckets[flow_hash_primary(table, hash)], entry))
+		bucket_erase(&table->buckets[flow_hash_secondary(table, hash)], entry);
 }
 
-static void erase(struct flow_table *table, struct flow *flow, enum flow_direction direction)
+static uint32_t entry_of(const struct flow_table *table, const struct flow *flow,
+	enum flow_direction direction)
 {
-	uint32_t entry = (flow_table_number(table, flow) + 1) << 1 | direction;
-	struct bucket_set set = {.count = 0};
-	const void *addrs;
-	uint32_t ports;
-	struct bucket_pair pair =
-		pair_of(table, tuple_hash(table, flow, direction, &addrs, &ports));
+	return (flow_table_number(table, flow) + 1) << 1 | direction;
+}
 
-	set_add(&set, pair.primary);
-	set_add(&set, pair.secondary);
-	set_lock(&set);
-	if (!bucket_erase(pair.primary, entry))
-		bucket_erase(pair.secondary, entry);
-	set_unlock(&set);
+void flow_table_hashes(const struct flow_table *table, struct flow *flow,
+	struct flow_hashes *hashes)
+{
+	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++) {
+		uint32_t ports;
+		memcpy(&ports, &flow->port[d * 2], sizeof(ports));
+		hashes->of[d] = flow_hash(&table->hasher, table->family,
+			flow_addr(flow, table->family, d * 2), ports);
+	}
+}
+
+/* Both tuples, or none. As long as the state is TCP_NONE whoever finds one takes it for a free record. */
+static bool place_both(struct flow_table *table, const struct flow *flow,
+	const struct flow_hashes *hashes)
+{
+	uint32_t from_backend = entry_of(table, flow, FLOW_FROM_BACKEND);
+
+	if (!place(table, hashes->of[FLOW_FROM_BACKEND], from_backend))
+		return false;
+	if (place(table, hashes->of[FLOW_FROM_CLIENT], entry_of(table, flow, FLOW_FROM_CLIENT)))
+		return true;
+	erase(table, hashes->of[FLOW_FROM_BACKEND], from_backend);
+	return false;
 }
 
 struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct flow *flow,
-	enum tcp_state state)
+	const struct flow_hashes *hashes, enum tcp_state state)
 {
-	uint32_t entry = (flow_table_number(table, flow) + 1) << 1, other;
-	struct bucket_set set = {.count = 0};
-	const void *addrs;
-	uint32_t ports;
-	// Nobody else can have the backend's tuple: the SNAT port was lent to this flow.
-	uint64_t from_backend = tuple_hash(table, flow, FLOW_FROM_BACKEND, &addrs, &ports);
-	uint64_t from_client = tuple_hash(table, flow, FLOW_FROM_CLIENT, &addrs, &ports);
-	struct bucket_pair pairs[] = {pair_of(table, from_client), pair_of(table, from_backend)};
+	uint64_t hash = hashes->of[FLOW_FROM_CLIENT];
+	struct flow_bucket *bucket = &table->buckets[flow_hash_primary(table, hash)];
+	uint32_t ports, other;
 
-	for (unsigned i = 0; i < RTE_DIM(pairs); i++) {
-		set_add(&set, pairs[i].primary);
-		set_add(&set, pairs[i].secondary);
-	}
-	// All at once, so that a record that finds another in its place was never seen by anybody.
-	set_lock(&set);
-	other = bucket_find(table, pairs[0].primary, flow_hash_signature(from_client), addrs, ports);
-	if (other == FLOW_NOT_FOUND)
-		other = bucket_find(table, pairs[0].secondary, flow_hash_signature(from_client),
-			addrs, ports);
+	memcpy(&ports, &flow->port[FLOW_CLIENT], sizeof(ports));
+	// Another worker that inserts the same tuple takes the same lock. Nobody else can have the
+	// backend's tuple: the SNAT port was lent to this flow.
+	lock_take(&bucket->lock);
+	other = flow_table_find(table, hash, flow_addr(flow, table->family, FLOW_CLIENT), ports);
 	if (other != FLOW_NOT_FOUND) {
-		flow = flow_entry_flow(table, other);
-		goto unlock;
+		lock_release(&bucket->lock);
+		return flow_entry_flow(table, other);
 	}
-	if (!has_room(pairs[0]) || !place(pairs[1], flow_hash_signature(from_backend),
-			entry | FLOW_FROM_BACKEND)) {
-		flow = NULL;
-		goto unlock;
+	if (!place_both(table, flow, hashes)) {
+		lock_release(&bucket->lock);
+		return NULL;
 	}
-	if (!place(pairs[0], flow_hash_signature(from_client), entry | FLOW_FROM_CLIENT)) {
-		// The other tuple took the last slot of both.
-		if (!bucket_erase(pairs[1].primary, entry | FLOW_FROM_BACKEND))
-			bucket_erase(pairs[1].secondary, entry | FLOW_FROM_BACKEND);
-		flow = NULL;
-		goto unlock;
-	}
-	// State last: until then whoever finds an entry takes the record for a free one.
 	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
-	set_unlock(&set);
+	lock_release(&bucket->lock);
 	queue_for_giving_way(table, worker, flow, state);
-	return flow;
-unlock:
-	set_unlock(&set);
 	return flow;
 }
 
-bool flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow)
+bool flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow,
+	const struct flow_hashes *hashes)
 {
 	struct flow_table_worker *own = &table->workers[worker];
 	uint8_t state = flow_state(flow);
@@ -426,8 +376,8 @@ bool flow_table_remove(struct flow_table *table, unsigned worker, struct flow *f
 			return false;
 	} while (!__atomic_compare_exchange_n(&flow->state, &state, TCP_NONE, false,
 		__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
-	erase(table, flow, FLOW_FROM_CLIENT);
-	erase(table, flow, FLOW_FROM_BACKEND);
+	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++)
+		erase(table, hashes->of[d], entry_of(table, flow, d));
 	own->collected[own->nb_collected++] = flow_table_number(table, flow);
 	__atomic_fetch_sub(&table->used, 1, __ATOMIC_RELAXED);
 	return true;

@@ -7,8 +7,11 @@
  * that most look-ups end in the first. Both tuples of a flow are keys. With two choices, ten slots
  * and 54 % load at the table's limit (90 % of the records), hardly a key finds both buckets full.
  *
- * Insert and delete lock the two buckets of the key. A reader may see a slot change under it: a
- * signature or entry of another key only sends it to a record whose tuple then differs.
+ * A slot is taken by compare-and-swap of its entry, then gets its signature; it is freed by a store,
+ * since an entry names one record and direction and one worker removes it. So only an insert takes a
+ * lock, that of the first bucket of the client's tuple, which makes the same SYN on two workers one
+ * flow. A reader may see a slot change under it: a signature or entry of another key only sends it
+ * to a record whose tuple then differs.
  *
  * Records are reused only after a grace period: freed ones are collected, a token of the RCU
  * variable is started for the batch, and the batch is freed when the token has passed.
@@ -53,6 +56,7 @@ struct flow_fifo {
 };
 
 #define FLOW_RETIRED_MAX 4096
+#define FLOW_REMOVE_MAX 32
 #define FLOW_CACHE_MAX 64
 
 /* What one worker has for itself; but for the queues, which the others pop when theirs are empty. */
@@ -67,8 +71,8 @@ struct flow_table_worker {
 	uint32_t fifo_lock;
 	struct flow_fifo closed;        // under the lock
 	struct flow_fifo half_open;     // under the lock
-	uint32_t collected[FLOW_RETIRED_MAX];
-	uint32_t waiting[FLOW_RETIRED_MAX];
+	uint32_t collected[FLOW_RETIRED_MAX + FLOW_REMOVE_MAX];
+	uint32_t waiting[FLOW_RETIRED_MAX + FLOW_REMOVE_MAX];
 } __attribute__((aligned(64)));
 
 struct flow_table {
@@ -91,7 +95,8 @@ struct flow_table {
 	// Shared by the workers, by atomics and under the lock.
 	uint32_t used __attribute__((aligned(64)));
 	uint32_t lock __attribute__((aligned(64)));
-	uint32_t free_head; // record + 1, threaded through `side`; 0 = none
+	uint32_t nb_free;
+	uint32_t *free;     // stack of free records that were used before
 	uint32_t fresh;     // records from here on were never used
 };
 
@@ -168,7 +173,7 @@ static inline uint32_t flow_bucket_match(const struct flow_bucket *bucket, uint1
 static inline uint32_t flow_bucket_candidate(const struct flow_bucket *bucket, uint16_t signature)
 {
 	for (uint32_t bits = flow_bucket_match(bucket, signature); bits != 0; bits &= bits - 1) {
-		// Pairs with the release in place(): the record is seen as it was inserted.
+		// Acquire: the record is seen as it was inserted.
 		uint32_t entry = __atomic_load_n(&bucket->entry[__builtin_ctz(bits)], __ATOMIC_ACQUIRE);
 		if (likely(entry != FLOW_NOT_FOUND))
 			return entry;
@@ -209,6 +214,23 @@ struct flow *flow_table_alloc(struct flow_table *table, unsigned worker);
 /* A record that was never inserted. */
 void flow_table_give_back(struct flow_table *table, unsigned worker, struct flow *flow);
 
+/* The hashes of a flow's two tuples, by direction. */
+struct flow_hashes {
+	uint64_t of[FLOW_DIRECTIONS];
+};
+void flow_table_hashes(const struct flow_table *table, struct flow *flow,
+	struct flow_hashes *hashes);
+
+/* Ask for the buckets that an insert or a removal is going to touch. */
+static inline void flow_table_prefetch(const struct flow_table *table,
+	const struct flow_hashes *hashes)
+{
+	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++) {
+		rte_prefetch0(&table->buckets[flow_hash_primary(table, hashes->of[d])]);
+		rte_prefetch0(&table->buckets[flow_hash_secondary(table, hashes->of[d])]);
+	}
+}
+
 /*
  * Publish a filled record (all but its state, which is set to `state` last) under both tuples, or
  * under none. Returns the flow: this one, or the one that another worker inserted for the client's
@@ -216,15 +238,17 @@ void flow_table_give_back(struct flow_table *table, unsigned worker, struct flow
  * the buckets are full, and the record is the caller's, too.
  */
 struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct flow *flow,
-	enum tcp_state state);
+	const struct flow_hashes *hashes, enum tcp_state state);
 
 /*
  * Take a flow out: false when another worker was faster. The record keeps its contents until the
  * grace period has passed. flow_table_may_remove() must have said yes.
  */
-bool flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow);
+bool flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow,
+	const struct flow_hashes *hashes);
 
-/* Whether the worker has room for retired records; no as long as some reader is stuck. */
+/* Whether the worker has room for FLOW_REMOVE_MAX retired records; no as long as some reader is
+ * stuck. */
 static inline bool flow_table_may_remove(const struct flow_table *table, unsigned worker)
 {
 	return table->workers[worker].nb_collected < FLOW_RETIRED_MAX;
@@ -253,7 +277,8 @@ struct flow *flow_table_oldest(struct flow_table *table, unsigned worker);
 
 /*
  * Look at the next `count` records of this worker's share. Calls expired() for each flow that has
- * been idle for its state's timeout; that removes it. `now_s`: monotonic seconds. Returns how many.
+ * been idle for its state's timeout; that removes it, or has it removed with up to FLOW_REMOVE_MAX
+ * others. `now_s`: monotonic seconds. Returns how many.
  * Mends the queues for giving way besides: passes over flows that are gone, and fills an empty queue
  * from the share when the table is full.
  */

@@ -64,14 +64,15 @@ static inline uint32_t nat_rewrite6(struct rte_ipv6_hdr *ip, const struct flow6 
 	return delta;
 }
 
-/* Translate a PACKET_TCP that matched the flow in that direction. Its TTL must be above 1. */
-static inline void nat_fullnat(const struct packet *packet, struct flow *flow,
-	enum flow_direction direction)
+/* Translate a PACKET_TCP of that family that matched the flow in that direction. Its TTL must be
+ * above 1. */
+static __rte_always_inline void nat_fullnat(const struct packet *packet, struct flow *flow,
+	enum flow_direction direction, sa_family_t family)
 {
 	struct rte_tcp_hdr *tcp = packet->tcp;
 	uint32_t ports, delta;
 
-	if (likely(packet->family == AF_INET))
+	if (family == AF_INET)
 		delta = nat_rewrite4(packet->ip4, flow4_of(flow), direction);
 	else
 		delta = nat_rewrite6(packet->ip6, flow6_of(flow), direction);
@@ -83,9 +84,9 @@ static inline void nat_fullnat(const struct packet *packet, struct flow *flow,
 }
 
 /* The packet's TTL or hop limit. */
-static inline uint8_t nat_ttl(const struct packet *packet)
+static inline uint8_t nat_ttl(const struct packet *packet, sa_family_t family)
 {
-	return packet->family == AF_INET6 ? packet->ip6->hop_limits : packet->ip4->time_to_live;
+	return family == AF_INET6 ? packet->ip6->hop_limits : packet->ip4->time_to_live;
 }
 
 #endif

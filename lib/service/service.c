@@ -145,7 +145,12 @@ struct service_table *service_table_create(const struct service_table_source *so
 	table->key_mask = table->key_owner->mask;
 	table->snat = source->snat;
 	table->nb_backends = source->nb_backends;
-	memcpy(table->backends, source->backends, source->nb_backends * sizeof(*table->backends));
+	for (uint32_t i = 0; i < source->nb_backends; i++) {
+		struct service_backend *backend = &table->backends[i];
+		*backend = source->backends[i];
+		backend->tag = backend->resolved ? backend->generation << SERVICE_ID_BITS | i
+						 : SERVICE_NO_TAG;
+	}
 	for (; table->nb_services < source->nb_services; table->nb_services++) {
 		struct service *service = source->services[table->nb_services];
 		if (service != NULL)

@@ -179,12 +179,11 @@ static void packets_hash_as_their_tuples(void **state)
 			assert_int_equal(packets[i].kind, PACKET_TCP);
 			packets[i].hash = 0;
 		}
-		packets[7].kind = PACKET_OTHER;
 		flow_hash_burst(&hasher, packets, 32);
 		for (unsigned i = 0; i < 32; i++) {
 			uint64_t hash = flow_hash(&hasher, packets[i].family,
 				packet_addrs(&packets[i]), packets[i].ports);
-			assert_true(packets[i].hash == (i == 7 ? 0 : hash));
+			assert_true(packets[i].hash == hash);
 			packets_free(mbufs[i]);
 		}
 	}

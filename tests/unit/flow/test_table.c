@@ -12,6 +12,23 @@
 #include "flow_table.h"
 #include "packets.h"
 
+static struct flow *insert_hashed(struct flow_table *table, unsigned worker, struct flow *flow,
+	enum tcp_state state)
+{
+	struct flow_hashes hashes;
+
+	flow_table_hashes(table, flow, &hashes);
+	return flow_table_insert(table, worker, flow, &hashes, state);
+}
+
+static bool remove_hashed(struct flow_table *table, unsigned worker, struct flow *flow)
+{
+	struct flow_hashes hashes;
+
+	flow_table_hashes(table, flow, &hashes);
+	return flow_table_remove(table, worker, flow, &hashes);
+}
+
 static const struct hash_key key = {{0x0123456789abcdef, 0xfedcba9876543210, 0x1122334455667788, 42}};
 
 static const uint16_t timeouts[TCP_STATES] = {
@@ -123,7 +140,7 @@ static struct flow *insert(struct flow_table *table, unsigned worker, uint32_t i
 	if (flow == NULL)
 		return NULL;
 	fill(table, flow, id, now_s);
-	struct flow *inserted = flow_table_insert(table, worker, flow, state);
+	struct flow *inserted = insert_hashed(table, worker, flow, state);
 	assert_ptr_equal(inserted, flow);
 	return flow;
 }
@@ -139,7 +156,7 @@ static void reclaim(struct flow_table *table, unsigned worker)
 
 static void remove_expired(void *context, struct flow *flow)
 {
-	assert_true(flow_table_remove(context, 0, flow));
+	assert_true(remove_hashed(context, 0, flow));
 }
 
 /* A million random steps; a plain array says what must come out. */
@@ -167,7 +184,7 @@ static void behaves_as_a_plain_map(sa_family_t family, uint64_t seed)
 				if (flow == NULL)
 					break;
 				fill(table, flow, id, now_s);
-				assert_ptr_equal(flow_table_insert(table, 0, flow, state), model[id].flow);
+				assert_ptr_equal(insert_hashed(table, 0, flow, state), model[id].flow);
 				assert_int_equal(flow_state(flow), TCP_NONE);
 				flow_table_give_back(table, 0, flow);
 				break;
@@ -182,8 +199,8 @@ static void behaves_as_a_plain_map(sa_family_t family, uint64_t seed)
 		case 7 ... 10:
 			if (model[id].flow == NULL)
 				break;
-			assert_true(flow_table_remove(table, 0, model[id].flow));
-			assert_false(flow_table_remove(table, 0, model[id].flow));
+			assert_true(remove_hashed(table, 0, model[id].flow));
+			assert_false(remove_hashed(table, 0, model[id].flow));
 			model[id].flow = NULL;
 			count--;
 			break;
@@ -271,7 +288,7 @@ static void none_refused_up_to_nine_tenths_then_all(void **state) // C2
 			assert_true((lookup(table, id) != NULL) == (id < limit));
 		// One closes, one more comes.
 		for (uint32_t id = 0; id < 500; id++) {
-			assert_true(flow_table_remove(table, 0, lookup(table, id)));
+			assert_true(remove_hashed(table, 0, lookup(table, id)));
 			reclaim(table, 0);
 			assert_non_null(insert(table, 0, limit + id, 0, TCP_ESTABLISHED));
 			assert_null(flow_table_alloc(table, 0));
@@ -294,7 +311,7 @@ static void records_kept_by_other_workers_are_beyond_the_limit(void **state)
 			for (unsigned n = 0; n < 50; n++)
 				assert_non_null(insert(table, worker, id++, 0, TCP_ESTABLISHED));
 		for (uint32_t i = first; i < id; i++)
-			assert_true(flow_table_remove(table, i % WORKERS, lookup(table, i)));
+			assert_true(remove_hashed(table, i % WORKERS, lookup(table, i)));
 		for (unsigned worker = 0; worker < WORKERS; worker++)
 			reclaim(table, worker);
 	}
@@ -315,7 +332,7 @@ static void records_rest_until_all_readers_moved_on(void **state) // D13
 	for (uint32_t id = 0; id < 10; id++)
 		removed[id] = insert(table, 0, id, 0, TCP_ESTABLISHED);
 	for (uint32_t id = 0; id < 10; id++)
-		assert_true(flow_table_remove(table, 0, removed[id]));
+		assert_true(remove_hashed(table, 0, removed[id]));
 	assert_int_equal(flow_table_grace_age(table, 0, 1000), 0);
 	for (unsigned ms = 1000; ms <= 6000; ms += 100) {
 		assert_false(flow_table_reclaim(table, 0, ms));
@@ -334,7 +351,7 @@ static void records_rest_until_all_readers_moved_on(void **state) // D13
 	assert_int_equal(flow_table_grace_age(table, 0, 9000), 0);
 	// A sleeping worker is offline and holds nothing up.
 	rte_rcu_qsbr_thread_offline(rcu, 3);
-	assert_true(flow_table_remove(table, 0, lookup(table, 100)));
+	assert_true(remove_hashed(table, 0, lookup(table, 100)));
 	assert_false(flow_table_reclaim(table, 0, 7000));
 	assert_true(flow_table_reclaim(table, 0, 7000));
 	table_destroy(table, rcu);
@@ -352,7 +369,7 @@ static void retired_records_have_bounded_room(void **state) // D13
 	for (; id < 12000; id++)
 		insert(table, 0, id, 0, TCP_ESTABLISHED);
 	for (uint32_t i = 0; i < 12000 && flow_table_may_remove(table, 0); i++, nb_removed++) {
-		assert_true(flow_table_remove(table, 0, lookup(table, i)));
+		assert_true(remove_hashed(table, 0, lookup(table, i)));
 		flow_table_reclaim(table, 0, 0);
 	}
 	assert_in_range(nb_removed, FLOW_RETIRED_MAX, 2 * FLOW_RETIRED_MAX);
@@ -423,7 +440,7 @@ static void another_workers_clock_may_be_ahead(void **state)
 			struct flow *flow = insert(table, 1, 7, now_s + ahead, TCP_TIME_WAIT);
 			assert_int_equal(sweep_all(table, 0, now_s), 0);
 			assert_ptr_equal(lookup(table, 7), flow);
-			assert_true(flow_table_remove(table, 1, flow));
+			assert_true(remove_hashed(table, 1, flow));
 			reclaim(table, 1);
 		}
 	table_destroy(table, rcu);
@@ -466,14 +483,14 @@ static void closed_give_way_first_then_half_open_oldest_first(void **state) // C
 		assert_true(flow_table_set_state(table, 0, flows[id], TCP_ESTABLISHED, TCP_TIME_WAIT));
 	assert_false(flow_table_set_state(table, 0, flows[20], TCP_ESTABLISHED, TCP_CLOSE));
 	assert_true(flow_table_set_state(table, 0, flows[35], TCP_CLOSE, TCP_CLOSE));
-	assert_true(flow_table_remove(table, 0, flows[33]));
+	assert_true(remove_hashed(table, 0, flows[33]));
 
 	static const uint8_t order[] = {39, 38, 37, 36, 35, 34, 32, 31, 30, 20, 21, 22, 23, 24, 25, 26,
 		27, 28, 29, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
 	for (unsigned i = 0; i < sizeof(order); i++) {
 		struct flow *oldest = flow_table_oldest(table, 0);
 		assert_ptr_equal(oldest, flows[order[i]]);
-		assert_true(flow_table_remove(table, 0, oldest));
+		assert_true(remove_hashed(table, 0, oldest));
 	}
 	for (unsigned i = 0; i < 3; i++)
 		assert_null(flow_table_oldest(table, 0));
@@ -502,7 +519,7 @@ static void half_open_flood_leaves_room_for_all_workers(void **state) // C3
 		}
 		assert_non_null(oldest);
 		assert_true(oldest->end[0] < table->limit); // of the flood
-		assert_true(flow_table_remove(table, 1, oldest));
+		assert_true(remove_hashed(table, 1, oldest));
 		struct flow *flow = insert(table, 1, id++, 0, TCP_SYN_SENT);
 		assert_non_null(flow);
 		assert_true(flow_table_set_state(table, 1, flow, TCP_SYN_SENT, TCP_ESTABLISHED));
@@ -522,7 +539,7 @@ static void queues_do_not_fill_with_flows_that_are_gone(void **state)
 	for (; id < 200000; id++) {
 		struct flow *flow = insert(table, 0, id, 0, TCP_SYN_SENT);
 		assert_true(flow_table_set_state(table, 0, flow, TCP_SYN_SENT, TCP_CLOSE));
-		assert_true(flow_table_remove(table, 0, flow));
+		assert_true(remove_hashed(table, 0, flow));
 		reclaim(table, 0);
 		if (id % 64 == 0)
 			flow_table_sweep(table, 0, 256, 0, timeouts, remove_expired, table);
@@ -595,7 +612,7 @@ static void *race(void *argument)
 			flow->port[FLOW_SNAT] = id + RACE_IDS * racer->worker;
 			flow->worker = racer->worker;
 			struct flow *inserted =
-				flow_table_insert(table, racer->worker, flow, TCP_SYN_SENT);
+				insert_hashed(table, racer->worker, flow, TCP_SYN_SENT);
 			racer->nb_won[round] += inserted == flow;
 			if (inserted != flow)
 				flow_table_give_back(table, racer->worker, flow);
@@ -613,7 +630,7 @@ static void *race(void *argument)
 			if (flow->end[0] != id)
 				racer->nb_wrong++;
 			flow_table_set_state(table, racer->worker, flow, TCP_SYN_SENT, TCP_CLOSE);
-			flow_table_remove(table, racer->worker, flow);
+			remove_hashed(table, racer->worker, flow);
 			quiescent(racer);
 			flow_table_reclaim(table, racer->worker, 0);
 		}

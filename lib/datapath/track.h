@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a segment of a known flow changes in its record. Runs on the worker that has the packet,
+ * before the packet is rewritten.
+ */
+#ifndef WEIR_TRACK_H
+#define WEIR_TRACK_H
+
+#include <rte_byteorder.h>
+#include <rte_tcp.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "flow_table.h"
+#include "packet.h"
+
+/* Segments of these may change the state. */
+#define TRACK_STATE_FLAGS (RTE_TCP_SYN_FLAG | RTE_TCP_FIN_FLAG | RTE_TCP_RST_FLAG)
+
+/* A segment that may change the state, by its flags or because the flow isn't established. */
+void track_state(struct flow_table *flows, unsigned worker, struct flow *flow,
+	const struct packet *packet, enum flow_direction direction);
+
+/* Without a branch: whether data is new is no better known than the toss of a coin. */
+static inline uint32_t track_later(uint32_t highest, uint32_t value)
+{
+	return tcp_seq_after(value, highest) ? value : highest;
+}
+
+/* How far the sender has sent and acknowledged. Not for SYN and RST: theirs are no numbers of the
+ * stream. */
+static inline void track_numbers(struct flow *flow, const struct packet *packet,
+	enum flow_direction direction)
+{
+	const struct rte_tcp_hdr *tcp = packet->tcp;
+	uint32_t end = rte_be_to_cpu_32(tcp->sent_seq) + packet->payload +
+		(packet->flags & RTE_TCP_FIN_FLAG);
+
+	flow->end[direction] = track_later(flow->end[direction], end);
+	if (likely(packet->flags & RTE_TCP_ACK_FLAG))
+		flow->ack[direction] =
+			track_later(flow->ack[direction], rte_be_to_cpu_32(tcp->recv_ack));
+}
+
+static inline void track_seen(struct flow *flow, uint32_t now_s)
+{
+	__atomic_store_n(&flow->last_seen, (uint16_t)now_s, __ATOMIC_RELAXED);
+}
+
+#endif
