@@ -95,8 +95,9 @@ static void run_batch(struct state *state, struct cost *cost)
 static void measure(struct state *state, unsigned round)
 {
 	static struct bench_samples syn, tick, whole;
-	struct stats_counters *counters = &state->world->workers[0]->stats.live;
-	uint64_t expired = counters->flows[0].expired, evicted = counters->flows[0].evicted;
+	const struct stats_flows *counters =
+		&state->world->workers[0]->stats.live.flows[stats_family(AF_INET)];
+	uint64_t expired = counters->expired, evicted = counters->evicted;
 	struct cost cost;
 
 	for (unsigned batch = 0; batch < BATCHES; batch++) {
@@ -115,8 +116,8 @@ static void measure(struct state *state, unsigned round)
 		state->mode->name, round, cycles, bench_samples_take(&syn),
 		bench_samples_take(&tick), rte_get_tsc_hz() / cycles,
 		flow_table_used(state->world->table), FLOWS,
-		(unsigned long)(counters->flows[0].expired - expired),
-		(unsigned long)(counters->flows[0].evicted - evicted));
+		(unsigned long)(counters->expired - expired),
+		(unsigned long)(counters->evicted - evicted));
 }
 
 struct bench_connection *bench_connection_create(void)

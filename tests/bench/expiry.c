@@ -13,12 +13,13 @@
 static void expire_all(struct world *world, unsigned round)
 {
 	struct pipeline *pipeline = &world->workers[0]->pipeline;
-	struct stats_counters *counters = &world->workers[0]->stats.live;
-	uint64_t expired = counters->flows[0].expired, max_ns = 0, sum_ns = 0;
+	const struct stats_flows *counters =
+		&world->workers[0]->stats.live.flows[stats_family(world->family)];
+	uint64_t expired = counters->expired, max_ns = 0, sum_ns = 0;
 	unsigned ticks = 0;
 
 	world->now_ms += (pipeline->timeout_s[TCP_ESTABLISHED] + 1) * 1000ull;
-	while (counters->flows[0].expired - expired < FLOWS) {
+	while (counters->expired - expired < FLOWS) {
 		world->now_ms++;
 		uint64_t start_ns = clock_thread_ns();
 		pipeline_tick(pipeline, world->now_ms, TICK_BUDGET);

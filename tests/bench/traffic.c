@@ -153,6 +153,7 @@ uint64_t traffic_run(struct world *world, unsigned w, uint32_t count)
 	struct pipeline *pipeline = &worker->pipeline;
 	uint64_t now_ms = world->now_ms, cycles = 0;
 	const struct stats_counters *counters = &worker->stats.live;
+	const struct stats_flows *flows = &counters->flows[stats_family(world->family)];
 	uint32_t forwarded = 0;
 
 	for (uint32_t at = 0; at < count; at += PIPELINE_BURST) {
@@ -165,10 +166,10 @@ uint64_t traffic_run(struct world *world, unsigned w, uint32_t count)
 	world_quiescent(world, w);
 	if (forwarded != count)
 		bench_fail("%u of %u packets weren't forwarded: %lu SYN refused for want of a flow, %lu of "
-			"a SNAT port, %lu answered, %lu dropped; %u of %u flows",
-			count - forwarded, count, counters->flows[stats_family(world->family)].refused_flows_full,
-			counters->flows[stats_family(world->family)].refused_snat_full, counters->answered, stats_dropped(counters),
-			flow_table_used(world->table), world->table->limit);
+			"a SNAT port, %lu answered, %lu dropped; %u of %u flows", count - forwarded, count,
+			flows->refused_flows_full, flows->refused_snat_full, counters->answered,
+			stats_dropped(counters), flow_table_used(world->table),
+			world->table->limit);
 	return cycles;
 }
 
