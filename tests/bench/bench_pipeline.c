@@ -93,12 +93,13 @@ static void usage(void)
 	fprintf(stderr, "usage: bench_pipeline [OPTION]... PART\nparts:");
 	for (unsigned i = 0; i < RTE_DIM(parts); i++)
 		fprintf(stderr, " %s", parts[i].name);
-	fprintf(stderr, "\noptions:\n"
+	fprintf(stderr,
+		"\noptions:\n"
 		"  --rounds N      how often to measure each row (5)\n"
 		"  --wait          for a line on standard input before each round\n"
 		"  --cpu N         to run on (1); --second-cpu N: of the second worker (0)\n"
 		"  --flows N, --family 4|6\n"
-		"                  part established: only the rows of that many flows, of that family\n");
+		"                  part established: only those rows\n");
 	exit(2);
 }
 

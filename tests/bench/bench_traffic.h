@@ -27,8 +27,8 @@ enum traffic_step {
 };
 
 /* Write the frame of one step of connection `number` into the mbuf. */
-void traffic_write(const struct world *world, struct rte_mbuf *mbuf, uint32_t number,
-	enum traffic_step step);
+void traffic_write(
+	const struct world *world, struct rte_mbuf *mbuf, uint32_t number, enum traffic_step step);
 
 /* Learn from the translated SYN what answers must carry. */
 void traffic_learn(struct world *world, const struct rte_mbuf *mbuf, uint32_t number);

@@ -40,7 +40,7 @@ struct world_worker {
 
 struct world {
 	sa_family_t family;
-	uint32_t nb_flows;   // established ones, by number from 0
+	uint32_t nb_flows; // established ones, by number from 0
 	uint32_t nb_snat;
 	unsigned nb_workers;
 	struct world_worker *workers[WORLD_WORKERS_MAX];
@@ -54,7 +54,7 @@ struct world {
 	struct net_addr snats[WORLD_SNAT_MAX];
 	struct world_reply *replies; // by flow
 	uint32_t nb_replies;
-	uint64_t now_ms;     // of the next run
+	uint64_t now_ms; // of the next run
 };
 
 struct world_options {
@@ -73,7 +73,7 @@ uint32_t world_capacity(uint32_t flows);
 /* SNAT addresses that so many flows need. */
 uint32_t world_snat_needed(uint32_t flows);
 
-/* The mempool, and the mbufs that the workers of all worlds rotate through. Once, before any world. */
+/* The mempool, and the mbufs that the workers of all worlds rotate through. Before any world. */
 void world_mempool_create(void);
 
 /* What the worker does between bursts: nothing here holds on to the tables any more. */

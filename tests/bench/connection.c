@@ -50,8 +50,8 @@ struct cost {
 	uint64_t tick;
 };
 
-static void run_burst(struct state *state, struct rte_mbuf **mbufs, enum traffic_step step,
-	struct cost *cost)
+static void run_burst(
+	struct state *state, struct rte_mbuf **mbufs, enum traffic_step step, struct cost *cost)
 {
 	struct world *world = state->world;
 	struct pipeline *pipeline = &world->workers[0]->pipeline;
@@ -110,7 +110,8 @@ static void measure(struct state *state, unsigned round)
 		bench_samples_add(&whole, (double)(sum + cost.tick) / BENCH_BATCH);
 	}
 	double cycles = bench_samples_take(&whole);
-	bench_print("connection", "\"family\": 4, \"end\": \"%s\", \"round\": %u, \"cycles\": %.1f, "
+	bench_print("connection",
+		"\"family\": 4, \"end\": \"%s\", \"round\": %u, \"cycles\": %.1f, "
 		"\"syn_cycles\": %.1f, \"tick_cycles\": %.1f, \"per_second\": %.0f, "
 		"\"used\": %u, \"size\": %u, \"expired\": %lu, \"evicted\": %lu",
 		state->mode->name, round, cycles, bench_samples_take(&syn),
@@ -123,8 +124,11 @@ static void measure(struct state *state, unsigned round)
 struct bench_connection *bench_connection_create(void)
 {
 	struct bench_connection *connection = calloc(1, sizeof(*connection));
-	struct world_options options = {.family = AF_INET, .capacity = FLOWS,
-		.nb_snat = world_snat_needed(FLOWS), .nb_replies = BENCH_BATCH, .nb_workers = 1};
+	struct world_options options = {.family = AF_INET,
+		.capacity = FLOWS,
+		.nb_snat = world_snat_needed(FLOWS),
+		.nb_replies = BENCH_BATCH,
+		.nb_workers = 1};
 
 	if (connection == NULL)
 		bench_fail("no memory");

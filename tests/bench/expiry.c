@@ -30,7 +30,8 @@ static void expire_all(struct world *world, unsigned round)
 		if (++ticks > 100 * FLOWS / TICK_BUDGET)
 			bench_fail("flows don't expire");
 	}
-	bench_print("expiry", "\"family\": %u, \"round\": %u, \"flows\": %u, \"max_loop_us\": %.1f, "
+	bench_print("expiry",
+		"\"family\": %u, \"round\": %u, \"flows\": %u, \"max_loop_us\": %.1f, "
 		"\"loops\": %u, \"flows_per_second\": %.0f",
 		world->family == AF_INET6 ? 6 : 4, round, FLOWS, max_ns / 1e3, ticks,
 		FLOWS * 1e9 / sum_ns);
@@ -43,8 +44,10 @@ void bench_expiry(struct bench_rounds *rounds)
 
 	for (unsigned f = 0; f < RTE_DIM(families); f++) {
 		struct world_options options = {.family = families[f],
-			.capacity = world_capacity(FLOWS), .nb_snat = world_snat_needed(FLOWS),
-			.nb_replies = FLOWS, .nb_workers = 1};
+			.capacity = world_capacity(FLOWS),
+			.nb_snat = world_snat_needed(FLOWS),
+			.nb_replies = FLOWS,
+			.nb_workers = 1};
 		worlds[f] = world_create(&options);
 	}
 	while (bench_rounds_next(rounds)) {

@@ -31,7 +31,7 @@ class Table:
 
     def add(self, what, figure, note="", good=None):
         """`good`: whether a limit is kept; None = there is none."""
-        self.rows.append((what, figure, note + {True: "", False: "  <- not reached", None: ""}[good]))
+        self.rows.append((what, figure, note + ("  <- not reached" if good is False else "")))
 
     def text(self):
         widths = [max(len(row[column]) for row in self.rows) for column in (0, 1)]

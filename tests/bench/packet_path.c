@@ -51,7 +51,7 @@ static void established_measure(struct world *world, struct traffic_order *order
 	static struct bench_samples samples;
 	struct rte_mbuf **mbufs = world->workers[0]->mbufs;
 
-	// The first batches don't count: they warm up the code, and the caches as far as the flows fit.
+	// The first batches don't count: they warm up the code and what of the flows fits a cache.
 	unsigned warm_up = 1 + RTE_MIN(2 * world->nb_flows / BENCH_BATCH, 32u);
 
 	for (unsigned batch = 0; batch < warm_up + BATCHES; batch++) {
@@ -65,8 +65,7 @@ static void established_measure(struct world *world, struct traffic_order *order
 			bench_samples_add(&samples, (double)cycles / BENCH_BATCH);
 	}
 	bench_print("established", "\"family\": %u, \"flows\": %u, \"round\": %u, \"cycles\": %.2f",
-		family_number(world->family), world->nb_flows, round,
-		bench_samples_take(&samples));
+		family_number(world->family), world->nb_flows, round, bench_samples_take(&samples));
 }
 
 /* --- the SYN that is refused --- */
@@ -111,11 +110,15 @@ static void refused_fill(struct world *world)
 
 static void bytes_print(sa_family_t family)
 {
-	struct world_options options = {.family = family, .capacity = DEFAULT_FLOWS, .nb_snat = 1,
-		.nb_replies = 1, .nb_workers = 1};
+	struct world_options options = {.family = family,
+		.capacity = DEFAULT_FLOWS,
+		.nb_snat = 1,
+		.nb_replies = 1,
+		.nb_workers = 1};
 	struct world *world = world_create(&options);
 
-	bench_print("bytes", "\"family\": %u, \"flows\": %u, \"bytes_per_flow\": %.2f, "
+	bench_print("bytes",
+		"\"family\": %u, \"flows\": %u, \"bytes_per_flow\": %.2f, "
 		"\"table\": %zu, \"pools\": %zu",
 		family_number(family), DEFAULT_FLOWS, (double)world_size(world) / DEFAULT_FLOWS,
 		flow_table_size(world->table), world_size(world) - flow_table_size(world->table));
@@ -137,7 +140,8 @@ static void rows_create(struct rows *rows, const struct bench_rounds *rounds)
 	for (unsigned f = 0; f < RTE_DIM(families); f++) {
 		for (unsigned i = 0; i < RTE_DIM(flow_counts); i++, n++) {
 			if ((rounds->flows != 0 && rounds->flows != flow_counts[i]) ||
-				(rounds->family != 0 && rounds->family != family_number(families[f])))
+				(rounds->family != 0 &&
+					rounds->family != family_number(families[f])))
 				continue;
 			rows->worlds[n] = established_create(families[f], flow_counts[i]);
 			rows->orders[n].bits = log2_of(flow_counts[i]) + 1;

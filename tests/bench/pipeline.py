@@ -28,7 +28,8 @@ class Program:
     def __init__(self, part, cpus, *options):
         self.process = subprocess.Popen(
             [PROGRAM, "--wait", "--rounds", str(ROUNDS), "--second-cpu", str(cpus[0]), "--cpu",
-             str(cpus[1]), *options, part], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+             str(cpus[1]), *options, part],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.rows = []
 
     def rounds(self):

@@ -4,7 +4,6 @@ same CPU. The peers' configurations are in peers/."""
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -172,8 +171,8 @@ class BumpRig(Rig):
         offloads_off(lab.lb, f"{PORT}2")
         offloads_off(lab.switch, "lbport2")
         with on_cpus(*self.cpus):
-            running = Testpmd(*self.cpus, (f"net_af_xdp0,iface={PORT}", f"net_af_xdp1,iface={PORT}2"),
-                              "io", lab.lb)
+            devices = f"net_af_xdp0,iface={PORT}", f"net_af_xdp1,iface={PORT}2"
+            running = Testpmd(*self.cpus, devices, "io", lab.lb)
             self.testpmd = running.__enter__()
 
     def stop(self):

@@ -10,14 +10,14 @@
 
 #define FRAME_SIZE 60 // 64 bytes on the wire with the checksum; IPv6 and TCP headers need 74
 #define CLIENT_PORTS 64
-#define CLIENT_SEQ(number) ((number) * 0x9e3779b1u)
-#define BACKEND_SEQ(number) ((number) * 0x85ebca6bu)
+#define CLIENT_SEQ(number) ((number)*0x9e3779b1u)
+#define BACKEND_SEQ(number) ((number)*0x85ebca6bu)
 #define DATA_SIZE 6 // what fits a frame of the smallest size
 
 static const struct step {
 	bool from_backend;
 	uint8_t flags;
-	uint8_t data; // bytes of payload
+	uint8_t data;    // bytes of payload
 	uint8_t sent[2]; // bytes that client and backend have sent before, SYN and FIN included
 } steps[] = {
 	[TRAFFIC_SYN] = {false, RTE_TCP_SYN_FLAG, 0, {0, 0}},
@@ -95,8 +95,8 @@ static uint8_t *write_ip(const struct world *world, uint8_t *l3, uint16_t tcp_si
 	return (uint8_t *)&ip->src_addr;
 }
 
-void traffic_write(const struct world *world, struct rte_mbuf *mbuf, uint32_t number,
-	enum traffic_step which)
+void traffic_write(
+	const struct world *world, struct rte_mbuf *mbuf, uint32_t number, enum traffic_step which)
 {
 	const struct step *step = &steps[which];
 	bool v6 = world->family == AF_INET6;
@@ -133,8 +133,8 @@ void traffic_write(const struct world *world, struct rte_mbuf *mbuf, uint32_t nu
 
 void traffic_learn(struct world *world, const struct rte_mbuf *mbuf, uint32_t number)
 {
-	const uint8_t *l3 = rte_pktmbuf_mtod_offset(mbuf, const uint8_t *,
-		sizeof(struct rte_ether_hdr));
+	const uint8_t *l3 =
+		rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, sizeof(struct rte_ether_hdr));
 	unsigned size = net_addr_size(world->family);
 	unsigned ip_size = size == 16 ? sizeof(struct rte_ipv6_hdr) : sizeof(struct rte_ipv4_hdr);
 	const uint8_t *source = l3 + ip_size - 2 * size, *destination = source + size;
@@ -165,11 +165,12 @@ uint64_t traffic_run(struct world *world, unsigned w, uint32_t count)
 	}
 	world_quiescent(world, w);
 	if (forwarded != count)
-		bench_fail("%u of %u packets weren't forwarded: %lu SYN refused for want of a flow, %lu of "
-			"a SNAT port, %lu answered, %lu dropped; %u of %u flows", count - forwarded, count,
-			flows->refused_flows_full, flows->refused_snat_full, counters->answered,
-			stats_dropped(counters), flow_table_used(world->table),
-			world->table->limit);
+		bench_fail("%u of %u packets weren't forwarded: %lu SYN refused for want of a "
+			   "flow, %lu of "
+			   "a SNAT port, %lu answered, %lu dropped; %u of %u flows",
+			count - forwarded, count, flows->refused_flows_full,
+			flows->refused_snat_full, counters->answered, stats_dropped(counters),
+			flow_table_used(world->table), world->table->limit);
 	return cycles;
 }
 

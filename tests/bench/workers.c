@@ -24,7 +24,7 @@ struct task {
 	uint32_t *arrived;   // shared: batches made ready, by all of them
 	struct traffic_order order;
 	struct bench_samples samples;
-	double cycles;       // a packet
+	double cycles; // a packet
 };
 
 /* Flows are owned by batches: one batch of numbers to each worker in turn. */
@@ -84,8 +84,11 @@ static void run(struct task *tasks, struct world *world, unsigned nb_workers, un
 void bench_workers(struct bench_rounds *rounds)
 {
 	static struct task one[1], two[2];
-	struct world_options options = {.family = AF_INET, .capacity = world_capacity(FLOWS),
-		.nb_snat = world_snat_needed(FLOWS), .nb_replies = FLOWS, .nb_workers = 2};
+	struct world_options options = {.family = AF_INET,
+		.capacity = world_capacity(FLOWS),
+		.nb_snat = world_snat_needed(FLOWS),
+		.nb_replies = FLOWS,
+		.nb_workers = 2};
 	unsigned other_lcore = rte_get_next_lcore(-1, 1, 0);
 
 	if (other_lcore == RTE_MAX_LCORE)
@@ -98,9 +101,10 @@ void bench_workers(struct bench_rounds *rounds)
 		run(two, world, 2, other_lcore);
 		double hz = rte_get_tsc_hz(), single = hz / one[0].cycles;
 		double both = hz / two[0].cycles + hz / two[1].cycles;
-		bench_print("workers", "\"round\": %u, \"flows\": %u, \"one_pps\": %.0f, "
-			"\"two_pps\": %.0f, \"ratio\": %.3f", rounds->done - 1, FLOWS, single, both,
-			both / single);
+		bench_print("workers",
+			"\"round\": %u, \"flows\": %u, \"one_pps\": %.0f, "
+			"\"two_pps\": %.0f, \"ratio\": %.3f",
+			rounds->done - 1, FLOWS, single, both, both / single);
 	}
 	world_destroy(world);
 }

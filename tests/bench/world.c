@@ -19,8 +19,8 @@ static struct rte_mbuf *mbufs[WORLD_WORKERS_MAX][BENCH_BATCH];
 
 void world_mempool_create(void)
 {
-	mempool = rte_pktmbuf_pool_create("bench", 4 * BENCH_BATCH - 1, 256, 0,
-		RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	mempool = rte_pktmbuf_pool_create(
+		"bench", 4 * BENCH_BATCH - 1, 256, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	if (mempool == NULL)
 		bench_fail("no mempool");
 	for (unsigned w = 0; w < WORLD_WORKERS_MAX; w++)
@@ -99,8 +99,11 @@ static struct service *make_service(struct world *world, unsigned s)
 {
 	struct scheduler_backend weights[WORLD_BACKENDS / WORLD_SERVICES];
 	uint32_t candidates[WORLD_BACKENDS / WORLD_SERVICES];
-	struct service_source source = {.name = "bench", .family = world->family,
-		.scheduler = &scheduler_maglev, .candidates = candidates, .weights = weights};
+	struct service_source source = {.name = "bench",
+		.family = world->family,
+		.scheduler = &scheduler_maglev,
+		.candidates = candidates,
+		.weights = weights};
 
 	for (unsigned b = s; b < WORLD_BACKENDS; b += WORLD_SERVICES) {
 		candidates[source.nb_candidates] = b;
@@ -118,8 +121,11 @@ static void make_services(struct world *world)
 	struct service_backend backends[WORLD_BACKENDS] __attribute__((aligned(64)));
 	struct service_key keys[WORLD_SERVICES + 2 * WORLD_BACKENDS + WORLD_SNAT_MAX];
 	struct service *services[WORLD_SERVICES];
-	struct service_table_source source = {.services = services, .nb_services = WORLD_SERVICES,
-		.backends = backends, .nb_backends = WORLD_BACKENDS, .snat = world->snat,
+	struct service_table_source source = {.services = services,
+		.nb_services = WORLD_SERVICES,
+		.backends = backends,
+		.nb_backends = WORLD_BACKENDS,
+		.snat = world->snat,
 		.keys = keys};
 	struct service_snat snat = {world->snats, world->nb_snat};
 
@@ -127,12 +133,13 @@ static void make_services(struct world *world)
 	for (unsigned b = 0; b < WORLD_BACKENDS; b++) {
 		service_key_set(&keys[source.nb_keys++], SERVICE_KEY_ENDPOINT, &world->backends[b],
 			RTE_BE16(8080), b);
-		service_key_set(&keys[source.nb_keys++], SERVICE_KEY_HOST, &world->backends[b], 0, b);
+		service_key_set(
+			&keys[source.nb_keys++], SERVICE_KEY_HOST, &world->backends[b], 0, b);
 	}
 	for (unsigned s = 0; s < WORLD_SERVICES; s++) {
 		world->vips[s] = numbered(world->family, "192.0.2.0", "2001:db8::", s + 1);
-		service_key_set(&keys[source.nb_keys++], SERVICE_KEY_VIP, &world->vips[s],
-			RTE_BE16(80), s);
+		service_key_set(
+			&keys[source.nb_keys++], SERVICE_KEY_VIP, &world->vips[s], RTE_BE16(80), s);
 		services[s] = make_service(world, s);
 	}
 	for (unsigned s = 0; s < world->nb_snat; s++) {
@@ -234,5 +241,5 @@ size_t world_size(const struct world *world)
 	size_t ring = (snat_size(world->snat) + 1) * sizeof(uint16_t);
 
 	return flow_table_size(world->table) +
-		ring * snat_classes(world->snat) * WORLD_BACKENDS * world->nb_snat;
+	       ring * snat_classes(world->snat) * WORLD_BACKENDS * world->nb_snat;
 }
