@@ -107,7 +107,7 @@ static void eal_start(const char *cpu, const char *second_cpu, bool two)
 {
 	char cpus[64];
 	char *argv[] = {"bench_pipeline", "--no-pci", "--no-telemetry", "--in-memory",
-		"--log-level=warning", "-l", cpus, "--main-lcore", (char *)cpu};
+		"--log-level=error", "-l", cpus, "--main-lcore", (char *)cpu};
 
 	snprintf(cpus, sizeof(cpus), two ? "%s,%s" : "%s", cpu, second_cpu);
 	if (rte_eal_init(RTE_DIM(argv), argv) < 0)

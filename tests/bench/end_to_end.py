@@ -21,6 +21,7 @@ class Times:
     """Seconds of one run of wrk: short ones, or long enough to see SNAT ports run out."""
 
     def __init__(self, long):
+        self.warm_up = 2 if long else 0
         self.keepalive = 5 if long else 2
         self.close = [10, 10, 10] if long else [2]
 
@@ -40,7 +41,8 @@ class Figures:
                 self.errors.add(done.errors)
             return done
 
-        run(1, False)
+        if times.warm_up:
+            run(times.warm_up, False)
         done = run(times.keepalive, False)
         self.keepalive.add(done.rps)
         self.p50.add(done.p50_us)
