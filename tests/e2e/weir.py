@@ -160,12 +160,13 @@ class Telemetry:
 class Weir:
     """One daemon of a lab. `config` is a dict as made by config(), or the text of a file."""
 
-    def __init__(self, lab, config, arguments=()):
+    def __init__(self, lab, config, arguments=(), environment=None):
         self.lab = lab
         text = config if isinstance(config, str) else dump(config)
         self.instance = config.get("instance", "") if isinstance(config, dict) else ""
         self.prefix = f"weir-{self.instance}" if self.instance else "weir"
         self.arguments = list(arguments)
+        self.environment = {**os.environ, **(environment or {})}
         self.path = f"{lab.directory}/{self.prefix}.conf"
         self.log_path = f"{lab.directory}/{self.prefix}.log"
         with open(self.path, "w") as file:
@@ -187,7 +188,7 @@ class Weir:
             self.lab.plug_port(1, mac="02:57:65:69:72:0b")
         with open(self.log_path, "a") as log:
             self.process = self.lab.lb.popen(BINARY, "-c", self.path, *self.arguments,
-                                             stdout=log, stderr=log)
+                                             stdout=log, stderr=log, env=self.environment)
         self.lab.weirs.append(self)
         try:
             self._wait_ready()
