@@ -12,7 +12,7 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig
     libssl-dev libmnl-dev libnftables-dev libnuma-dev libcmocka-dev"
 LAB_PACKAGES="python3 iproute2 iputils-ping util-linux ethtool nftables nginx curl ca-certificates
     dpdk-dev openssl"
-TEST_PACKAGES="wrk tcpdump python3-pytest"
+TEST_PACKAGES="wrk tcpdump python3-pytest libnginx-mod-stream"
 
 fail() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2

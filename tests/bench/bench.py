@@ -10,11 +10,12 @@ import time
 import chart
 import daemon
 import end_to_end
+import failover
 import machine
 import pipeline
 
 KEYS = ("macswap_cycles", "packet_path", "syn_cycles", "connection_cycles", "refused_syn_cycles",
-        "bytes_per_flow", "end_to_end")
+        "bytes_per_flow", "end_to_end", "failover", "own_death")
 PARTS = {
     "packet_path": pipeline.packet_path,
     "expiry": pipeline.expiry,
@@ -22,7 +23,10 @@ PARTS = {
     "workers": pipeline.workers,
     "daemon": daemon.daemon,
     "end_to_end": end_to_end.end_to_end,
+    "failover": failover.failover,
+    "own_death": failover.own_death,
 }
+ON_DEMAND = ("failover", "own_death")   # they measure what clients see, not speed; four minutes
 
 
 def parse():
@@ -39,13 +43,16 @@ def parse():
                         "30 s a round, which shows what happens when SNAT ports run into TIME_WAIT; "
                         "takes twelve minutes")
     parser.add_argument("--peer", metavar="NAME", action="append", default=[],
-                        help="end_to_end: only that balancer (may be given again)")
+                        help="end_to_end, failover, own_death: only that balancer (may be given "
+                        "again)")
     return parser.parse_args()
 
 
 def measure(part, cpus, result, options):
     if part == "end_to_end":
         return end_to_end.end_to_end(cpus, result, options.long, options.peer)
+    if part in ON_DEMAND:
+        return PARTS[part](cpus, result, options.peer)
     return PARTS[part](cpus, result)
 
 
@@ -54,7 +61,7 @@ def main():
     about, result, cpus, failed = machine.describe(), {}, machine.split_cpus(), False
     print(f"{about}\nMedians, and in brackets the range of the rounds. CPU {cpus[1]} measures; "
           f"client and servers are on CPU {cpus[0]}.\n", flush=True)
-    for part in options.only or PARTS:
+    for part in options.only or [part for part in PARTS if part not in ON_DEMAND]:
         started = time.monotonic()
         try:
             for table in measure(part, cpus, result, options):
