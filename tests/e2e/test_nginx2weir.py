@@ -100,10 +100,12 @@ EXPECTED = {
     "addresses.conf": ("""
         service_10_0_0_11 = { listen = [ "192.0.2.80:80", "192.0.2.10:8080" ];
             scheduler = "round_robin"; backends = ( "10.0.0.11:8080" ); };
-        service_10_0_0_12 = { listen = [ "192.0.2.10:80", "198.51.100.10:80" ];
+        service_10_0_0_12 = { listen = [ "192.0.2.10:80", "198.18.0.10:80" ];
             scheduler = "round_robin"; backends = ( "10.0.0.12:8080" ); };
         service_10_0_0_13 = { listen = "192.0.2.81:80"; scheduler = "round_robin"; backends = (
             "10.0.0.13:80" ); };
+        service_true = { listen = ":84"; scheduler = "round_robin"; backends = (
+            "198.51.100.0:80", "203.0.113.9:80" ); };
         """, []),
     "grpc.conf": ("""
         calls = { listen = [ ":50051", ":50052" ]; scheduler = "round_robin"; backends = (
