@@ -8,12 +8,6 @@
 
 #define EVICT_BURST 8
 
-static bool is_first_syn(const struct packet *packet)
-{
-	// RFC 3168's ECE and CWR may be set, nothing else (case B13).
-	return (packet->flags & 0x3f) == RTE_TCP_SYN_FLAG;
-}
-
 /* A SYN that can't be served: RST at once, silence is never the default. */
 static void refuse(struct pipeline *pipeline, struct packet *packet, uint64_t *counter)
 {
@@ -54,10 +48,24 @@ static bool snat_get(struct pipeline *pipeline, const struct service_table *tabl
 
 static void snat_put(const struct service_table *table, struct flow *flow, sa_family_t family)
 {
-	const struct service_backend *backend = &table->backends[FLOW_BACKEND_ID(flow->backend)];
-	uint32_t at = snat_index(service_snat(table, family), family, flow);
+	uint32_t id = FLOW_BACKEND_ID(flow->backend);
+	const struct service_backend *backend = &table->backends[id];
 
-	snat_pool_put(backend->pools[at], rte_be_to_cpu_16(flow->port[FLOW_SNAT]));
+	// The pools of a backend that is gone are gone with it.
+	if (id >= table->nb_backends || backend->generation != FLOW_BACKEND_GENERATION(flow->backend))
+		return;
+	snat_pool_put(backend->pools[snat_index(service_snat(table, family), family, flow)],
+		rte_be_to_cpu_16(flow->port[FLOW_SNAT]));
+}
+
+bool pipeline_set_state(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow, enum tcp_state from, enum tcp_state to)
+{
+	if (!flow_table_set_state(flows, pipeline->worker, flow, from, to))
+		return false;
+	if (tcp_state_closed(to) && !tcp_state_closed(from))
+		snat_put(table, flow, flows->family);
+	return true;
 }
 
 uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_table *table,
@@ -71,9 +79,12 @@ uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_tabl
 		flow_table_prefetch(flows, &hashes[i]);
 	}
 	for (uint32_t i = 0; i < count; i++) {
-		if (!flow_table_remove(flows, pipeline->worker, ended[i], &hashes[i]))
+		enum tcp_state state =
+			flow_table_remove(flows, pipeline->worker, ended[i], &hashes[i]);
+		if (state == TCP_NONE)
 			continue;
-		snat_put(table, ended[i], flows->family);
+		if (!tcp_state_closed(state))
+			snat_put(table, ended[i], flows->family);
 		pipeline->backends[FLOW_BACKEND_ID(ended[i]->backend)].closed++;
 		nb_first++;
 	}
@@ -93,6 +104,9 @@ static struct flow *record_get(struct pipeline *pipeline, const struct service_t
 
 	if (likely(flow != NULL) || !flow_table_may_remove(flows, pipeline->worker))
 		return flow;
+	// Below the limit it is a grace period that is waited for, and nothing is won.
+	if (flow_table_used(flows) < flows->limit)
+		return NULL;
 	while (count < EVICT_BURST) {
 		flow = flow_table_oldest(flows, pipeline->worker);
 		if (flow == NULL)
@@ -117,7 +131,10 @@ static void fill(struct pipeline *pipeline, struct pipeline_syn *syn)
 	const struct rte_ether_hdr *ether =
 		rte_pktmbuf_mtod(packet->mbuf, const struct rte_ether_hdr *);
 
-	memset(flow, 0, sizeof(*flow));
+	// The state stays TCP_NONE and is not touched: sweeps of other workers read it, and last_seen.
+	memset(flow, 0, offsetof(struct flow, last_seen));
+	__atomic_store_n(&flow->last_seen, (uint16_t)pipeline->now_s, __ATOMIC_RELAXED);
+	flow->flags = 0;
 	// Client and VIP stand side by side, as in the packet.
 	memcpy(flow_addr(flow, family, FLOW_CLIENT), packet_addrs(packet),
 		net_addr_size(family) * 2);
@@ -128,8 +145,8 @@ static void fill(struct pipeline *pipeline, struct pipeline_syn *syn)
 	flow->worker = pipeline->worker;
 	flow->end[FLOW_FROM_CLIENT] =
 		rte_be_to_cpu_32(packet->tcp->sent_seq) + packet->payload + 1;
+	flow->ack[FLOW_FROM_BACKEND] = rte_be_to_cpu_32(packet->tcp->sent_seq);
 	flow->backend = backend->generation << FLOW_BACKEND_ID_BITS | syn->id;
-	flow->last_seen = pipeline->now_s;
 }
 
 /* Which backend, and a record. False: refused. */
@@ -173,13 +190,35 @@ static bool complete(struct pipeline *pipeline, const struct service_table *tabl
 	return true;
 }
 
+/* A closed flow gave its SNAT port back, and makes way when that is lent again. */
+static bool take_over_tuple(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct pipeline_syn *syn)
+{
+	const void *addrs = flow_addr(syn->flow, flows->family, FLOW_BACKEND);
+	uint32_t ports;
+
+	memcpy(&ports, &syn->flow->port[FLOW_BACKEND], sizeof(ports));
+	uint32_t entry = flow_table_find(flows, syn->hashes.of[FLOW_FROM_BACKEND], addrs, ports);
+	if (likely(entry == FLOW_NOT_FOUND))
+		return true;
+	if (!flow_table_may_remove(flows, pipeline->worker))
+		return false;
+	struct flow *closed = flow_entry_flow(flows, entry);
+	pipeline->stats->live.flows[stats_family(flows->family)].evicted +=
+		pipeline_end_flows(pipeline, table, flows, &closed, 1);
+	return true;
+}
+
 /* Into the table, and out to the backend. */
 static void insert(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct pipeline_syn *syn)
 {
 	struct stats_flows *counters = &pipeline->stats->live.flows[stats_family(flows->family)];
-	struct flow *inserted = flow_table_insert(flows, pipeline->worker, syn->flow, &syn->hashes,
-		TCP_SYN_SENT);
+	struct flow *inserted = NULL;
+
+	if (likely(take_over_tuple(pipeline, table, flows, syn)))
+		inserted = flow_table_insert(flows, pipeline->worker, syn->flow, &syn->hashes,
+			TCP_SYN_SENT);
 
 	if (likely(inserted == syn->flow)) {
 		counters->created++;
@@ -204,6 +243,7 @@ void pipeline_admit(struct pipeline *pipeline, const struct service_table *table
 	uint32_t count = pipeline->nb_syns, left = 0;
 
 	pipeline->nb_syns = 0;
+	pipeline->admitted = true;
 	for (uint32_t i = 0; i < count; i++)
 		if (choose(pipeline, table, flows, &syns[i]))
 			syns[left++] = syns[i];
@@ -238,7 +278,10 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 		packet->tcp->dst_port);
 
 	if (likely(service != SERVICE_NONE)) {
-		if (unlikely(!is_first_syn(packet)))
+		if (unlikely(service_find(table, SERVICE_KEY_SNAT, packet->family,
+				packet_addrs(packet), 0) != SERVICE_NONE))
+			pipeline_drop(pipeline, packet->mbuf, STATS_DROP_BAD_ADDRESS); // our own
+		else if (unlikely(!pipeline_is_first_syn(packet->flags)))
 			pipeline_reset_limited(pipeline, packet, STATS_DROP_NO_FLOW, now_ms);
 		else if (unlikely(nat_ttl(packet, packet->family) <= 1))
 			pipeline_time_exceeded(pipeline, packet, now_ms);

@@ -77,12 +77,13 @@ static inline void write_ether(uint8_t *frame, uint64_t to, const struct net_mac
 	memcpy(frame + sizeof(to), &from_tail, sizeof(from_tail));
 }
 
-static inline void learn_client_mac(struct flow *flow, const uint8_t *frame)
+static void learn_client_mac(struct flow *flow, const uint8_t *frame)
 {
-	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)frame;
+	uint64_t known = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED), word = known;
 
-	if (unlikely(memcmp(&flow->client_mac, &ether->src_addr, sizeof(flow->client_mac)) != 0))
-		memcpy(&flow->client_mac, &ether->src_addr, sizeof(flow->client_mac));
+	memcpy(&word, frame + RTE_ETHER_ADDR_LEN, RTE_ETHER_ADDR_LEN);
+	if (word != known)
+		__atomic_store_n(&flow->client_word, word, __ATOMIC_RELAXED);
 }
 
 /*
@@ -94,9 +95,9 @@ static inline void put_out(struct pipeline *pipeline, const struct packet *packe
 	sa_family_t family)
 {
 	uint8_t *frame = packet->l3 - sizeof(struct rte_ether_hdr);
-	uint64_t client, next_hop; // and what lies behind them
+	uint64_t client = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
+	uint64_t next_hop; // and what lies behind it
 
-	memcpy(&client, &flow->client_mac, sizeof(client));
 	memcpy(&next_hop, &backend->next_hop, sizeof(next_hop));
 	nat_fullnat(packet, flow, direction, family);
 	write_ether(frame, direction == FLOW_FROM_CLIENT ? next_hop : client, &pipeline->mac);
@@ -105,6 +106,24 @@ static inline void put_out(struct pipeline *pipeline, const struct packet *packe
 	counters->packets[direction]++;
 	counters->bytes[direction] += packet->ip_size;
 	pipeline_out_add(&pipeline->forward, packet->mbuf);
+}
+
+static void track(struct pipeline *pipeline, const struct service_table *table,
+	const struct packet *packet, struct flow *flow, enum flow_direction direction)
+{
+	enum tcp_state state, next;
+	bool counts;
+
+	do { // again when another worker changed it in the meantime
+		state = flow_state(flow);
+		next = track_state(flow, packet, direction, state, &counts);
+	} while (next != state && !pipeline_set_state(pipeline, table,
+			pipeline_flows(pipeline, packet->family), flow, state, next));
+	if (!(packet->flags & (RTE_TCP_SYN_FLAG | RTE_TCP_RST_FLAG)))
+		track_numbers(flow, packet, direction);
+	else if (!counts)
+		return; // and doesn't keep the flow alive either (case A16)
+	track_seen(flow, pipeline->now_s);
 }
 
 void pipeline_forward(struct pipeline *pipeline, const struct service_table *table,
@@ -119,11 +138,7 @@ void pipeline_forward(struct pipeline *pipeline, const struct service_table *tab
 	}
 	if (direction == FLOW_FROM_CLIENT)
 		learn_client_mac(flow, packet->l3 - sizeof(struct rte_ether_hdr));
-	track_state(pipeline_flows(pipeline, packet->family), pipeline->worker, flow, packet,
-		direction);
-	if (!(packet->flags & (RTE_TCP_SYN_FLAG | RTE_TCP_RST_FLAG)))
-		track_numbers(flow, packet, direction);
-	track_seen(flow, pipeline->now_s);
+	track(pipeline, table, packet, flow, direction);
 	put_out(pipeline, packet, flow, direction, &table->backends[id], packet->family);
 }
 
@@ -131,8 +146,8 @@ void pipeline_forward(struct pipeline *pipeline, const struct service_table *tab
 static bool starts_anew(const struct packet *packet, const struct flow *flow,
 	enum flow_direction direction)
 {
-	return (packet->flags & (TRACK_STATE_FLAGS | RTE_TCP_ACK_FLAG)) == RTE_TCP_SYN_FLAG &&
-		direction == FLOW_FROM_CLIENT && tcp_state_closing(flow_state(flow));
+	return pipeline_is_first_syn(packet->flags) && direction == FLOW_FROM_CLIENT &&
+		tcp_state_closing(flow_state(flow));
 }
 
 /*
@@ -144,13 +159,11 @@ static __attribute__((noinline)) void process_other(struct pipeline *pipeline,
 {
 	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
 
-	// No bucket carries the signature: no need to look again, but for a SYN of this burst.
-	if (entry != FLOW_NOT_FOUND ||
-		(pipeline->nb_syns != 0 && !(packet->flags & RTE_TCP_SYN_FLAG))) {
-		if (entry == FLOW_NOT_FOUND)
-			pipeline_admit(pipeline, table, packet->family, now_ms);
+	// No bucket carries the signature: no need to look again, but for flows of this burst.
+	if (pipeline->nb_syns != 0 && !(packet->flags & RTE_TCP_SYN_FLAG))
+		pipeline_admit(pipeline, table, packet->family, now_ms);
+	if (entry != FLOW_NOT_FOUND || pipeline->admitted)
 		entry = flow_table_find(flows, packet->hash, packet_addrs(packet), packet->ports);
-	}
 	if (entry == FLOW_NOT_FOUND) {
 		pipeline_new_flow(pipeline, table, packet, now_ms);
 		return;
@@ -190,7 +203,7 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 		goto other;
 	uint64_t source, known;
 	memcpy(&source, packet->l3 - 8, sizeof(source)); // the sender's MAC and the type
-	memcpy(&known, &flow->client_mac, sizeof(known));
+	known = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
 	if (unlikely(direction == FLOW_FROM_CLIENT && ((source ^ known) << 16) != 0))
 		goto other;
 	track_numbers(flow, packet, direction);
@@ -222,6 +235,7 @@ static __rte_always_inline void run_family(struct pipeline *pipeline,
 		return;
 	}
 
+	pipeline->admitted = false;
 	flow_hash_burst(pipeline->hasher, packets, count);
 	for (uint32_t i = 0; i < count; i++) {
 		buckets[i] = &flows->buckets[flow_hash_primary(flows, packets[i].hash)];
@@ -266,8 +280,8 @@ void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t c
 	// Acquire: the table is seen as it was before it was published.
 	const struct service_table *table =
 		__atomic_load_n(pipeline->services, __ATOMIC_ACQUIRE);
-	struct packet packets[PIPELINE_BURST]; // IPv4 from the front, IPv6 from the back
-	uint32_t nb_ip4 = 0, first_ip6 = PIPELINE_BURST;
+	struct packet ip4[PIPELINE_BURST], ip6[PIPELINE_BURST]; // in the order they came
+	uint32_t nb_ip4 = 0, nb_ip6 = 0;
 
 	pipeline->now_s = now_ms / 1000;
 	pipeline->stats->live.received += count;
@@ -276,19 +290,19 @@ void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t c
 	for (uint32_t i = 0; i < count; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void *));
 	for (uint32_t i = 0; i < count; i++) {
-		struct packet *packet = &packets[nb_ip4];
+		struct packet *packet = &ip4[nb_ip4];
 		packet_parse(packet, mbufs[i], &pipeline->mac);
 		if (likely(packet->kind == PACKET_TCP)) {
 			if (likely(packet->family == AF_INET))
 				nb_ip4++;
 			else
-				packets[--first_ip6] = *packet;
+				ip6[nb_ip6++] = *packet;
 		} else if (packet->kind == PACKET_ARP || packet->kind == PACKET_OTHER) {
 			pipeline_punt(pipeline, table, packet);
 		} else {
 			pipeline_drop(pipeline, packet->mbuf, drop_by_kind[packet->kind]);
 		}
 	}
-	run_family(pipeline, table, packets, nb_ip4, AF_INET, now_ms);
-	run_family(pipeline, table, packets + first_ip6, PIPELINE_BURST - first_ip6, AF_INET6, now_ms);
+	run_family(pipeline, table, ip4, nb_ip4, AF_INET, now_ms);
+	run_family(pipeline, table, ip6, nb_ip6, AF_INET6, now_ms);
 }

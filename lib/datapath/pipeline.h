@@ -80,6 +80,7 @@ struct pipeline {
 	struct pipeline_rate reset_rate;         // RST to packets without a flow
 	struct pipeline_rate icmp_rate;          // time exceeded
 	uint32_t now_s;                          // of this run
+	bool admitted;                           // SYNs of this burst have made flows
 	uint32_t nb_syns;
 	struct pipeline_syn syns[PIPELINE_BURST];
 	uint64_t swept_ms;                       // until when the sweep has done its share
@@ -124,6 +125,13 @@ void pipeline_admit(struct pipeline *pipeline, const struct service_table *table
 void pipeline_forward(struct pipeline *pipeline, const struct service_table *table,
 	const struct packet *packet, struct flow *flow, enum flow_direction direction);
 
+/*
+ * Change a flow's state; false when another worker did. A flow that closes gives its SNAT port back:
+ * it stays for what comes late, until the port is lent again (longest free first) or time is up.
+ */
+bool pipeline_set_state(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow, enum tcp_state from, enum tcp_state to);
+
 /* End flows: out of the table, their SNAT ports back, counted. At most PIPELINE_BURST. Returns how
  * many this worker was the first to end. */
 uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_table *table,
@@ -149,6 +157,12 @@ static inline void pipeline_drop(struct pipeline *pipeline, struct rte_mbuf *mbu
 {
 	pipeline->stats->live.drops[reason]++;
 	pipeline_out_add(&pipeline->drop, mbuf);
+}
+
+/* A pure SYN; RFC 3168's ECE and CWR may be set, nothing else (case B13). */
+static inline bool pipeline_is_first_syn(uint8_t tcp_flags)
+{
+	return (tcp_flags & 0x3f) == 0x02;
 }
 
 static inline struct flow_table *pipeline_flows(const struct pipeline *pipeline, sa_family_t family)

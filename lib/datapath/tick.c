@@ -53,7 +53,7 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 {
 	struct flow_table *tables[] = {pipeline->flows4, pipeline->flows6};
 	uint64_t elapsed_ms = RTE_MIN(now_ms - pipeline->swept_ms, (uint64_t)SWEEP_PERIOD_MS);
-	bool more = false;
+	uint64_t done_ms = elapsed_ms;
 
 	pipeline->now_s = now_ms / 1000;
 	for (unsigned i = 0; i < RTE_DIM(tables); i++) {
@@ -69,8 +69,10 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 		uint64_t due = (uint64_t)flow_table_share(tables[i], pipeline->worker) * elapsed_ms /
 			SWEEP_PERIOD_MS + 1;
 		sweep(pipeline, tables[i], RTE_MIN(due, budget), now_ms);
-		more |= due > budget;
+		if (due > budget)
+			done_ms = RTE_MIN(done_ms, elapsed_ms * budget / due);
 	}
-	pipeline->swept_ms = now_ms;
-	return more;
+	// What the budget didn't allow is still due at the next tick.
+	pipeline->swept_ms = now_ms - (elapsed_ms - done_ms);
+	return done_ms < elapsed_ms;
 }

@@ -1,10 +1,30 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "track.h"
 
+// A sender has no more than this under way, or a blind one would be believed too easily.
+#define FLIGHT_MAX (8u << 20)
+
+static uint8_t flags_of(const struct flow *flow)
+{
+	return __atomic_load_n(&flow->flags, __ATOMIC_RELAXED);
+}
+
+static void set_flag(struct flow *flow, enum flow_flag flag)
+{
+	__atomic_store_n(&flow->flags, flags_of(flow) | flag, __ATOMIC_RELAXED);
+}
+
+/* What has been sent up to `end` is not acknowledged already, and is not too much under way. */
+static bool is_under_way(const struct flow *flow, enum flow_direction direction, uint32_t end)
+{
+	return end - track_load(&flow->ack[1 - direction]) <= FLIGHT_MAX;
+}
+
 /*
  * A RST counts only when the receiver will take it (RFC 5961): its number is what the receiver
  * acknowledged last, or where the sender's data ends; in SYN_SENT its acknowledgement is of the SYN
- * (RFC 9293, 3.10.7.3). After a FIN any will do: there is nothing left to protect.
+ * (RFC 9293, 3.10.7.3). A client's data may be anybody's, so its end alone proves nothing. After a
+ * FIN any will do: there is nothing left to protect.
  */
 static bool reset_is_exact(const struct flow *flow, const struct packet *packet,
 	enum flow_direction direction, enum tcp_state state)
@@ -13,35 +33,65 @@ static bool reset_is_exact(const struct flow *flow, const struct packet *packet,
 
 	if (state == TCP_SYN_SENT && direction == FLOW_FROM_BACKEND)
 		return (packet->flags & RTE_TCP_ACK_FLAG) &&
-			rte_be_to_cpu_32(packet->tcp->recv_ack) == flow->end[FLOW_FROM_CLIENT];
-	return seq == flow->ack[1 - direction] || seq == flow->end[direction] ||
-		(flow->flags & FLOW_FIN_SEEN);
+			rte_be_to_cpu_32(packet->tcp->recv_ack) ==
+				track_load(&flow->end[FLOW_FROM_CLIENT]);
+	if (state == TCP_SYN_SENT)
+		return seq == track_load(&flow->end[FLOW_FROM_CLIENT]);
+	return seq == track_load(&flow->ack[1 - direction]) ||
+		(seq == track_load(&flow->end[direction]) &&
+			(direction == FLOW_FROM_BACKEND || is_under_way(flow, direction, seq))) ||
+		(flags_of(flow) & FLOW_FIN_SEEN);
 }
 
-void track_state(struct flow_table *flows, unsigned worker, struct flow *flow,
-	const struct packet *packet, enum flow_direction direction)
+/* Acknowledges the other side's SYN: its number, and the data with it, if any. */
+static bool acknowledges_syn(const struct flow *flow, const struct packet *packet,
+	enum flow_direction direction)
 {
-	enum tcp_state state = flow_state(flow);
+	return (packet->flags & RTE_TCP_ACK_FLAG) &&
+		track_load(&flow->end[1 - direction]) -
+				rte_be_to_cpu_32(packet->tcp->recv_ack) <= UINT16_MAX;
+}
+
+/* Whether both ends could take it. */
+static bool is_credible(const struct flow *flow, const struct packet *packet,
+	enum flow_direction direction, enum tcp_state state, enum tcp_event event)
+{
+	switch (event) {
+	case TCP_EVENT_RST:
+		return reset_is_exact(flow, packet, direction, state);
+	case TCP_EVENT_SYN:
+		return tcp_state_half_open(state);
+	case TCP_EVENT_SYNACK:
+		return tcp_state_half_open(state) && acknowledges_syn(flow, packet, direction);
+	case TCP_EVENT_FIN:
+		return is_under_way(flow, direction, rte_be_to_cpu_32(packet->tcp->sent_seq) +
+				packet->payload + 1) &&
+			(state != TCP_SYN_RECV || acknowledges_syn(flow, packet, direction));
+	default:
+		return state != TCP_SYN_RECV || acknowledges_syn(flow, packet, direction);
+	}
+}
+
+enum tcp_state track_state(struct flow *flow, const struct packet *packet,
+	enum flow_direction direction, enum tcp_state state, bool *counts)
+{
 	enum tcp_event event = tcp_event(packet->flags);
 	uint32_t seq = rte_be_to_cpu_32(packet->tcp->sent_seq);
 
-	if (event == TCP_EVENT_RST && !reset_is_exact(flow, packet, direction, state))
-		return;
+	*counts = is_credible(flow, packet, direction, state, event);
+	if (!*counts)
+		return state;
 	if (event == TCP_EVENT_FIN)
-		flow->flags |= FLOW_FIN_SEEN;
-	if (event == TCP_EVENT_SYN && direction == FLOW_FROM_CLIENT && state == TCP_SYN_SENT) {
-		// A retransmission, or a new attempt with a number of its own.
-		flow->end[FLOW_FROM_CLIENT] = seq + packet->payload + 1;
+		set_flag(flow, FLOW_FIN_SEEN);
+	if (event == TCP_EVENT_SYN || event == TCP_EVENT_SYNACK) {
+		// The first, a retransmission, or a new attempt with a number of its own.
+		track_store(&flow->end[direction], seq + packet->payload + 1);
+		track_store(&flow->ack[1 - direction], seq);
 	}
-	if (event == TCP_EVENT_SYNACK && direction == FLOW_FROM_BACKEND &&
-		tcp_state_half_open(state)) {
-		flow->end[FLOW_FROM_BACKEND] = seq + packet->payload + 1;
-		flow->ack[FLOW_FROM_BACKEND] = rte_be_to_cpu_32(packet->tcp->recv_ack);
-		flow->ack[FLOW_FROM_CLIENT] = seq;
-		flow->flags |= FLOW_PINNED;
+	if (event == TCP_EVENT_SYNACK) {
+		track_store(&flow->ack[direction], rte_be_to_cpu_32(packet->tcp->recv_ack));
+		if (direction == FLOW_FROM_BACKEND)
+			set_flag(flow, FLOW_PINNED);
 	}
-
-	enum tcp_state next = tcp_next_state(direction, event, state);
-	if (next != state)
-		flow_table_set_state(flows, worker, flow, state, next);
+	return tcp_next_state(direction, event, state);
 }

@@ -17,9 +17,23 @@
 /* Segments of these may change the state. */
 #define TRACK_STATE_FLAGS (RTE_TCP_SYN_FLAG | RTE_TCP_FIN_FLAG | RTE_TCP_RST_FLAG)
 
-/* A segment that may change the state, by its flags or because the flow isn't established. */
-void track_state(struct flow_table *flows, unsigned worker, struct flow *flow,
-	const struct packet *packet, enum flow_direction direction);
+/*
+ * The state behind a segment that may change it, by its flags or because the flow isn't established;
+ * notes what comes with that. What the ends can't both take changes nothing, and then `*counts` is
+ * false.
+ */
+enum tcp_state track_state(struct flow *flow, const struct packet *packet,
+	enum flow_direction direction, enum tcp_state state, bool *counts);
+
+static inline uint32_t track_load(const uint32_t *number)
+{
+	return __atomic_load_n(number, __ATOMIC_RELAXED);
+}
+
+static inline void track_store(uint32_t *number, uint32_t value)
+{
+	__atomic_store_n(number, value, __ATOMIC_RELAXED);
+}
 
 /* Without a branch: whether data is new is no better known than the toss of a coin. */
 static inline uint32_t track_later(uint32_t highest, uint32_t value)
@@ -36,10 +50,10 @@ static inline void track_numbers(struct flow *flow, const struct packet *packet,
 	uint32_t end = rte_be_to_cpu_32(tcp->sent_seq) + packet->payload +
 		(packet->flags & RTE_TCP_FIN_FLAG);
 
-	flow->end[direction] = track_later(flow->end[direction], end);
+	track_store(&flow->end[direction], track_later(track_load(&flow->end[direction]), end));
 	if (likely(packet->flags & RTE_TCP_ACK_FLAG))
-		flow->ack[direction] =
-			track_later(flow->ack[direction], rte_be_to_cpu_32(tcp->recv_ack));
+		track_store(&flow->ack[direction], track_later(track_load(&flow->ack[direction]),
+			rte_be_to_cpu_32(tcp->recv_ack)));
 }
 
 static inline void track_seen(struct flow *flow, uint32_t now_s)

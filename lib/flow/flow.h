@@ -11,7 +11,8 @@
  *
  * Data plane: any worker reads and writes the records of flows whose packets it gets. The fields by
  * direction have one writer at a time as long as the network keeps a direction on one queue; where
- * it doesn't, a lost update of these is harmless. `state` changes by compare-and-swap only.
+ * it doesn't, a lost update of these is harmless. All that changes after the insert is read and
+ * written by relaxed atomics (which cost nothing), `state` changes by compare-and-swap only.
  */
 #ifndef WEIR_FLOW_H
 #define WEIR_FLOW_H
@@ -35,9 +36,14 @@ enum flow_flag {
 /* The part that is the same in both families. */
 struct flow {
 	uint16_t port[FLOW_ADDRESSES]; // network byte order, by enum flow_address
-	struct net_mac client_mac;     // where the client's latest packet came from
-	uint8_t link;                  // interface and VLAN, index into the port's list
-	uint8_t worker;                // that made it
+	union {
+		struct {
+			struct net_mac client_mac; // where the client's latest packet came from
+			uint8_t link;              // interface and VLAN, index into the port's list
+			uint8_t worker;            // that made it
+		};
+		uint64_t client_word;      // of these: read and written whole once inserted
+	};
 	uint32_t end[FLOW_DIRECTIONS]; // sequence number behind the highest segment sent by the side
 	uint32_t ack[FLOW_DIRECTIONS]; // the highest acknowledgement sent by the side
 	union {

@@ -364,7 +364,7 @@ struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct
 	return flow;
 }
 
-bool flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow,
+enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow,
 	const struct flow_hashes *hashes)
 {
 	struct flow_table_worker *own = &table->workers[worker];
@@ -373,14 +373,14 @@ bool flow_table_remove(struct flow_table *table, unsigned worker, struct flow *f
 	// State first: from here on the record is nobody's, whatever happens to this process.
 	do {
 		if (state == TCP_NONE)
-			return false;
+			return TCP_NONE;
 	} while (!__atomic_compare_exchange_n(&flow->state, &state, TCP_NONE, false,
 		__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
 	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++)
 		erase(table, hashes->of[d], entry_of(table, flow, d));
 	own->collected[own->nb_collected++] = flow_table_number(table, flow);
 	__atomic_fetch_sub(&table->used, 1, __ATOMIC_RELAXED);
-	return true;
+	return state;
 }
 
 bool flow_table_reclaim(struct flow_table *table, unsigned worker, uint64_t now_ms)

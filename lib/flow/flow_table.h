@@ -241,10 +241,10 @@ struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct
 	const struct flow_hashes *hashes, enum tcp_state state);
 
 /*
- * Take a flow out: false when another worker was faster. The record keeps its contents until the
- * grace period has passed. flow_table_may_remove() must have said yes.
+ * Take a flow out. Returns the state it was in; TCP_NONE when another worker was faster. The record
+ * keeps its contents until the grace period has passed. flow_table_may_remove() must have said yes.
  */
-bool flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow,
+enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow,
 	const struct flow_hashes *hashes);
 
 /* Whether the worker has room for FLOW_REMOVE_MAX retired records; no as long as some reader is

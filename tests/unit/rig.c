@@ -1,0 +1,600 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "rig.h"
+
+#include <rte_mbuf.h>
+#include <rte_rcu_qsbr.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct hash_key key = {{0x0123456789abcdef, 0xfedcba9876543210, 0x1122334455667788, 42}};
+
+#define check(condition)                                                                           \
+	do {                                                                                       \
+		if (!(condition))                                                                  \
+			fail(#condition, __LINE__);                                                \
+	} while (0)
+
+static void fail(const char *condition, int line)
+{
+	fprintf(stderr, "rig.c:%d: doesn't hold: %s\n", line, condition);
+	abort();
+}
+
+/* --- who is who --- */
+
+struct net_addr rig_vip(sa_family_t family)
+{
+	return packets_addr(family == AF_INET6 ? "2001:db8::80" : "192.0.2.80");
+}
+
+struct net_addr rig_snat_addr(sa_family_t family, unsigned index)
+{
+	struct net_addr addr = packets_addr(family == AF_INET6 ? "2001:db8::100" : "192.0.2.100");
+
+	addr.v6[family == AF_INET6 ? 15 : 3] += index;
+	return addr;
+}
+
+static sa_family_t family_of(const struct rig *rig, unsigned id)
+{
+	return id < rig->options.nb_backends ? AF_INET : AF_INET6;
+}
+
+struct net_addr rig_backend_addr(const struct rig *rig, unsigned id)
+{
+	bool v6 = family_of(rig, id) == AF_INET6;
+	struct net_addr addr = packets_addr(v6 ? "2001:db8:1::1" : "10.0.0.1");
+
+	// Two ports a host.
+	addr.v6[v6 ? 15 : 3] += id % rig->options.nb_backends / 2;
+	return addr;
+}
+
+uint16_t rig_backend_port(const struct rig *rig, unsigned id)
+{
+	return 8080 + id % rig->options.nb_backends % 2;
+}
+
+struct net_mac rig_mac(void)
+{
+	return (struct net_mac){{2, 0, 0, 0, 0, 1}};
+}
+
+struct net_mac rig_backend_mac(unsigned id)
+{
+	return (struct net_mac){{2, 0, 0, 0xb, 0, id}};
+}
+
+struct flow_table *rig_flows(const struct rig *rig, sa_family_t family)
+{
+	return family == AF_INET6 ? rig->flows6 : rig->flows4;
+}
+
+/* --- building --- */
+
+static struct service *build_service(const struct rig *rig, sa_family_t family)
+{
+	uint32_t candidates[RIG_BACKENDS];
+	struct scheduler_backend weights[RIG_BACKENDS];
+	struct service_source source = {
+		.name = family == AF_INET6 ? "web6" : "web4",
+		.family = family,
+		.drop_when_down = rig->options.drop_when_down,
+		.scheduler = rig->options.scheduler,
+		.candidates = candidates,
+		.weights = weights,
+	};
+
+	for (unsigned id = 0; id < 2 * rig->options.nb_backends; id++) {
+		if (family_of(rig, id) != family || !rig->is_up[id] || !rig->is_resolved[id])
+			continue;
+		weights[source.nb_candidates] = (struct scheduler_backend){id + 1, 1};
+		candidates[source.nb_candidates++] = id;
+	}
+	return service_create(&source);
+}
+
+const struct service_table *rig_publish(struct rig *rig)
+{
+	unsigned nb_backends = 2 * rig->options.nb_backends, nb_keys = 0;
+	struct service *services[] = {build_service(rig, AF_INET), build_service(rig, AF_INET6)};
+	struct service_backend backends[2 * RIG_BACKENDS] = {0};
+	struct service_key keys[2 + 2 * 2 * RIG_BACKENDS + 2 * RIG_SNATS];
+	struct net_addr snats[2][RIG_SNATS];
+
+	for (unsigned i = 0; i < 2; i++) {
+		sa_family_t family = i == 0 ? AF_INET : AF_INET6;
+		struct net_addr vip = rig_vip(family);
+		check(services[i] != NULL);
+		service_key_set(&keys[nb_keys++], SERVICE_KEY_VIP, &vip, htons(RIG_VIP_PORT), i);
+		for (unsigned n = 0; n < rig->options.nb_snats; n++) {
+			snats[i][n] = rig_snat_addr(family, n);
+			service_key_set(&keys[nb_keys++], SERVICE_KEY_SNAT, &snats[i][n], 0, n);
+		}
+	}
+	for (unsigned id = 0; id < nb_backends; id++) {
+		struct net_addr addr = rig_backend_addr(rig, id);
+		uint16_t port = htons(rig_backend_port(rig, id));
+		backends[id] = (struct service_backend){
+			.generation = 7, .service = addr.family == AF_INET6, .port = port,
+			.next_hop = rig_backend_mac(id), .family = addr.family,
+			.resolved = rig->is_resolved[id], .pools = rig->pools[id],
+		};
+		memcpy(backends[id].addr, addr.v6, 16);
+		service_key_set(&keys[nb_keys++], SERVICE_KEY_ENDPOINT, &addr, port, id);
+		service_key_set(&keys[nb_keys++], SERVICE_KEY_HOST, &addr, 0, id);
+	}
+	struct service_table_source source = {
+		.services = services, .nb_services = 2,
+		.backends = backends, .nb_backends = nb_backends,
+		.snat4 = {snats[0], rig->options.nb_snats},
+		.snat6 = {snats[1], rig->options.nb_snats},
+		.snat = rig->snat, .keys = keys, .nb_keys = nb_keys,
+	};
+	struct service_table *table = service_table_create(&source);
+	check(table != NULL);
+	service_put(services[0]);
+	service_put(services[1]);
+	return __atomic_exchange_n(&rig->table, table, __ATOMIC_ACQ_REL);
+}
+
+void rig_set_backend(struct rig *rig, unsigned id, bool is_up, bool is_resolved)
+{
+	rig->is_up[id] = is_up;
+	rig->is_resolved[id] = is_resolved;
+	service_table_destroy((struct service_table *)rig_publish(rig));
+}
+
+static struct rte_mbuf *no_mbuf(void *context)
+{
+	return NULL;
+}
+
+static void init_worker(struct rig *rig, unsigned worker)
+{
+	struct pipeline *pipeline = &rig->workers[worker].pipeline;
+
+	check(posix_memalign((void **)&rig->workers[worker].stats, 64, sizeof(struct stats_worker)) == 0);
+	memset(rig->workers[worker].stats, 0, sizeof(struct stats_worker));
+	pipeline_init(pipeline);
+	pipeline->worker = worker;
+	pipeline->mac = rig_mac();
+	pipeline->flows4 = rig->flows4;
+	pipeline->flows6 = rig->flows6;
+	pipeline->hasher = &rig->flows4->hasher;
+	pipeline->services = &rig->table;
+	pipeline->stats = rig->workers[worker].stats;
+	pipeline->backends = rig->workers[worker].backends;
+	pipeline->cursors = rig->workers[worker].cursors;
+	pipeline->new_mbuf = no_mbuf;
+}
+
+struct rig *rig_create(const struct rig_options *options)
+{
+	static const uint64_t snat_key[2] = {3, 4};
+	struct rig *rig;
+
+	check(posix_memalign((void **)&rig, 64, sizeof(*rig)) == 0);
+	memset(rig, 0, sizeof(*rig));
+	if (options != NULL)
+		rig->options = *options;
+	struct rig_options *o = &rig->options;
+	o->nb_workers = o->nb_workers != 0 ? o->nb_workers : 1;
+	o->flows = o->flows != 0 ? o->flows : 1024;
+	o->nb_backends = o->nb_backends != 0 ? o->nb_backends : 4;
+	o->nb_ports = o->nb_ports != 0 ? o->nb_ports : 1000;
+	o->nb_snats = o->nb_snats != 0 ? o->nb_snats : 1;
+	o->scheduler = o->scheduler != NULL ? o->scheduler : &scheduler_maglev;
+	check(o->nb_workers <= RIG_WORKERS && o->nb_backends <= RIG_BACKENDS &&
+		o->nb_snats <= RIG_SNATS);
+
+	rig->now_ms = 1000000;
+	check(posix_memalign((void **)&rig->rcu, 64, rte_rcu_qsbr_get_memsize(8)) == 0);
+	check(rte_rcu_qsbr_init(rig->rcu, 8) == 0);
+	struct snat_range range = {RIG_PORT, RIG_PORT + o->nb_ports - 1};
+	rig->snat = snat_create(&range, 1, snat_key, NULL);
+	check(rig->snat != NULL);
+	for (unsigned id = 0; id < 2 * o->nb_backends; id++) {
+		for (unsigned n = 0; n < o->nb_snats; n++)
+			check((rig->pools[id][n] = snat_pool_create(rig->snat, 0)) != NULL);
+		rig->is_up[id] = rig->is_resolved[id] = true;
+	}
+	rig->flows4 = flow_table_create(AF_INET, o->flows, o->nb_workers, &key, rig->rcu, -1, false);
+	rig->flows6 = flow_table_create(AF_INET6, o->flows, o->nb_workers, &key, rig->rcu, -1, false);
+	check(rig->flows4 != NULL && rig->flows6 != NULL);
+	rig_publish(rig);
+	for (unsigned worker = 0; worker < o->nb_workers; worker++)
+		init_worker(rig, worker);
+	return rig;
+}
+
+void rig_destroy(struct rig *rig)
+{
+	service_table_destroy((struct service_table *)rig->table);
+	for (unsigned id = 0; id < 2 * rig->options.nb_backends; id++)
+		for (unsigned n = 0; n < rig->options.nb_snats; n++)
+			snat_pool_destroy(rig->pools[id][n]);
+	snat_destroy(rig->snat);
+	flow_table_destroy(rig->flows4);
+	flow_table_destroy(rig->flows6);
+	for (unsigned worker = 0; worker < rig->options.nb_workers; worker++)
+		free(rig->workers[worker].stats);
+	free(rig->rcu);
+	free(rig);
+}
+
+/* --- what must hold --- */
+
+static bool is_snat(const struct rig *rig, const uint8_t *addr, sa_family_t family, uint16_t port)
+{
+	for (unsigned n = 0; n < rig->options.nb_snats; n++) {
+		struct net_addr snat = rig_snat_addr(family, n);
+		if (memcmp(addr, snat.v6, net_addr_size(family)) == 0)
+			return snat_contains(rig->snat, port);
+	}
+	return false;
+}
+
+static bool is_backend(const struct rig *rig, const uint8_t *addr, sa_family_t family, uint16_t port)
+{
+	for (unsigned id = 0; id < 2 * rig->options.nb_backends; id++) {
+		struct net_addr backend = rig_backend_addr(rig, id);
+		if (backend.family == family && rig_backend_port(rig, id) == port &&
+			memcmp(addr, backend.v6, net_addr_size(family)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool is_vip(const uint8_t *addr, sa_family_t family, uint16_t port)
+{
+	struct net_addr vip = rig_vip(family);
+
+	return memcmp(addr, vip.v6, net_addr_size(family)) == 0 && port == RIG_VIP_PORT;
+}
+
+static bool is_ip6(const uint8_t *frame)
+{
+	return frame[12] == 0x86 && frame[13] == 0xdd;
+}
+
+/* Where TCP begins in a frame that was forwarded: behind options and extension headers. */
+static unsigned l4_of(const uint8_t *frame)
+{
+	const uint8_t *ip = frame + PACKETS_IP_OFFSET;
+
+	if (!is_ip6(frame))
+		return PACKETS_IP_OFFSET + (ip[0] & 0xf) * 4;
+	unsigned at = PACKETS_IP_OFFSET + 40;
+	for (uint8_t protocol = ip[6]; protocol != IPPROTO_TCP;) {
+		unsigned size = protocol == IPPROTO_AH ? (frame[at + 1] + 2) * 4 : (frame[at + 1] + 1) * 8;
+		protocol = frame[at];
+		at += size;
+	}
+	return at;
+}
+
+/* How far a checksum is from what it should be, in one's complement. */
+static unsigned error_of(uint16_t is, uint16_t should)
+{
+	return (ntohs(is) + 0xffffu - ntohs(should)) % 0xffff;
+}
+
+static unsigned tcp_error(const uint8_t *frame, unsigned l4)
+{
+	uint16_t is;
+
+	memcpy(&is, frame + l4 + 16, 2);
+	return error_of(is, packets_tcp_checksum(frame, l4));
+}
+
+static unsigned ip4_error(const uint8_t *frame)
+{
+	uint8_t copy[60];
+	unsigned size = (frame[PACKETS_IP_OFFSET] & 0xf) * 4;
+	uint16_t is;
+
+	memcpy(copy, frame + PACKETS_IP_OFFSET, size);
+	memcpy(&is, copy + 10, 2);
+	memset(copy + 10, 0, 2);
+	return error_of(is, packets_checksum(copy, size));
+}
+
+static void check_forwarded(const struct rig *rig, const struct rig_frame *in,
+	const struct rig_packet *out)
+{
+	const uint8_t *before = in->bytes, *ip = out->frame + PACKETS_IP_OFFSET;
+	bool v6 = is_ip6(out->frame);
+	sa_family_t family = v6 ? AF_INET6 : AF_INET;
+	unsigned addr_size = net_addr_size(family), l4 = l4_of(out->frame);
+	const uint8_t *src = ip + (v6 ? 8 : 12), *dst = src + addr_size;
+	const uint8_t *tcp = out->frame + l4;
+	uint16_t sport = tcp[0] << 8 | tcp[1], dport = tcp[2] << 8 | tcp[3];
+	uint8_t masked[PACKETS_SIZE_MAX];
+
+	// I3: the tuple is that of one side.
+	bool to_backend = is_snat(rig, src, family, sport) && is_backend(rig, dst, family, dport);
+	bool to_client = is_vip(src, family, sport) && !is_snat(rig, dst, family, dport);
+	check(to_backend != to_client);
+	// All but link header, addresses, ports, TTL and checksums is as it was.
+	check(out->size == in->size);
+	memcpy(masked, out->frame, out->size);
+	memcpy(masked, before, 12);
+	unsigned addrs_at = src - out->frame, ttl_at = PACKETS_IP_OFFSET + (v6 ? 7 : 8);
+	memcpy(masked + addrs_at, before + addrs_at, addr_size * 2);
+	memcpy(masked + l4, before + l4, 4);
+	memcpy(masked + l4 + 16, before + l4 + 16, 2);
+	check(before[ttl_at] > 1 && out->frame[ttl_at] == before[ttl_at] - 1);
+	masked[ttl_at] = before[ttl_at];
+	if (!v6) {
+		memcpy(masked + PACKETS_IP_OFFSET + 10, before + PACKETS_IP_OFFSET + 10, 2);
+		check(ip4_error(out->frame) == ip4_error(before)); // I4, B11
+	}
+	check(memcmp(masked, before, out->size) == 0);
+	check(tcp_error(out->frame, l4) == tcp_error(before, l4)); // I4, B11
+	struct net_mac mac = rig_mac();
+	check(memcmp(out->frame + 6, &mac, 6) == 0);
+}
+
+static void check_answered(const struct rig_frame *in, const struct rig_packet *out)
+{
+	const uint8_t *before = in->bytes;
+	bool v6 = is_ip6(out->frame);
+	unsigned addrs = PACKETS_IP_OFFSET + (v6 ? 8 : 12), size = v6 ? 16 : 4;
+	struct net_mac mac = rig_mac();
+
+	check(packets_checksums_right(out->frame, out->size, 0)); // I4
+	check(memcmp(out->frame, before + 6, 6) == 0);
+	check(memcmp(out->frame + 6, &mac, 6) == 0);
+	check(memcmp(out->frame + addrs, before + addrs + size, size) == 0);
+	check(memcmp(out->frame + addrs + size, before + addrs, size) == 0);
+	uint8_t protocol = out->frame[PACKETS_IP_OFFSET + (v6 ? 6 : 9)];
+	check(protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6 || out->segment.flags & TCP_RST);
+	check(out->size <= 1280 + PACKETS_IP_OFFSET);
+	if (protocol == IPPROTO_TCP) { // F9
+		check(out->size <= in->size);
+		check(out->segment.options_size == 0 && out->segment.payload_size == 0);
+	}
+}
+
+static void keep(struct rig_packet *out, const struct rte_mbuf *mbuf, enum rig_fate fate)
+{
+	check(out->fate == RIG_PUNTED + PUNT_CLASSES); // in no burst before
+	out->fate = fate;
+	out->size = rte_pktmbuf_data_len(mbuf);
+	check(out->size <= sizeof(out->frame) && rte_pktmbuf_pkt_len(mbuf) == out->size);
+	memcpy(out->frame, rte_pktmbuf_mtod(mbuf, const void *), out->size);
+	out->is_tcp = packets_read(out->frame, out->size, &out->segment);
+}
+
+static void take(struct rig *rig, struct pipeline_out *burst, enum rig_fate fate,
+	struct rte_mbuf *const *mbufs, unsigned count)
+{
+	for (uint32_t i = 0; i < burst->count; i++) {
+		unsigned at = 0;
+		while (at < count && mbufs[at] != burst->mbufs[i])
+			at++;
+		check(at < count);
+		keep(&rig->out[at], mbufs[at], fate);
+		rig->out[at].place = i;
+	}
+	burst->count = 0;
+}
+
+static void count_out(struct rig *rig, unsigned worker)
+{
+	struct pipeline *pipeline = &rig->workers[worker].pipeline;
+	struct stats_counters *live = &pipeline->stats->live;
+
+	// As the worker does: who sends counts; answers and drops are counted already.
+	live->forwarded += pipeline->forward.count;
+	for (unsigned class = 0; class < PUNT_CLASSES; class++)
+		live->punted += pipeline->punt[class].count;
+}
+
+void rig_run(struct rig *rig, unsigned worker, const struct rig_frame *frames, unsigned count)
+{
+	struct pipeline *pipeline = &rig->workers[worker].pipeline;
+	struct stats_counters *live = &pipeline->stats->live;
+	struct rte_mbuf *mbufs[PIPELINE_BURST];
+
+	check(count <= PIPELINE_BURST);
+	for (unsigned i = 0; i < count; i++) {
+		mbufs[i] = packets_mbuf(frames[i].bytes, frames[i].size);
+		rig->out[i].fate = RIG_PUNTED + PUNT_CLASSES;
+	}
+	uint64_t answered = live->answered, dropped = stats_dropped(live);
+	pipeline_run(pipeline, mbufs, count, rig->now_ms);
+	check(live->answered - answered == pipeline->reply.count);
+	check(stats_dropped(live) - dropped == pipeline->drop.count);
+	count_out(rig, worker);
+	check(live->received == live->forwarded + live->answered + live->punted +
+			stats_dropped(live)); // I1
+	take(rig, &pipeline->forward, RIG_FORWARDED, mbufs, count);
+	take(rig, &pipeline->reply, RIG_ANSWERED, mbufs, count);
+	take(rig, &pipeline->drop, RIG_DROPPED, mbufs, count);
+	for (unsigned class = 0; class < PUNT_CLASSES; class++)
+		take(rig, &pipeline->punt[class], RIG_PUNTED + class, mbufs, count);
+	for (unsigned i = 0; i < count; i++) {
+		const struct rig_packet *out = &rig->out[i];
+		check(out->fate < RIG_PUNTED + PUNT_CLASSES);
+		if (out->fate == RIG_FORWARDED)
+			check_forwarded(rig, &frames[i], out);
+		else if (out->fate == RIG_ANSWERED)
+			check_answered(&frames[i], out);
+		else
+			check(out->size == frames[i].size &&
+				memcmp(out->frame, frames[i].bytes, out->size) == 0);
+		packets_free(mbufs[i]);
+	}
+}
+
+const struct rig_packet *rig_run_frame(struct rig *rig, unsigned worker, const void *frame,
+	unsigned size)
+{
+	rig_run(rig, worker, &(struct rig_frame){frame, size}, 1);
+	return &rig->out[0];
+}
+
+const struct rig_packet *rig_run_segment(struct rig *rig, unsigned worker,
+	const struct segment *segment)
+{
+	uint8_t frame[PACKETS_SIZE_MAX];
+
+	return rig_run_frame(rig, worker, frame, packets_build(segment, frame));
+}
+
+void rig_wait(struct rig *rig, uint64_t ms, uint64_t step_ms)
+{
+	for (uint64_t end = rig->now_ms + ms; rig->now_ms < end;) {
+		rig->now_ms += end - rig->now_ms < step_ms ? end - rig->now_ms : step_ms;
+		for (unsigned worker = 0; worker < rig->options.nb_workers; worker++)
+			while (pipeline_tick(&rig->workers[worker].pipeline, rig->now_ms, UINT32_MAX))
+				;
+	}
+}
+
+uint64_t rig_dropped(const struct rig *rig, enum stats_drop reason)
+{
+	uint64_t sum = 0;
+
+	for (unsigned worker = 0; worker < rig->options.nb_workers; worker++)
+		sum += rig->workers[worker].stats->live.drops[reason];
+	return sum;
+}
+
+uint64_t rig_created(const struct rig *rig)
+{
+	uint64_t sum = 0;
+
+	for (unsigned worker = 0; worker < rig->options.nb_workers; worker++)
+		sum += rig->workers[worker].stats->live.flows[0].created + rig->workers[worker].stats->live.flows[1].created;
+	return sum;
+}
+
+uint32_t rig_ports_used(const struct rig *rig)
+{
+	uint32_t sum = 0;
+
+	for (unsigned id = 0; id < 2 * rig->options.nb_backends; id++)
+		for (unsigned n = 0; n < rig->options.nb_snats; n++)
+			sum += snat_pool_used(rig->pools[id][n]);
+	return sum;
+}
+
+/* --- a connection --- */
+
+struct connection connection_of(struct rig *rig, sa_family_t family, uint32_t number)
+{
+	struct connection connection = {
+		.rig = rig, .family = family, .ttl = 57,
+		.mac = {{2, 0, 0, 0xc, number >> 8, number}},
+		.client = packets_addr(family == AF_INET6 ? "2001:db8:2::" : "198.51.0.0"),
+		.client_port = 1024 + number % 60000,
+		.seq = {0xfffffff0u + number * 77777, 0x80000000u - number * 33333},
+	};
+	unsigned at = net_addr_size(family);
+
+	connection.client.v6[at - 1] = 1 + number % 250;
+	connection.client.v6[at - 2] = number / 250;
+	return connection;
+}
+
+struct segment connection_segment(const struct connection *connection,
+	enum flow_direction direction, uint8_t flags)
+{
+	bool from_client = direction == FLOW_FROM_CLIENT;
+
+	return (struct segment){
+		.from = from_client ? connection->mac : rig_backend_mac(connection->backend_id),
+		.to = rig_mac(),
+		.src = from_client ? connection->client : connection->backend,
+		.dst = from_client ? rig_vip(connection->family) : connection->snat,
+		.sport = from_client ? connection->client_port : connection->backend_port,
+		.dport = from_client ? RIG_VIP_PORT : connection->snat_port,
+		.seq = connection->seq[direction],
+		.ack = flags & TCP_ACK ? connection->seq[1 - direction] : 0,
+		.flags = flags, .ttl = connection->ttl, .window = 5000,
+	};
+}
+
+/* What was forwarded to a backend says who it is. */
+static void learn(struct connection *connection, const struct segment *segment)
+{
+	struct rig *rig = connection->rig;
+
+	connection->snat = segment->src;
+	connection->snat_port = segment->sport;
+	connection->backend = segment->dst;
+	connection->backend_port = segment->dport;
+	for (unsigned id = 0; id < 2 * rig->options.nb_backends; id++) {
+		struct net_addr addr = rig_backend_addr(rig, id);
+		if (net_addr_equal(&addr, &segment->dst) && rig_backend_port(rig, id) == segment->dport)
+			connection->backend_id = id;
+	}
+	struct net_mac mac = rig_backend_mac(connection->backend_id);
+	check(net_mac_equal(&segment->to, &mac));
+}
+
+bool connection_syn(struct connection *connection, unsigned worker)
+{
+	struct segment segment = connection_segment(connection, FLOW_FROM_CLIENT, TCP_SYN);
+	const struct rig_packet *out = rig_run_segment(connection->rig, worker, &segment);
+
+	if (out->fate != RIG_FORWARDED)
+		return false;
+	check(out->is_tcp);
+	learn(connection, &out->segment);
+	connection->seq[FLOW_FROM_CLIENT] = segment.seq + 1;
+	return true;
+}
+
+void connection_send(struct connection *connection, unsigned worker, enum flow_direction direction,
+	uint8_t flags, unsigned payload)
+{
+	struct segment in = connection_segment(connection, direction, flags);
+
+	in.payload_size = payload;
+	const struct rig_packet *out = rig_run_segment(connection->rig, worker, &in);
+	check(out->fate == RIG_FORWARDED && out->is_tcp);
+	struct segment at_other_end = connection_segment(connection, 1 - direction, 0);
+	check(net_addr_equal(&out->segment.src, &at_other_end.dst));
+	check(net_addr_equal(&out->segment.dst, &at_other_end.src));
+	check(out->segment.sport == at_other_end.dport && out->segment.dport == at_other_end.sport);
+	check(net_mac_equal(&out->segment.to, &at_other_end.from));
+	check(out->segment.ttl == in.ttl - 1);
+	connection->seq[direction] += payload + !!(flags & TCP_SYN) + !!(flags & TCP_FIN);
+}
+
+bool connection_open(struct connection *connection, unsigned worker)
+{
+	if (!connection_syn(connection, worker))
+		return false;
+	connection_send(connection, worker, FLOW_FROM_BACKEND, TCP_SYN | TCP_ACK, 0);
+	connection_send(connection, worker, FLOW_FROM_CLIENT, TCP_ACK, 0);
+	return true;
+}
+
+struct flow *connection_flow(const struct connection *connection)
+{
+	struct flow_table *flows = rig_flows(connection->rig, connection->family);
+	unsigned size = net_addr_size(connection->family);
+	struct net_addr vip = rig_vip(connection->family);
+	uint16_t port_pair[] = {htons(connection->client_port), htons(RIG_VIP_PORT)};
+	uint8_t addrs[32];
+	uint32_t ports;
+
+	memcpy(addrs, connection->client.v6, size);
+	memcpy(addrs + size, vip.v6, size);
+	memcpy(&ports, port_pair, sizeof(ports));
+	uint32_t entry = flow_table_find(flows,
+		flow_hash(&flows->hasher, connection->family, addrs, ports), addrs, ports);
+	return entry == FLOW_NOT_FOUND ? NULL : flow_entry_flow(flows, entry);
+}
+
+enum tcp_state connection_state(const struct connection *connection)
+{
+	struct flow *flow = connection_flow(connection);
+
+	return flow == NULL ? TCP_NONE : flow_state(flow);
+}
