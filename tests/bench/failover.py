@@ -25,6 +25,7 @@ RATE = 200                          # new connections a second
 SECONDS = 5                         # from the death on: 1,000 connections
 PATIENCE = 5                        # seconds after which a client gives up
 ESTABLISHED = 64
+BEFORE = 100                        # answers before the death
 RESTART_SECONDS = 0.1               # from the balancer's death to its start, as by a supervisor
 REQUEST = b"GET / HTTP/1.1\r\nHost: weir\r\n\r\n"
 
@@ -68,7 +69,7 @@ class Load:
 
     def __enter__(self):
         self._thread.start()
-        if not self._ready.wait(15) or self._failure:
+        if not self._ready.wait(30) or self._failure:
             raise RuntimeError(f"the load does not start: {self._failure}")
         return self
 
@@ -92,7 +93,9 @@ class Load:
         for connection in self.established:
             await self._ask(connection)
         asking = asyncio.create_task(self._open())
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(10):
+            while sum(one.end is not None for one in self.attempts) < BEFORE:
+                await asyncio.sleep(0.05)
         self._ready.set()
         await self._stop.wait()
         asking.cancel()
@@ -160,9 +163,9 @@ class Outcome:
     def __init__(self, load, died):
         before = [one for one in load.attempts if one.end and one.end < died]
         since = [one for one in load.attempts if one.start >= died]
-        if any(one.error for one in before) or len(before) < 50:
-            raise RuntimeError(f"the load fails before the death: "
-                               f"{next((one.error for one in before if one.error), 'no answers')}")
+        wrong = [one.error for one in before if one.error]
+        if wrong:
+            raise RuntimeError(f"the load fails before the death: {wrong[0]}")
         answered = [one for one in since if one.error is None]
         times = sorted((one.end - one.start) * 1000 for one in answered)
         self.connections, self.failed = len(since), len(since) - len(answered)
