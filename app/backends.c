@@ -104,6 +104,7 @@ struct control_backend *control_backend_create(struct backends *backends,
 	if (backend == NULL)
 		return NULL;
 	backend->service = service;
+	backend->temporary_state = backend->temporary_weight = -1;
 	backend->id = id_pool_get(backends->ids);
 	if (backend->id == ID_NONE) {
 		err = ENOSPC;
@@ -162,15 +163,35 @@ void control_backend_count(const struct backends *backends, const struct control
 	sum->closed -= before->closed;
 }
 
+enum conf_state control_backend_state(const struct control_backend *backend)
+{
+	return backend->temporary_state >= 0 ? (enum conf_state)backend->temporary_state
+					     : backend->conf.state;
+}
+
+unsigned control_backend_weight(const struct control_backend *backend)
+{
+	return backend->temporary_weight >= 0 ? (unsigned)backend->temporary_weight
+					      : backend->conf.weight;
+}
+
 bool control_backend_usable(const struct control_backend *backend)
 {
 	return backend->life == BACKEND_LISTED && backend->health.state == HEALTH_UP &&
-		backend->hop.state == ROUTE_RESOLVED && backend->conf.weight != 0;
+		backend->hop.state == ROUTE_RESOLVED &&
+		control_backend_state(backend) == CONF_STATE_ACTIVE &&
+		control_backend_weight(backend) != 0;
 }
 
 const char *control_backend_state_name(const struct control_backend *backend)
 {
-	return backend->life == BACKEND_LISTED ? "active" : "removed";
+	static const char *const names[] = {
+		[CONF_STATE_ACTIVE] = "active",
+		[CONF_STATE_DRAIN] = "drain",
+		[CONF_STATE_DISABLED] = "disabled",
+	};
+
+	return backend->life == BACKEND_LISTED ? names[control_backend_state(backend)] : "removed";
 }
 
 void backends_row_update(struct backends *backends, const struct control_backend *backend)

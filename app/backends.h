@@ -50,6 +50,9 @@ struct control_backend {
 	struct route_hop hop;
 	struct stats_backend before;      // what the id's former owners counted
 	uint64_t plan;                    // the last plan that lists it
+	// Set by hand until the next reload; -1 = as in the file.
+	int temporary_state;
+	int temporary_weight;
 	LIST_ENTRY(control_backend) health_entry; // that share a target
 	LIST_ENTRY(control_backend) route_entry;
 };
@@ -119,10 +122,14 @@ void control_backend_conf_free(struct conf_backend *conf);
 void control_backend_count(const struct backends *backends, const struct control_backend *backend,
 	struct stats_backend *sum);
 
+/* As in the file, or set by hand. */
+enum conf_state control_backend_state(const struct control_backend *backend);
+unsigned control_backend_weight(const struct control_backend *backend);
+
 /* Whether new connections may go to it. */
 bool control_backend_usable(const struct control_backend *backend);
 
-/* "active", or "removed": not in the file any more, with flows left. */
+/* "active", "drain", "disabled", or "removed": not in the file any more, with flows left. */
 const char *control_backend_state_name(const struct control_backend *backend);
 
 /* Write down for the next table what is known of it. */

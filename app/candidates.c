@@ -26,7 +26,7 @@ static void candidate_add(struct publish_service *publish, const struct control_
 	publish->candidates[at] = backend->id;
 	publish->weights[at] = (struct scheduler_backend){
 		.identity = backend_identity(&backend->conf.endpoint),
-		.weight = backend->conf.weight,
+		.weight = control_backend_weight(backend),
 	};
 }
 

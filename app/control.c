@@ -27,6 +27,7 @@ struct control {
 	struct backends backends;
 	struct publisher *publisher;
 	bool dirty;            // something is to be published
+	TAILQ_HEAD(, control_waiter) waiters; // for publications
 	struct event *publish_event;
 	struct event *reap_event;
 };
@@ -42,6 +43,21 @@ static void start_timer(struct event *timer, unsigned ms)
 const struct backends *control_backends(const struct control *control)
 {
 	return &control->backends;
+}
+
+struct backends *control_registry(struct control *control)
+{
+	return &control->backends;
+}
+
+void control_lock(struct control *control)
+{
+	pthread_mutex_lock(&control->daemon->lock);
+}
+
+void control_unlock(struct control *control)
+{
+	pthread_mutex_unlock(&control->daemon->lock);
 }
 
 static void count_id(void *context, uint32_t id, struct stats_backend *sum)
@@ -66,6 +82,46 @@ static void publish_soon(struct control *control)
 {
 	control->dirty = true;
 	start_timer(control->publish_event, PUBLISH_DELAY_MS);
+}
+
+void control_publish(struct control *control)
+{
+	publish_soon(control);
+}
+
+uint64_t control_next_publication(const struct control *control)
+{
+	return publisher_submitted(control->publisher) + 1;
+}
+
+void control_wait(struct control *control, struct control_waiter *waiter,
+	void (*told)(void *context), void *context)
+{
+	waiter->told = told;
+	waiter->context = context;
+	waiter->publication = control_next_publication(control);
+	waiter->is_waiting = true;
+	TAILQ_INSERT_TAIL(&control->waiters, waiter, entry);
+}
+
+void control_cancel_wait(struct control *control, struct control_waiter *waiter)
+{
+	if (!waiter->is_waiting)
+		return;
+	waiter->is_waiting = false;
+	TAILQ_REMOVE(&control->waiters, waiter, entry);
+}
+
+static void tell_waiters(struct control *control)
+{
+	struct control_waiter *waiter;
+
+	// They stand in the order of their publications.
+	while ((waiter = TAILQ_FIRST(&control->waiters)) != NULL &&
+		waiter->publication <= publisher_submitted(control->publisher)) {
+		control_cancel_wait(control, waiter);
+		waiter->told(waiter->context);
+	}
 }
 
 void control_service_changed(struct control *control, struct control_service *service)
@@ -159,9 +215,11 @@ static void published(void *context, const struct publish_job *job, int err)
 	if (err < 0) {
 		backends->keys_changed |= job->keys != NULL;
 		publish_failed(control);
-	} else if (control->dirty) {
-		start_timer(control->publish_event, PUBLISH_DELAY_MS);
+		return;
 	}
+	if (control->dirty)
+		start_timer(control->publish_event, PUBLISH_DELAY_MS);
+	tell_waiters(control);
 }
 
 /* --- removed backends --- */
@@ -224,7 +282,12 @@ static void reap_due(evutil_socket_t fd, short what, void *context)
 	backends->nb_services = kept;
 	pthread_mutex_unlock(&control->daemon->lock);
 	if (again)
-		start_timer(control->reap_event, REAP_MS);
+		control_reap(control);
+}
+
+void control_reap(struct control *control)
+{
+	start_timer(control->reap_event, REAP_MS);
 }
 
 static void grace_passed(void *context)
@@ -354,6 +417,7 @@ struct control *control_create(struct daemon *daemon)
 	if (control == NULL)
 		return NULL;
 	control->daemon = daemon;
+	TAILQ_INIT(&control->waiters);
 	int err = create_parts(control);
 	if (err == 0)
 		err = apply_first(control);

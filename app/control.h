@@ -9,7 +9,9 @@
 #ifndef WEIR_CONTROL_H
 #define WEIR_CONTROL_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct backends;
 struct control;
@@ -23,6 +25,34 @@ void control_destroy(struct control *control);
 
 /* Under daemon.lock, or on the event loop. */
 const struct backends *control_backends(const struct control *control);
+
+/* The same, to be changed by the event loop. */
+struct backends *control_registry(struct control *control);
+
+/* daemon.lock: held while something changes that telemetry reads. */
+void control_lock(struct control *control);
+void control_unlock(struct control *control);
+
+/* The number of the next publication: what changed until then is in it. */
+uint64_t control_next_publication(const struct control *control);
+/* See that there is one soon. */
+void control_publish(struct control *control);
+/* See what has become of removed backends from now on. */
+void control_reap(struct control *control);
+
+/* Somebody to be told when the next publication has been made; the struct is his, zeroed at first. */
+struct control_waiter {
+	void (*told)(void *context);
+	void *context;
+	uint64_t publication;
+	bool is_waiting;
+	TAILQ_ENTRY(control_waiter) entry;
+};
+
+void control_wait(struct control *control, struct control_waiter *waiter,
+	void (*told)(void *context), void *context);
+/* Fine for one that doesn't wait, too. */
+void control_cancel_wait(struct control *control, struct control_waiter *waiter);
 
 /* The service's candidates or weights changed: they are published a moment later, with all else that
  * changes until then. */

@@ -25,6 +25,9 @@ struct daemon {
 	struct flow_table *flows6;
 	struct snat *snat;
 	struct control *control;
+	struct apply *apply;
+	struct reload *reload;
+	struct command *command;        // the control socket
 	struct service_table *services; // published: control swaps, workers load; atomic
 	struct worker *workers;         // nb_workers of the port
 	struct worker_spray *spray;     // tests only

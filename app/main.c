@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "apply.h"
 #include "backends.h"
 #include "clock.h"
 #include "control.h"
@@ -18,8 +19,10 @@
 #include "endpoints.h"
 #include "exception.h"
 #include "log.h"
+#include "reload.h"
 #include "snat.h"
 #include "telemetry.h"
+#include "timeouts.h"
 
 // Readers of the tables are the workers, by number, and behind them threads of telemetry.
 #define TELEMETRY_READERS 16
@@ -220,18 +223,6 @@ static int worker_init(struct daemon *daemon, struct worker *worker, unsigned nu
 	pipeline->cursors = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->cursors));
 	if (pipeline->backends == NULL || pipeline->cursors == NULL)
 		return -ENOMEM;
-	for (enum tcp_state state = TCP_SYN_SENT; state < TCP_STATES; state++) {
-		enum conf_tcp_timeout timeout = CONF_TIMEOUT_CLOSING;
-		if (tcp_state_half_open(state))
-			timeout = CONF_TIMEOUT_HALF_OPEN;
-		else if (state == TCP_ESTABLISHED)
-			timeout = CONF_TIMEOUT_ESTABLISHED;
-		else if (state == TCP_TIME_WAIT)
-			timeout = CONF_TIMEOUT_TIME_WAIT;
-		else if (state == TCP_CLOSE)
-			timeout = CONF_TIMEOUT_CLOSE;
-		pipeline->timeout_s[state] = conf->timeout_s[timeout];
-	}
 	worker->port = &daemon->port;
 	worker->exception = daemon->exception;
 	worker->rcu = daemon->rcu;
@@ -260,6 +251,7 @@ static int workers_init(struct daemon *daemon, char *message)
 		if (err < 0)
 			return err;
 	}
+	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf);
 	return 0;
 }
 
@@ -303,6 +295,19 @@ static void start_fini(struct daemon *daemon)
 		worker_stop(&daemon->workers[w]);
 }
 
+static int reload_step_init(struct daemon *daemon, char *message)
+{
+	daemon->apply = apply_create(daemon);
+	daemon->reload = daemon->apply == NULL ? NULL : reload_create(daemon);
+	return daemon->reload == NULL ? -ENOMEM : 0;
+}
+
+static void reload_step_fini(struct daemon *daemon)
+{
+	reload_destroy(daemon->reload);
+	apply_destroy(daemon->apply);
+}
+
 static const struct step steps[] = {
 	{"EAL", eal_init, eal_fini},
 	{"mute", mute_init, mute_fini},
@@ -315,6 +320,7 @@ static const struct step steps[] = {
 	{"control", control_init, control_fini},
 	{"workers", workers_init, workers_fini},
 	{"start", start_init, start_fini},
+	{"reload", reload_step_init, reload_step_fini},
 	{"telemetry", telemetry_step_init, telemetry_step_fini},
 };
 #define STEPS (sizeof(steps) / sizeof(steps[0]))

@@ -211,6 +211,8 @@ static void take_backends(struct plan *plan, struct plan_service *wanted, uint64
 		struct conf_backend former = backend->conf;
 		backend->conf = wanted->confs[b];
 		wanted->confs[b] = former;
+		if (backend->life != BACKEND_LISTED)
+			backend->health = (struct health_status){.since_ms = clock_ms()};
 		backend->life = BACKEND_LISTED;
 		backends_row_update(plan->backends, backend);
 		plan->backends->nb_backends += wanted->created[b];

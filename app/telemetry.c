@@ -13,6 +13,7 @@
 #include "daemon.h"
 #include "dpdk_compat.h"
 #include "exception.h"
+#include "reload.h"
 
 // An answer holds 16,384 bytes. Objects are added to a page as long as their names and numbers,
 // each at its longest, are sure to fit.
@@ -33,6 +34,23 @@ static void tell_text(struct rte_tel_data *object, const char *name, const char 
 }
 
 /* --- /weir/info --- */
+
+#define ERROR_TEXT 127 // the library's strings end there; the log has the whole
+
+static void tell_reload(struct rte_tel_data *answer, const struct reload_status *status)
+{
+	uint64_t now_ms = clock_ms();
+	char error[ERROR_TEXT];
+
+	snprintf(error, sizeof(error), "%.*s", ERROR_TEXT - 1, status->error);
+	tell(answer, "config_age_s", (now_ms - status->loaded_ms) / 1000);
+	tell(answer, "reloads", status->attempts);
+	tell(answer, "reloads_failed", status->failures);
+	// Of the last attempt, when it failed.
+	tell_text(answer, "reload_error", error);
+	tell(answer, "reload_error_age_s",
+		status->failed_ms == 0 ? 0 : (now_ms - status->failed_ms) / 1000);
+}
 
 static int tell_info(struct rte_tel_data *answer, const char *parameters)
 {
@@ -61,6 +79,7 @@ static int tell_info(struct rte_tel_data *answer, const char *parameters)
 	tell(answer, "workers", port->nb_workers);
 	tell(answer, "services", daemon->conf->nb_services);
 	tell(answer, "backends", backends->nb_backends);
+	tell_reload(answer, reload_status(daemon->reload));
 	tell(answer, "device_received", device.ipackets);
 	tell(answer, "device_sent", device.opackets);
 	tell(answer, "device_missed", device.imissed);
@@ -223,6 +242,14 @@ static size_t backend_size(const struct daemon *daemon, uint32_t index)
 	return OBJECT_BYTES;
 }
 
+/* What was set by hand, and holds until the next reload. */
+static const char *temporary_text(const struct control_backend *backend)
+{
+	if (backend->temporary_state >= 0)
+		return backend->temporary_weight >= 0 ? "state, weight" : "state";
+	return backend->temporary_weight >= 0 ? "weight" : "";
+}
+
 static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte_tel_data *object)
 {
 	const struct backends *backends = control_backends(daemon->control);
@@ -234,8 +261,9 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 	tell_text(object, "service", backend->service->name);
 	tell_text(object, "name", backend->conf.name);
 	tell_text(object, "address", net_endpoint_format(&backend->conf.endpoint, address));
-	tell(object, "weight", backend->conf.weight);
+	tell(object, "weight", control_backend_weight(backend));
 	tell_text(object, "state", control_backend_state_name(backend));
+	tell_text(object, "temporary", temporary_text(backend));
 	tell_text(object, "health", health_state_name(backend->health.state));
 	tell_text(object, "reason", backend->health.reason);
 	tell(object, "since_s", (clock_ms() - backend->health.since_ms) / 1000);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "backends.h"
+#include "clock.h"
 
 LIST_HEAD(backend_list, control_backend);
 
@@ -168,7 +169,12 @@ int watch_backend(struct watch *watch, struct control_backend *backend,
 	if (watch == NULL)
 		return 0;
 	int err = watch_hop(watch, backend);
-	return err < 0 ? err : watch_health(watch, backend, conf);
+	if (err < 0 || control_backend_state(backend) != CONF_STATE_DISABLED)
+		return err < 0 ? err : watch_health(watch, backend, conf);
+	unwatch_health(watch, backend);
+	backend->health = (struct health_status){
+		.state = HEALTH_UNKNOWN, .reason = "disabled", .since_ms = clock_ms()};
+	return 0;
 }
 
 void unwatch_health(struct watch *watch, struct control_backend *backend)

@@ -32,8 +32,8 @@ struct watch *watch_create(const struct watch_source *source);
 void watch_destroy(struct watch *watch);
 
 /*
- * Start to probe the backend and to follow its next hop; fine when it is watched already, and then
- * takes up another way of probing. What is known stands in backend->health and ->hop afterwards; a
+ * Start to probe the backend, unless it is disabled, and to follow its next hop; fine when it is watched
+ * already, and then takes up another way of probing. What is known stands in backend->health and ->hop afterwards; a
  * verdict by the former way of probing holds until there is another. 0 or -errno, and then nothing
  * changed. `watch` NULL: nothing happens.
  */

@@ -93,10 +93,13 @@ struct conf_listen {
 	struct net_endpoint endpoint; // the port alone when any
 };
 
+enum conf_state { CONF_STATE_ACTIVE, CONF_STATE_DRAIN, CONF_STATE_DISABLED };
+
 struct conf_backend {
 	char *name;              // given, or the address's text; unique within the service
 	struct net_endpoint endpoint;
 	unsigned weight;         // 0 to CONF_WEIGHT_MAX
+	enum conf_state state;
 	unsigned line;           // where it stands, for messages
 };
 

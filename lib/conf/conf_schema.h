@@ -43,6 +43,8 @@ struct conf_key {
 	const struct conf_key *keys;  // GROUP, OWN
 	const char *each;             // OWN: what stands for one element in the reference's paths
 	int (*read)(struct conf_reader *reader, const config_setting_t *setting, void *object);
+	bool (*same)(const void *object, const void *other); // OWN: whether it is equal in both
+	bool restart; // at the top level: a change is not taken by a running weir
 	const char *expected; // TEXT, OWN: what would be right; else made from the row
 	const char *fallback; // the default in words, where `initial` doesn't tell
 	const char *doc;      // one line

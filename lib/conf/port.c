@@ -60,6 +60,17 @@ static int read_addresses(struct conf_reader *reader, const config_setting_t *se
 	return 0;
 }
 
+static bool same_addresses(const void *object, const void *other)
+{
+	const struct conf_port *a = object, *b = other;
+	bool same = a->nb_addresses == b->nb_addresses;
+
+	for (unsigned i = 0; same && i < a->nb_addresses; i++)
+		same = net_addr_equal(&a->addresses[i].addr, &b->addresses[i].addr) &&
+			a->addresses[i].length == b->addresses[i].length;
+	return same;
+}
+
 static int read_gateways(struct conf_reader *reader, const config_setting_t *setting,
 	void *object)
 {
@@ -82,6 +93,14 @@ static int read_gateways(struct conf_reader *reader, const config_setting_t *set
 		*gateway = addr;
 	}
 	return nb < 0 ? nb : 0;
+}
+
+static bool same_gateways(const void *object, const void *other)
+{
+	const struct conf_port *a = object, *b = other;
+
+	return net_addr_equal(&a->gateway4, &b->gateway4) &&
+		net_addr_equal(&a->gateway6, &b->gateway6);
 }
 
 static int read_eal(struct conf_reader *reader, const config_setting_t *setting, void *object)
@@ -108,6 +127,16 @@ static int read_eal(struct conf_reader *reader, const config_setting_t *setting,
 	return 0;
 }
 
+static bool same_eal(const void *object, const void *other)
+{
+	const struct conf_port *a = object, *b = other;
+	bool same = a->nb_eal == b->nb_eal;
+
+	for (unsigned i = 0; same && i < a->nb_eal; i++)
+		same = strcmp(a->eal[i], b->eal[i]) == 0;
+	return same;
+}
+
 #define PUNT(name_, class, initial_, doc_) \
 	{name_, CONF_INTEGER, CONF_AT(struct conf_port, punt_limit[class]), .min = 1, \
 		.max = 10000000, .initial = initial_, .doc = doc_}
@@ -127,9 +156,11 @@ const struct conf_key conf_port_keys[] = {
 	{"driver", CONF_WORD, CONF_AT(struct conf_port, driver), .min = CONF_DRIVER_AF_XDP,
 		.initial = CONF_DRIVER_AUTO, .words = drivers, .fallback = "\"af_xdp\"",
 		.doc = "how to drive a kernel interface; not for other devices"},
-	{"address", CONF_OWN, true, .read = read_addresses, .expected = ADDRESS_EXPECTED,
+	{"address", CONF_OWN, true, .read = read_addresses, .same = same_addresses,
+		.expected = ADDRESS_EXPECTED,
 		.doc = "what the port carries: its own addresses and the virtual ones, at most 32"},
-	{"gateway", CONF_OWN, .read = read_gateways, .expected = GATEWAY_EXPECTED,
+	{"gateway", CONF_OWN, .read = read_gateways, .same = same_gateways,
+		.expected = GATEWAY_EXPECTED,
 		.fallback = "none",
 		.doc = "default route; within one of the prefixes, or an IPv6 link-local address"},
 	{"netns", CONF_TEXT, CONF_AT(struct conf_port, netns), .valid = valid_netns,
@@ -142,7 +173,7 @@ const struct conf_key conf_port_keys[] = {
 		.doc = "longest IP packet in bytes; IPv6 wants 1280 or more"},
 	{"hugepages", CONF_BOOLEAN, CONF_AT(struct conf_port, hugepages), .initial = true,
 		.doc = "false = ordinary memory: slower, and no PCI device"},
-	{"eal", CONF_OWN, .read = read_eal, .expected = EAL_EXPECTED, .fallback = "none",
+	{"eal", CONF_OWN, .read = read_eal, .same = same_eal, .expected = EAL_EXPECTED, .fallback = "none",
 		.doc = "further arguments of DPDK's environment layer"},
 	{"punt", CONF_GROUP, .keys = punt_keys,
 		.doc = "how much of which class of packets the kernel gets at most"},

@@ -69,6 +69,13 @@ static int read_status(struct conf_reader *reader, const config_setting_t *setti
 	return 0;
 }
 
+static bool same_status(const void *object, const void *other)
+{
+	const struct conf_health *a = object, *b = other;
+
+	return a->status_first == b->status_first && a->status_last == b->status_last;
+}
+
 const struct conf_key conf_health_keys[] = {
 	{"type", CONF_WORD, CONF_AT(struct conf_health, type), .initial = CONF_HEALTH_TCP,
 		.words = types, .doc = "how backends are probed; none = they are taken to be up"},
@@ -89,7 +96,7 @@ const struct conf_key conf_health_keys[] = {
 	{"host", CONF_TEXT, CONF_AT(struct conf_health, host), .valid = valid_host,
 		.expected = "a host name or address", .fallback = "the backend's \"address:port\"",
 		.doc = "HTTP: the Host header, and the name in TLS"},
-	{"status", CONF_OWN, .read = read_status, .expected = STATUS_EXPECTED,
+	{"status", CONF_OWN, .read = read_status, .same = same_status, .expected = STATUS_EXPECTED,
 		.fallback = "\"200-399\"", .doc = "HTTP: the status codes that mean success"},
 	{"verify", CONF_BOOLEAN, CONF_AT(struct conf_health, verify),
 		.doc = "HTTPS: check the certificate against the system's store"},

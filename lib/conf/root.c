@@ -45,11 +45,19 @@ static int read_workers(struct conf_reader *reader, const config_setting_t *sett
 	return 0;
 }
 
+static bool same_workers(const void *object, const void *other)
+{
+	const struct conf_cores *a = object, *b = other;
+
+	return a->nb_workers == b->nb_workers &&
+		memcmp(a->workers, b->workers, a->nb_workers * sizeof(a->workers[0])) == 0;
+}
+
 static const struct conf_key cores_keys[] = {
 	{"control", CONF_INTEGER, CONF_AT(struct conf_cores, control), .max = 1023, .initial = -1,
 		.fallback = "the first CPU that weir may use",
 		.doc = "CPU of all but packets: probes, telemetry, signals; it never busy-polls"},
-	{"workers", CONF_OWN, .read = read_workers, .expected = WORKERS_EXPECTED,
+	{"workers", CONF_OWN, .read = read_workers, .same = same_workers, .expected = WORKERS_EXPECTED,
 		.fallback = "one, on the port's NUMA node",
 		.doc = "CPUs of the workers, one rx and tx queue each; a CPU may be named twice"},
 	{"idle_sleep_us", CONF_INTEGER, CONF_AT(struct conf_cores, idle_sleep_us), .max = 1000000,
@@ -125,11 +133,31 @@ static int read_snat_ports(struct conf_reader *reader, const config_setting_t *s
 	return 0;
 }
 
+static bool same_snat_addresses(const void *object, const void *other)
+{
+	const struct conf_snat *a = object, *b = other;
+	bool same = a->nb_addresses == b->nb_addresses;
+
+	for (unsigned i = 0; same && i < a->nb_addresses; i++)
+		same = net_addr_equal(&a->addresses[i], &b->addresses[i]);
+	return same;
+}
+
+static bool same_snat_ports(const void *object, const void *other)
+{
+	const struct conf_snat *a = object, *b = other;
+
+	return a->nb_ranges == b->nb_ranges &&
+		memcmp(a->ranges, b->ranges, a->nb_ranges * sizeof(a->ranges[0])) == 0;
+}
+
 static const struct conf_key snat_keys[] = {
-	{"addresses", CONF_OWN, .read = read_snat_addresses, .expected = SNAT_ADDRESSES_EXPECTED,
+	{"addresses", CONF_OWN, .read = read_snat_addresses, .same = same_snat_addresses,
+		.expected = SNAT_ADDRESSES_EXPECTED,
 		.fallback = "the port's first address of the backend's family",
 		.doc = "addresses that backends see as the source of the connections"},
-	{"ports", CONF_OWN, .read = read_snat_ports, .expected = SNAT_PORTS_EXPECTED,
+	{"ports", CONF_OWN, .read = read_snat_ports, .same = same_snat_ports,
+		.expected = SNAT_PORTS_EXPECTED,
 		.fallback = "what net.ipv4.ip_local_port_range leaves free above 1023",
 		.doc = "source ports of these connections, which the kernel must not use itself"},
 	{NULL},
@@ -156,15 +184,17 @@ static const struct conf_key timeout_keys[] = {
 const struct conf_key conf_root_keys[] = {
 	{"instance", CONF_TEXT, CONF_AT(struct conf, instance), .initial_text = "",
 		.valid = valid_instance, .expected = "at most 16 of a-z, 0-9 and -",
+		.restart = true,
 		.doc = "\"b\" makes this one weir-b, so that several can run on one machine"},
 	{"flows", CONF_INTEGER, CONF_AT(struct conf, flows), .min = 1024, .max = 67108864,
-		.initial = 1048576, .doc = "connections that the flow table of each family holds"},
+		.initial = 1048576, .restart = true,
+		.doc = "connections that the flow table of each family holds"},
 	{"port", CONF_GROUP, true, .offset = offsetof(struct conf, port), .keys = conf_port_keys,
-		.doc = "the network port that weir takes over"},
+		.restart = true, .doc = "the network port that weir takes over"},
 	{"cores", CONF_GROUP, .offset = offsetof(struct conf, cores), .keys = cores_keys,
-		.doc = "which CPUs do what"},
+		.restart = true, .doc = "which CPUs do what"},
 	{"snat", CONF_GROUP, .offset = offsetof(struct conf, snat), .keys = snat_keys,
-		.doc = "what backends see as the source of the connections"},
+		.restart = true, .doc = "what backends see as the source of the connections"},
 	{"timeouts", CONF_GROUP, .keys = timeout_keys, // its keys count from struct conf
 		.doc = "when idle connections are forgotten"},
 	{"services", CONF_OWN, true, .read = conf_services_read, .keys = conf_service_keys,

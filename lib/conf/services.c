@@ -14,6 +14,7 @@
 #define LISTENS_MAX 256 // of one service
 
 static const char *const schedulers[] = {"maglev", "round_robin", NULL};
+static const char *const states[] = {"active", "drain", "disabled", NULL};
 static const char *const all_down[] = {"reset", "drop", NULL};
 
 /* No blank and no comma: it is an argument of telemetry commands. */
@@ -76,6 +77,17 @@ static int read_listens(struct conf_reader *reader, const config_setting_t *sett
 	return 0;
 }
 
+static bool same_listens(const void *object, const void *other)
+{
+	const struct conf_service *a = object, *b = other;
+	bool same = a->nb_listens == b->nb_listens;
+
+	for (unsigned i = 0; same && i < a->nb_listens; i++)
+		same = a->listens[i].any == b->listens[i].any &&
+			net_endpoint_equal(&a->listens[i].endpoint, &b->listens[i].endpoint);
+	return same;
+}
+
 static int read_backend_address(struct conf_reader *reader, const config_setting_t *setting,
 	void *object)
 {
@@ -94,6 +106,8 @@ static const struct conf_key backend_keys[] = {
 	{"weight", CONF_INTEGER, CONF_AT(struct conf_backend, weight), .max = CONF_WEIGHT_MAX,
 		.initial = 1,
 		.doc = "its share of new connections, relative to the others; 0 = none"},
+	{"state", CONF_WORD, CONF_AT(struct conf_backend, state), .words = states,
+		.doc = "drain = no new connections, old ones live on; disabled = nor is it probed"},
 	{NULL},
 };
 
@@ -146,7 +160,8 @@ static int read_backends(struct conf_reader *reader, const config_setting_t *set
 }
 
 const struct conf_key conf_service_keys[] = {
-	{"listen", CONF_OWN, true, .read = read_listens, .expected = LISTEN_EXPECTED,
+	{"listen", CONF_OWN, true, .read = read_listens, .same = same_listens,
+		.expected = LISTEN_EXPECTED,
 		.doc = "where clients connect; \":80\" = port 80 of every address of the port"},
 	{"scheduler", CONF_WORD, CONF_AT(struct conf_service, scheduler), .words = schedulers,
 		.doc = "how the backend of a new connection is chosen"},

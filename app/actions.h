@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What is done to backends by hand, in an incident, without editing the file. It holds until the next
+ * reload, which restores what the file says. The file is never written.
+ *
+ * Thread rule: on the control core's event loop.
+ */
+#ifndef WEIR_ACTIONS_H
+#define WEIR_ACTIONS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct control;
+
+#define ACTION_TEXT 400
+
+/*
+ * Backends are named as in telemetry. 0 with words for what was done (and soon published), or -ENOENT,
+ * -EINVAL with what is wrong.
+ */
+int action_drain(struct control *control, const char *service, const char *backend, char *words);
+int action_activate(struct control *control, const char *service, const char *backend, char *words);
+int action_weight(struct control *control, const char *service, const char *backend,
+	int64_t weight, char *words);
+
+/* Take all of it back, under daemon.lock: how many backends there were. */
+uint32_t actions_restore(struct control *control);
+
+#endif

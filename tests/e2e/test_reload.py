@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The file is the truth, and changing it is safe at any moment."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+import traffic
+import weir as weir_module
+from lab import BIG_BYTES
+from weir import dump, merged
+
+
+# So that what is removed is gone soon after its last connection.
+TIMEOUTS = {"time_wait_s": 1, "close_s": 1}
+
+
+def usual(lab, **changes):
+    return weir_module.config(lab, **merged({"timeouts": TIMEOUTS}, changes))
+
+
+def backends_of(lab, *names, **changes):
+    """The list of the named backends for a file; `changes`, by name, are laid over them."""
+    return [merged({"address": lab.backend(name).endpoint, "name": name}, changes.get(name, {}))
+            for name in names]
+
+
+def with_backends(lab, *names, **changes):
+    return usual(lab, services={"web": {"backends": backends_of(lab, *names, **changes)}})
+
+
+def write(weir, config):
+    """As an editor does: a new file in the place of the old."""
+    text = config if isinstance(config, bytes) else \
+        (config if isinstance(config, str) else dump(config)).encode()
+    with open(weir.path + ".new", "wb") as file:
+        file.write(text)
+    os.rename(weir.path + ".new", weir.path)
+
+
+def reload(weir, config=None, timeout=10):
+    """Write the file, send SIGHUP and wait for the attempt's end; its error, "" when it succeeded."""
+    if config is not None:
+        write(weir, config)
+    before = weir.log().count("reload: ")
+    weir.process.send_signal(signal.SIGHUP)
+    weir.wait(lambda: weir.log().count("reload: ") > before, timeout, "the reload's answer")
+    time.sleep(0.02)                    # the last line of several
+    return weir.info()["reload_error"]
+
+
+@pytest.fixture
+def own(lab, start_weir):
+    """A weir of the test's own, whose file may be changed."""
+    return start_weir(timeouts=TIMEOUTS)
+
+
+def test_add_and_remove(lab, own):
+    assert reload(own, with_backends(lab, "con1", "con2", "con3")) == ""
+    assert "service web: - con4" in own.log()
+    assert set(traffic.bodies(traffic.requests(lab.client, 200))) == {"con1", "con2", "con3"}
+    own.wait(lambda: "con4" not in own.backends(), what="con4 gone")
+    assert reload(own, with_backends(lab, "con1", "con2", "con3", "con4", con4={"weight": 2})) == ""
+    assert "service web: + con4" in own.log() and "weight 2" in own.log()
+    own.wait_all_up()
+    assert set(traffic.bodies(traffic.requests(lab.client, 200))) == \
+        {"con1", "con2", "con3", "con4"}
+
+
+def test_unchanged(lab, own):
+    assert reload(own) == ""
+    assert "reload: nothing changed" in own.log()
+    assert own.info()["reloads"] == 1 and own.info()["reloads_failed"] == 0
+
+
+def test_what_stays_is_carried_over(lab, own):
+    """Health, counters and flows of a backend that is renamed and weighted anew."""
+    traffic.requests(lab.client, 100)
+    lab.backend("con2").kill()
+    own.wait_health("con2", "down")
+    with lab.client.entered():
+        connection = traffic.connect()
+    name = traffic.ask(connection)
+    before = own.backends()
+    config = with_backends(lab, "con1", "con2", "con3", "con4",
+                           **{one: {"name": one + "x", "weight": 3}
+                              for one in ("con1", "con2", "con3", "con4")})
+    assert reload(own, config) == ""
+    after = own.backends()
+    assert after["con2x"]["health"] == "down" and after["con1x"]["health"] == "up"
+    for one in before:
+        assert after[one + "x"]["connections"] == before[one]["connections"]
+        assert after[one + "x"]["weight"] == 3
+    assert traffic.ask(connection) == name
+    connection.close()
+
+
+def test_services_come_and_go(lab, own):
+    config = usual(lab)
+    config["services"]["api"] = merged(config["services"]["web"], {"listen": ":81"})
+    assert reload(own, config) == ""
+    own.wait_all_up()
+    with lab.client.entered():
+        assert traffic.get(port=81) in own.backends("api")
+        connection = traffic.connect(port=81)
+    traffic.ask(connection)
+    assert reload(own, usual(lab)) == ""
+    with lab.client.entered(), pytest.raises(ConnectionRefusedError):
+        # The port is the kernel's again, where nobody listens.
+        traffic.connect(port=81)
+    assert [service["name"] for service in own.services()] == ["web"]
+    assert traffic.ask(connection)      # its flow lives on
+    connection.close()
+    own.wait(lambda: all(backend["service"] == "web"
+                         for backend in own.telemetry.pages("/weir/backends")), what="api gone")
+
+
+def test_drain_lets_a_download_finish(lab, own):
+    """Removed from the file, or drained in it: old connections live to their end, none is added."""
+    lab.big_file()
+    for change in ("state", "remove"):
+        with lab.client.entered():
+            connection = traffic.connect(timeout=60)
+        connection.sendall(b"GET /big HTTP/1.1\r\nHost: weir\r\n\r\n")
+        head = connection.recv(1000)
+        assert head.startswith(b"HTTP/1.1 200")
+        name = max(own.backends().values(), key=lambda backend: backend["active"])["name"]
+        others = {"con1", "con2", "con3", "con4"} - {name}
+        if change == "state":
+            config = with_backends(lab, "con1", "con2", "con3", "con4", **{name: {"state": "drain"}})
+        else:
+            config = with_backends(lab, *sorted(others))
+        assert reload(own, config) == ""
+        opened = own.backends()[name]["connections"]
+        assert own.backends()[name]["state"] == ("drain" if change == "state" else "removed")
+        assert set(traffic.bodies(traffic.requests(lab.client, 100))) == others
+        digest = hashlib.sha256()
+        header, body = head.split(b"\r\n\r\n", 1)
+        digest.update(body)
+        left = BIG_BYTES - len(body)
+        while left > 0:
+            data = connection.recv(1 << 20)
+            assert data, "the download was cut"
+            digest.update(data)
+            left -= len(data)
+        with open(lab.big_file(), "rb") as file:
+            assert digest.hexdigest() == hashlib.sha256(file.read()).hexdigest()
+        assert own.backends()[name]["connections"] == opened
+        connection.close()
+        if change == "remove":
+            own.wait(lambda: name not in own.backends(), what="gone when its flows are")
+        assert reload(own, usual(lab)) == ""
+        own.wait_all_up()
+
+
+RESTART = {
+    "flows": {"flows": 32768},
+    "cores": {"cores": {"idle_sleep_us": 51}},
+    "port": {"port": {"mtu": 1400}},
+    "address": {"port": {"address": ("192.0.2.10/24", "192.0.2.11/32")}},
+    "snat": {"snat": {"ports": ("2000-3000",)}},
+    "instance": {"instance": "other"},
+}
+
+
+@pytest.mark.parametrize("kind", RESTART)
+def test_what_needs_a_restart_is_refused(lab, own, kind):
+    """And with it the whole reload."""
+    config = usual(lab, **RESTART[kind])
+    config["services"]["web"]["backends"] = config["services"]["web"]["backends"][:1]
+    before = own.backends().keys()
+    assert reload(own, config) != ""
+    assert "systemctl restart weir" in own.log().splitlines()[-1]
+    assert own.backends().keys() == before
+    assert reload(own, usual(lab)) == ""
+
+
+def broken_files(lab):
+    """D8: what a file can suffer from; each as bytes, or a function that puts it in place."""
+    good = dump(usual(lab)).encode()
+    web = usual(lab)["services"]["web"]
+    twice = usual(lab)
+    twice["services"]["web2"] = web
+
+    def service(**changes):
+        return dump(usual(lab, services={"web": changes})).encode()
+
+    def backends(*entries):
+        return service(backends=list(entries))
+
+    first = web["backends"][0]
+    yield from (good[:len(good) * part // 20] for part in range(1, 20))     # half-written
+    yield b""
+    yield good + b"\0"
+    yield good.replace(b"web", b"w\0b")
+    yield good + b"{{{{"
+    yield good + b"services = {};"
+    yield b"(" * 10000
+    yield good + b'@include "' + lab.directory.encode() + b'/none.inc"\n'
+    yield service(listen=":4294967376")
+    yield good.replace(b'":80"', b'":0"')
+    yield good.replace(b'":80"', b"80")
+    yield good.replace(b"65536", b"4294967376")
+    yield good + b"unknown = 1;"
+    yield service(schedular="maglev")
+    yield service(scheduler="fastest")
+    yield service(scheduler=3)
+    yield service(on_all_down="maybe")
+    yield service(health={"type": "icmp"})
+    yield service(health={"interval_ms": 0})
+    yield service(health={"timeout_ms": 1000, "interval_ms": 500})
+    yield dump(twice).encode()
+    yield backends()
+    yield backends(merged(first, {"weight": 0}))
+    yield backends(merged(first, {"weight": 257}))
+    yield backends(merged(first, {"weight": -1}))
+    yield backends(merged(first, {"state": "gone"}))
+    yield backends(first, first)
+    yield backends(first, merged(first, {"address": "192.0.2.21:99"}))
+    yield backends("192.0.2.10:8080")
+    yield backends("192.0.2.21")
+    yield backends("192.0.2.300:80")
+    yield backends("[2001:db8::21]:80", first)
+
+
+def put_fifo(path):
+    os.mkfifo(path)
+
+
+def put_directory(path):
+    os.mkdir(path)
+
+
+def put_huge(path):
+    with open(path, "wb") as file:
+        file.truncate(100 << 20)
+
+
+def put_nothing(path):
+    pass
+
+
+def remove(path):
+    if os.path.isdir(path):
+        os.rmdir(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def test_broken_files(lab, own):
+    """D8: 50 broken files, 50 refusals, nothing changed, no request lost."""
+    broken = list(broken_files(lab)) + [put_fifo, put_directory, put_huge, put_nothing]
+    assert len(broken) >= 50
+    before = {name: {key: backend[key] for key in ("address", "weight", "state", "health")}
+              for name, backend in own.backends().items()}
+    with traffic.Stream(lab.client, threads=4, rate=200) as stream:
+        for number, text in enumerate(broken):
+            if callable(text):
+                remove(own.path)
+                text(own.path)
+                error = reload(own)
+                remove(own.path)
+            else:
+                error = reload(own, text)
+            assert error != "", f"broken file {number} was taken: {text[-300:]}"
+            assert own.path.encode()[:20] in error.encode() or "weir" in error
+    assert own.info()["reloads_failed"] == len(broken)
+    assert traffic.errors(stream.results) == [] and len(stream.results) > 100
+    after = {name: {key: backend[key] for key in ("address", "weight", "state", "health")}
+             for name, backend in own.backends().items()}
+    assert after == before
+    assert reload(own, usual(lab)) == ""
+    assert own.info()["reload_error"] == ""
+
+
+def reloads_under_wrk(lab, weir, seconds, close):
+    """D7: a reload a second, adding and removing con4 by turns, with broken files in between; no
+    request fails but those that con4's removal may touch, which is none either."""
+    result = {}
+
+    def work():
+        result["wrk"] = traffic.wrk(lab.client, connections=32, seconds=seconds + 1, close=close)
+
+    before = weir.drops()
+    thread = threading.Thread(target=work)
+    thread.start()
+    end, refused, done = time.monotonic() + seconds, 0, 0
+    while time.monotonic() < end:
+        started = time.monotonic()
+        names = ("con1", "con2", "con3") if done % 2 == 0 else ("con1", "con2", "con3", "con4")
+        assert reload(weir, with_backends(lab, *names)) == ""
+        done += 1
+        refused += reload(weir, dump(with_backends(lab, "con1"))[:-20 - done]) != ""
+        time.sleep(max(0, 1 - (time.monotonic() - started)))
+    thread.join()
+    requests, failures = result["wrk"]
+    assert failures == "" and requests > 1000
+    assert refused == done
+    after = weir.drops()
+    lost = {key: after[key] - before[key] for key in after
+            if key in ("no_neighbour", "no_buffer", "tx_full", "no_backend", "stray_backend")}
+    assert not any(lost.values()), lost
+    weir.identity()
+
+
+@pytest.mark.parametrize("close", [False, True], ids=["keep-alive", "closed"])
+def test_reloads_under_load(lab, own, close):
+    reloads_under_wrk(lab, own, 6, close)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("close", [False, True], ids=["keep-alive", "closed"])
+def test_reload_every_second_for_a_minute(lab, own, close):
+    reloads_under_wrk(lab, own, 60, close)
