@@ -94,8 +94,10 @@ EXPECTED = {
             { address = "10.0.0.12:8080"; weight = 128; }, "10.0.0.13:8080" ); };
         service_3scale_api_2 = { listen = [ ":82", "192.0.2.10:80" ]; scheduler = "round_robin";
             backends = ( "10.0.0.21:8080" ); };
-        """, ["9: server 127.0.0.1:8080", "10: server unix:/run/app.sock", "11: server 203.0.113.7:8080",
-              "14: server 127.0.0.1:3000", "17: listen 127.0.0.1:81", "18: listen unix:odd.sock",
+        spare = { listen = ":84"; scheduler = "round_robin"; backends = ( "10.0.0.22:8080" ); };
+        """, ["9: server 127.0.0.1:8080", "10: server unix:/run/app.sock",
+              "11: server 203.0.113.7:8080", "15: server 10.0.0.22:8080 backup",
+              "14: server 127.0.0.1:3000", "18: listen 127.0.0.1:81", "19: listen unix:odd.sock",
               "8: server 10.0.0.13:8080", "Weights above 256"]),
     "addresses.conf": ("""
         service_10_0_0_11 = { listen = [ "192.0.2.80:80", "192.0.2.10:8080" ];
