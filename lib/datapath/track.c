@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "track.h"
 
-// A sender has no more than this under way, or a blind one would be believed too easily.
-#define FLIGHT_MAX (8u << 20)
+// A client seldom has more than this under way when it closes; a blind one hits it once in 4,096.
+#define FLIGHT_MAX (1u << 20)
 
 static uint8_t flags_of(const struct flow *flow)
 {
@@ -14,17 +14,20 @@ static void set_flag(struct flow *flow, enum flow_flag flag)
 	__atomic_store_n(&flow->flags, flags_of(flow) | flag, __ATOMIC_RELAXED);
 }
 
-/* What has been sent up to `end` is not acknowledged already, and is not too much under way. */
+/*
+ * What was sent up to `end` is not acknowledged already, and not too much under way. A client may be
+ * anybody, and where its data ends proves nothing; a backend's packets had to know the SNAT port.
+ */
 static bool is_under_way(const struct flow *flow, enum flow_direction direction, uint32_t end)
 {
-	return end - track_load(&flow->ack[1 - direction]) <= FLIGHT_MAX;
+	return direction == FLOW_FROM_BACKEND ||
+		end - track_load(&flow->ack[FLOW_FROM_BACKEND]) <= FLIGHT_MAX;
 }
 
 /*
  * A RST counts only when the receiver will take it (RFC 5961): its number is what the receiver
  * acknowledged last, or where the sender's data ends; in SYN_SENT its acknowledgement is of the SYN
- * (RFC 9293, 3.10.7.3). A client's data may be anybody's, so its end alone proves nothing. After a
- * FIN any will do: there is nothing left to protect.
+ * (RFC 9293, 3.10.7.3). After a FIN any will do: there is nothing left to protect.
  */
 static bool reset_is_exact(const struct flow *flow, const struct packet *packet,
 	enum flow_direction direction, enum tcp_state state)
@@ -38,8 +41,7 @@ static bool reset_is_exact(const struct flow *flow, const struct packet *packet,
 	if (state == TCP_SYN_SENT)
 		return seq == track_load(&flow->end[FLOW_FROM_CLIENT]);
 	return seq == track_load(&flow->ack[1 - direction]) ||
-		(seq == track_load(&flow->end[direction]) &&
-			(direction == FLOW_FROM_BACKEND || is_under_way(flow, direction, seq))) ||
+		(seq == track_load(&flow->end[direction]) && is_under_way(flow, direction, seq)) ||
 		(flags_of(flow) & FLOW_FIN_SEEN);
 }
 
