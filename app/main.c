@@ -14,6 +14,7 @@
 #include "apply.h"
 #include "backends.h"
 #include "clock.h"
+#include "command.h"
 #include "control.h"
 #include "daemon.h"
 #include "endpoints.h"
@@ -308,6 +309,17 @@ static void reload_step_fini(struct daemon *daemon)
 	apply_destroy(daemon->apply);
 }
 
+static int command_step_init(struct daemon *daemon, char *message)
+{
+	daemon->command = command_create(daemon, message);
+	return daemon->command == NULL ? -errno : 0;
+}
+
+static void command_step_fini(struct daemon *daemon)
+{
+	command_destroy(daemon->command);
+}
+
 static const struct step steps[] = {
 	{"EAL", eal_init, eal_fini},
 	{"mute", mute_init, mute_fini},
@@ -321,6 +333,7 @@ static const struct step steps[] = {
 	{"workers", workers_init, workers_fini},
 	{"start", start_init, start_fini},
 	{"reload", reload_step_init, reload_step_fini},
+	{"control socket", command_step_init, command_step_fini},
 	{"telemetry", telemetry_step_init, telemetry_step_fini},
 };
 #define STEPS (sizeof(steps) / sizeof(steps[0]))

@@ -8,7 +8,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=${WEIR_BUILD:-$ROOT/build}
 PYTHON=/usr/bin/python3     # Debian's own: a python3 in front of it in PATH may lack its packages
 
-BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig-dev libevent-dev
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig-dev libevent-dev libjansson-dev
     libssl-dev libmnl-dev libnftables-dev libnuma-dev libcmocka-dev"
 LAB_PACKAGES="python3 iproute2 iputils-ping util-linux ethtool nftables nginx curl ca-certificates
     dpdk-dev openssl"

@@ -3,8 +3,11 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import signal
+import socket
+import subprocess
 import threading
 import time
 
@@ -318,3 +321,119 @@ def test_reloads_under_load(lab, own, close):
 @pytest.mark.parametrize("close", [False, True], ids=["keep-alive", "closed"])
 def test_reload_every_second_for_a_minute(lab, own, close):
     reloads_under_wrk(lab, own, 60, close)
+
+
+# the control socket
+
+WEIRCTL = os.path.join(weir_module.ROOT, "scripts/weirctl")
+
+
+def weirctl(weir, *arguments):
+    """The exit code and what it said."""
+    done = subprocess.run([WEIRCTL, "--instance", weir.instance, *arguments], text=True,
+                          capture_output=True, timeout=30)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_drain_and_activate_by_hand(lab, own):
+    code, said = weirctl(own, "drain", "web", "con2")
+    assert code == 0 and "con2: active -> drain (until the next reload)" in said
+    con2 = own.backends()["con2"]
+    assert (con2["state"], con2["temporary"]) == ("drain", "state")
+    assert set(traffic.bodies(traffic.requests(lab.client, 200))) == {"con1", "con3", "con4"}
+    code, said = weirctl(own, "activate", "web", "con2")
+    assert code == 0 and "drain -> active (as in the file)" in said
+    assert own.backends()["con2"]["temporary"] == ""
+    assert "con2" in traffic.bodies(traffic.requests(lab.client, 200))
+
+
+def test_weight_by_hand_until_the_next_reload(lab, own):
+    for name in ("con1", "con3"):
+        code, said = weirctl(own, "weight", "web", name, "0")
+        assert code == 0 and "weight 1 -> 0 (until the next reload)" in said
+    con1 = own.backends()["con1"]
+    assert (con1["weight"], con1["temporary"]) == (0, "weight")
+    assert set(traffic.bodies(traffic.requests(lab.client, 200))) == {"con2", "con4"}
+    with open(own.path) as file:
+        assert file.read() == dump(usual(lab))  # never written
+    assert weirctl(own, "reload") == (0, "nothing changed\n")
+    assert all((backend["weight"], backend["temporary"]) == (1, "")
+               for backend in own.backends().values())
+    assert len(traffic.bodies(traffic.requests(lab.client, 200))) == 4
+
+
+def test_disabled_is_not_probed(lab, own):
+    assert reload(own, with_backends(lab, "con1", "con2", "con3", "con4",
+                                     con1={"state": "disabled"})) == ""
+    con1 = own.backends()["con1"]
+    assert (con1["state"], con1["health"], con1["reason"]) == ("disabled", "unknown", "disabled")
+    assert set(traffic.bodies(traffic.requests(lab.client, 200))) == {"con2", "con3", "con4"}
+    assert weirctl(own, "activate", "web", "con1")[0] == 0
+    own.wait_health("con1", "up")
+    assert "con1" in traffic.bodies(traffic.requests(lab.client, 200))
+    assert weirctl(own, "reload")[0] == 0
+    assert own.backends()["con1"]["health"] == "unknown"
+
+
+def test_reload_by_weirctl_says_what_changed(lab, own):
+    write(own, with_backends(lab, "con1", "con2", "con3", con1={"weight": 2}))
+    code, said = weirctl(own, "reload")
+    assert code == 0 and said == f"service web: con1: weight 1 -> 2; - con4 " \
+        f"{lab.backend('con4').endpoint}\n"
+    write(own, "services = 5;")
+    code, said = weirctl(own, "reload")
+    assert code == 1 and f"{own.path}:1: services" in said
+
+
+@pytest.mark.parametrize("request_line, answer", [
+    (b"{", "near end of file"),
+    (b"[]", "expected an object"),
+    (b"5", ""),
+    (b"{}", "version"),
+    (b'{"version": 2, "command": "reload"}', "version"),
+    (b'{"version": 1, "command": "explode"}', "unknown command"),
+    (b'{"version": 1, "command": "drain"}', "needed"),
+    (b'{"version": 1, "command": "drain", "service": "web", "backend": 5}', "needed"),
+    (b'{"version": 1, "command": "drain", "service": "no", "backend": "con1"}', "no service"),
+    (b'{"version": 1, "command": "drain", "service": "web", "backend": "no"}', "no backend"),
+    (b'{"version": 1, "command": "weight", "service": "web", "backend": "con1"}', "weight"),
+    (b'{"version": 1, "command": "weight", "service": "web", "backend": "con1", "weight": 257}',
+     "0 to 256"),
+    (b'{"version": 1, "command": "weight", "service": "web", "backend": "con1", "weight": -1}',
+     "0 to 256"),
+    (b"x" * 5000, "too long"),
+    (b"\xff\xfe\0", ""),
+])
+def test_wrong_requests(lab, weir, request_line, answer):
+    path = f"/run/weir/{weir.instance}/control.sock"
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5)
+        connection.connect(path)
+        connection.sendall(request_line + b"\n")
+        said = json.loads(connection.makefile().readline())
+    assert said["version"] == 1 and said["ok"] is False and answer in said["error"]
+
+
+def test_control_socket_is_bounded(lab, weir):
+    """Root's only; a line without end, 40 idle clients and a queue of requests harm nobody."""
+    path = f"/run/weir/{weir.instance}/control.sock"
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    idle = []
+    for _ in range(40):
+        idle.append(socket.socket(socket.AF_UNIX))
+        idle[-1].connect(path)
+    for connection in idle:
+        connection.close()
+    with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+        connection.connect(path)
+        connection.sendall(b"x" * 1000000)
+        assert connection.recv(100) == b""
+    weir.wait(lambda: weirctl(weir, "reload")[0] == 0, what="room for a client")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(path)
+        line = b'{"version": 1, "command": "weight", "service": "web", "backend": "con1", "weight": 1}\n'
+        connection.sendall(line * 50)
+        answers = connection.makefile()
+        for _ in range(50):
+            assert json.loads(answers.readline())["ok"]

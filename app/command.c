@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "command.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "actions.h"
+#include "conf.h"
+#include "control.h"
+#include "daemon.h"
+#include "dev.h"
+#include "log.h"
+#include "reload.h"
+
+#define DIRECTORY "/run/weir"
+#define VERSION 1
+#define LINE_BYTES 4096
+#define CLIENTS_MAX 16
+#define BACKLOG 16
+#define IDLE_S 60 // for the next line, and for an answer to be taken
+
+struct client {
+	struct command *command;
+	struct bufferevent *stream;
+	struct reload_waiter reload;
+	struct control_waiter published;
+	json_t *answer; // to be given when it is published
+	LIST_ENTRY(client) entry;
+};
+
+struct command {
+	struct daemon *daemon;
+	struct evconnlistener *listener;
+	LIST_HEAD(, client) clients;
+	unsigned nb_clients;
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+};
+
+/* --- answers --- */
+
+/* Names and messages may quote bytes of a file that are no UTF-8. */
+static json_t *text_of(const char *text)
+{
+	json_t *string = json_string(text);
+	char *copy;
+
+	if (string != NULL || (copy = strdup(text)) == NULL)
+		return string;
+	for (char *p = copy; *p != '\0'; p++)
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	string = json_string(copy);
+	free(copy);
+	return string;
+}
+
+static void send_answer(struct client *client, json_t *answer)
+{
+	char *text = answer == NULL ? NULL : json_dumps(answer, JSON_COMPACT);
+
+	json_decref(answer);
+	if (text == NULL)
+		text = strdup("{\"version\":1,\"ok\":false,\"error\":\"out of memory\"}");
+	if (text != NULL) {
+		bufferevent_write(client->stream, text, strlen(text));
+		bufferevent_write(client->stream, "\n", 1);
+	}
+	free(text);
+	bufferevent_enable(client->stream, EV_READ);
+}
+
+static void answer_error(struct client *client, const char *error)
+{
+	send_answer(client, json_pack("{s:i, s:b, s:o}", "version", VERSION, "ok", 0, "error",
+		text_of(error)));
+}
+
+static json_t *answer_changes(char *const *lines, unsigned nb_lines)
+{
+	json_t *changes = json_array();
+
+	for (unsigned i = 0; i < nb_lines; i++)
+		json_array_append_new(changes, text_of(lines[i]));
+	return json_pack("{s:i, s:b, s:o}", "version", VERSION, "ok", 1, "changes", changes);
+}
+
+/* --- commands --- */
+
+static void reloaded(void *context, const struct reload_result *result)
+{
+	struct client *client = context;
+
+	if (result->error != NULL)
+		answer_error(client, result->error);
+	else
+		send_answer(client, answer_changes(result->lines, result->nb_lines));
+}
+
+static void published(void *context)
+{
+	struct client *client = context;
+	json_t *answer = client->answer;
+
+	client->answer = NULL;
+	send_answer(client, answer);
+}
+
+static void do_reload(struct client *client, const json_t *request)
+{
+	client->reload.told = reloaded;
+	client->reload.context = client;
+	reload_request(client->command->daemon->reload, &client->reload);
+}
+
+/* What the three actions on a backend have in common. */
+static void do_action(struct client *client, const json_t *request,
+	int (*act)(struct control *control, const char *service, const char *backend,
+		const json_t *request, char *words))
+{
+	struct control *control = client->command->daemon->control;
+	const char *service = json_string_value(json_object_get(request, "service"));
+	const char *backend = json_string_value(json_object_get(request, "backend"));
+	char words[ACTION_TEXT], *line = words;
+
+	if (service == NULL || backend == NULL) {
+		answer_error(client, "\"service\" and \"backend\" are needed, each a string");
+		return;
+	}
+	if (act(control, service, backend, request, words) < 0) {
+		answer_error(client, words);
+		return;
+	}
+	client->answer = answer_changes(&line, 1);
+	control_wait(control, &client->published, published, client);
+}
+
+static int drain(struct control *control, const char *service, const char *backend,
+	const json_t *request, char *words)
+{
+	return action_drain(control, service, backend, words);
+}
+
+static int activate(struct control *control, const char *service, const char *backend,
+	const json_t *request, char *words)
+{
+	return action_activate(control, service, backend, words);
+}
+
+static int weight(struct control *control, const char *service, const char *backend,
+	const json_t *request, char *words)
+{
+	const json_t *value = json_object_get(request, "weight");
+
+	if (!json_is_integer(value)) {
+		snprintf(words, ACTION_TEXT, "\"weight\" is needed, an integer from 0 to %u",
+			CONF_WEIGHT_MAX);
+		return -EINVAL;
+	}
+	return action_weight(control, service, backend, json_integer_value(value), words);
+}
+
+static void do_drain(struct client *client, const json_t *request)
+{
+	do_action(client, request, drain);
+}
+
+static void do_activate(struct client *client, const json_t *request)
+{
+	do_action(client, request, activate);
+}
+
+static void do_weight(struct client *client, const json_t *request)
+{
+	do_action(client, request, weight);
+}
+
+static const struct {
+	const char *name;
+	void (*perform)(struct client *client, const json_t *request); // answers, now or later
+} commands[] = {
+	{"reload", do_reload},
+	{"drain", do_drain},
+	{"activate", do_activate},
+	{"weight", do_weight},
+};
+
+static void perform(struct client *client, const char *line, size_t size)
+{
+	json_error_t error;
+	json_t *request = json_loadb(line, size, JSON_REJECT_DUPLICATES, &error);
+	const char *name = json_string_value(json_object_get(request, "command"));
+	size_t i = 0;
+
+	bufferevent_disable(client->stream, EV_READ); // until it is answered
+	while (name != NULL && i < sizeof(commands) / sizeof(commands[0]) &&
+		strcmp(commands[i].name, name) != 0)
+		i++;
+	if (!json_is_object(request))
+		answer_error(client, request == NULL ? error.text : "expected an object");
+	else if (json_integer_value(json_object_get(request, "version")) != VERSION)
+		answer_error(client, "\"version\" must be 1: this weir speaks no other");
+	else if (name == NULL || i == sizeof(commands) / sizeof(commands[0]))
+		answer_error(client, "unknown command; known: reload, drain, activate, weight");
+	else
+		commands[i].perform(client, request);
+	json_decref(request);
+}
+
+/* --- clients --- */
+
+static void client_destroy(struct client *client)
+{
+	struct daemon *daemon = client->command->daemon;
+
+	reload_cancel_wait(daemon->reload, &client->reload);
+	control_cancel_wait(daemon->control, &client->published);
+	json_decref(client->answer);
+	LIST_REMOVE(client, entry);
+	client->command->nb_clients--;
+	bufferevent_free(client->stream);
+	free(client);
+}
+
+static bool is_waiting(const struct client *client)
+{
+	return client->reload.is_waiting || client->published.is_waiting;
+}
+
+static void on_read(struct bufferevent *stream, void *context)
+{
+	struct client *client = context;
+	struct evbuffer *input = bufferevent_get_input(stream);
+	size_t size;
+	char *line;
+
+	// One at a time: what has come in behind it is looked at after the answer.
+	while (!is_waiting(client) && (line = evbuffer_readln(input, &size, EVBUFFER_EOL_LF))) {
+		if (size > LINE_BYTES)
+			answer_error(client, "the line is too long");
+		else
+			perform(client, line, size);
+		free(line);
+	}
+	if (evbuffer_get_length(input) > LINE_BYTES && !is_waiting(client))
+		client_destroy(client); // no end in sight
+}
+
+/* The answer is out: is there another line already? */
+static void on_written(struct bufferevent *stream, void *context)
+{
+	on_read(stream, context);
+}
+
+static void on_event(struct bufferevent *stream, short what, void *context)
+{
+	struct client *client = context;
+
+	// A reload may take its time; then nothing is read, and no timer runs.
+	if ((what & BEV_EVENT_TIMEOUT) && is_waiting(client))
+		bufferevent_enable(stream, EV_WRITE);
+	else
+		client_destroy(client);
+}
+
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
+	struct sockaddr *address, int size, void *context)
+{
+	static const struct timeval idle = {.tv_sec = IDLE_S};
+	struct command *command = context;
+	struct client *client = NULL;
+
+	if (command->nb_clients < CLIENTS_MAX)
+		client = calloc(1, sizeof(*client));
+	if (client != NULL)
+		client->stream = bufferevent_socket_new(command->daemon->events, fd,
+			BEV_OPT_CLOSE_ON_FREE);
+	if (client == NULL || client->stream == NULL) {
+		free(client);
+		close(fd);
+		return;
+	}
+	client->command = command;
+	LIST_INSERT_HEAD(&command->clients, client, entry);
+	command->nb_clients++;
+	bufferevent_setcb(client->stream, on_read, on_written, on_event, client);
+	bufferevent_set_timeouts(client->stream, &idle, &idle);
+	// No more than this is read ahead.
+	bufferevent_setwatermark(client->stream, EV_READ, 0, LINE_BYTES * 2);
+	bufferevent_enable(client->stream, EV_READ | EV_WRITE);
+}
+
+/* --- the socket --- */
+
+static int make_path(struct command *command)
+{
+	const char *instance = command->daemon->conf->instance;
+	struct stat status;
+	char directory[64];
+
+	snprintf(directory, sizeof(directory), instance[0] ? DIRECTORY "/%s" : DIRECTORY "%s",
+		instance);
+	snprintf(command->path, sizeof(command->path), "%s/control.sock", directory);
+	if (mkdir(DIRECTORY, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	if (instance[0] != '\0' && mkdir(directory, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	// A dead one's; whether another weir runs under this name was found out before.
+	if (lstat(command->path, &status) == 0 && S_ISSOCK(status.st_mode))
+		unlink(command->path);
+	return 0;
+}
+
+static int open_socket(struct command *command)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int err = make_path(command);
+
+	if (err < 0)
+		return err;
+	strcpy(address.sun_path, command->path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	mode_t mask = umask(0177); // 0600 from the first moment on
+	err = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	umask(mask);
+	if (err == 0) {
+		command->listener = evconnlistener_new(command->daemon->events, on_accept, command,
+			LEV_OPT_CLOSE_ON_FREE, BACKLOG, fd);
+		if (command->listener != NULL)
+			return 0;
+		err = -errno;
+	}
+	close(fd);
+	return err;
+}
+
+struct command *command_create(struct daemon *daemon, char *message)
+{
+	struct command *command = calloc(1, sizeof(*command));
+
+	if (command == NULL)
+		return NULL;
+	command->daemon = daemon;
+	LIST_INIT(&command->clients);
+	int err = open_socket(command);
+	if (err == 0)
+		return command;
+	snprintf(message, DEV_MESSAGE, "%s: %s", command->path, strerror(-err));
+	free(command);
+	errno = -err;
+	return NULL;
+}
+
+void command_destroy(struct command *command)
+{
+	if (command == NULL)
+		return;
+	while (!LIST_EMPTY(&command->clients))
+		client_destroy(LIST_FIRST(&command->clients));
+	evconnlistener_free(command->listener);
+	unlink(command->path);
+	*strrchr(command->path, '/') = '\0';
+	rmdir(command->path); // fails as long as something else is in it
+	free(command);
+}
