@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""README's telemetry reference names every field that weir answers with, and no other."""
+"""README's telemetry reference names every field that weir answers with, and no other; the packages
+that it has one install are those that the scripts install."""
 
 import os
 import re
@@ -38,3 +39,11 @@ def test_every_command_is_there(weir):
     commands = {one for one in weir.telemetry.query("/") if one.startswith("/weir/")}
     with open(f"{ROOT}/README.md") as file:
         assert commands == set(re.findall(r"^### (/weir/\w+)$", file.read(), re.M))
+
+
+def test_packages():
+    with open(f"{ROOT}/scripts/lib.sh") as file:
+        wanted = re.search(r'^BUILD_PACKAGES="([^"]*)"', file.read(), re.M).group(1).split()
+    with open(f"{ROOT}/README.md") as file:
+        text = re.search(r"apt-get install ((?:[^\n]*\\\n)*[^\n]*)", file.read()).group(1)
+    assert set(wanted) | {"dpdk", "dpdk-dev"} == set(text.replace("\\", "").split()[1:])
