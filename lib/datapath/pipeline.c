@@ -289,20 +289,24 @@ void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t c
 		rte_prefetch0(mbufs[i]);
 	for (uint32_t i = 0; i < count; i++)
 		rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void *));
+	if (pipeline->ip6_seen) // their headers reach into a second line
+		for (uint32_t i = 0; i < count; i++)
+			rte_prefetch0(rte_pktmbuf_mtod_offset(mbufs[i], void *, RTE_CACHE_LINE_SIZE));
 	for (uint32_t i = 0; i < count; i++) {
-		struct packet *packet = &ip4[nb_ip4];
-		packet_parse(packet, mbufs[i], &pipeline->mac);
+		struct packet *packet = packet_parse(&ip4[nb_ip4], &ip6[nb_ip6], mbufs[i],
+			&pipeline->mac);
 		if (likely(packet->kind == PACKET_TCP)) {
 			if (likely(packet->family == AF_INET))
 				nb_ip4++;
 			else
-				ip6[nb_ip6++] = *packet;
+				nb_ip6++;
 		} else if (packet->kind == PACKET_ARP || packet->kind == PACKET_OTHER) {
 			pipeline_punt(pipeline, table, packet);
 		} else {
 			pipeline_drop(pipeline, packet->mbuf, drop_by_kind[packet->kind]);
 		}
 	}
+	pipeline->ip6_seen = nb_ip6 != 0;
 	run_family(pipeline, table, ip4, nb_ip4, AF_INET, now_ms);
 	run_family(pipeline, table, ip6, nb_ip6, AF_INET6, now_ms);
 }

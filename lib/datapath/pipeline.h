@@ -81,6 +81,7 @@ struct pipeline {
 	struct pipeline_rate icmp_rate;          // time exceeded
 	uint32_t now_s;                          // of this run
 	bool admitted;                           // SYNs of this burst have made flows
+	bool ip6_seen;                           // in the last run
 	uint32_t nb_syns;
 	struct pipeline_syn syns[PIPELINE_BURST];
 	uint64_t swept_ms;                       // until when the sweep has done its share

@@ -194,7 +194,11 @@ static inline bool flow_matches(struct flow *flow, enum flow_direction direction
 		memcpy(&wanted, addrs, sizeof(wanted));
 		return own == wanted && own_ports == ports;
 	}
-	return own_ports == ports && memcmp(flow6_of(flow)->addr[direction * 2], addrs, 32) == 0;
+	uint64_t own[4], wanted[4];
+	memcpy(own, flow6_of(flow)->addr[direction * 2], sizeof(own));
+	memcpy(wanted, addrs, sizeof(wanted));
+	return own_ports == ports && ((own[0] ^ wanted[0]) | (own[1] ^ wanted[1]) |
+		(own[2] ^ wanted[2]) | (own[3] ^ wanted[3])) == 0;
 }
 
 static inline enum tcp_state flow_state(const struct flow *flow)

@@ -60,10 +60,12 @@ static void parse_ip4(struct packet *packet, const uint8_t *frame, uint32_t size
 
 static bool bad_addrs6(const struct rte_ipv6_hdr *ip)
 {
-	static const uint8_t loopback[16] = {[15] = 1}, unspecified[16];
+	uint64_t from[2], to[2];
 
-	return ip->src_addr[0] == 0xff || memcmp(ip->src_addr, ip->dst_addr, 16) == 0 ||
-		memcmp(ip->src_addr, loopback, 16) == 0 || memcmp(ip->src_addr, unspecified, 16) == 0;
+	memcpy(from, ip->src_addr, sizeof(from));
+	memcpy(to, ip->dst_addr, sizeof(to));
+	return ip->src_addr[0] == 0xff || ((from[0] ^ to[0]) | (from[1] ^ to[1])) == 0 ||
+		(from[0] == 0 && (from[1] == 0 || from[1] == RTE_BE64(1))); // ::, ::1
 }
 
 static bool is_neighbour_discovery(const uint8_t *frame, uint32_t size, uint32_t l4)
@@ -126,7 +128,7 @@ static void parse_ip6(struct packet *packet, const uint8_t *frame, uint32_t size
 	}
 }
 
-void packet_parse_other(struct packet *packet, const uint8_t *frame, uint32_t size,
+static void parse_any(struct packet *packet, const uint8_t *frame, uint32_t size,
 	const struct net_mac *own)
 {
 	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)frame;
@@ -161,4 +163,53 @@ void packet_parse_other(struct packet *packet, const uint8_t *frame, uint32_t si
 	if ((!group && memcmp(frame, own, sizeof(*own)) != 0) ||
 		(group && packet->kind == PACKET_TCP))
 		packet->kind = PACKET_WRONG_MAC;
+}
+
+/* The common IPv6 case: TCP right behind the IP header. False when it isn't plainly that. */
+static bool parse_plain_ip6(struct packet *packet, struct rte_mbuf *mbuf, const struct net_mac *own)
+{
+	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)frame;
+	struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(frame + sizeof(*ether));
+	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + 1);
+	uint32_t size = rte_pktmbuf_data_len(mbuf);
+
+	if (size < sizeof(*ether) + sizeof(*ip) + sizeof(*tcp) ||
+		ether->ether_type != RTE_BE16(RTE_ETHER_TYPE_IPV6) ||
+		memcmp(frame, own, sizeof(*own)) != 0 ||
+		(ip->vtc_flow & RTE_BE32(0xf0000000)) != RTE_BE32(0x60000000) ||
+		ip->proto != IPPROTO_TCP || bad_addrs6(ip))
+		return false;
+	uint32_t ip_size = rte_be_to_cpu_16(ip->payload_len) + sizeof(*ip);
+	uint32_t tcp_size = (tcp->data_off >> 4) * 4, headers = sizeof(*ip) + tcp_size;
+	if (ip_size > rte_pktmbuf_pkt_len(mbuf) - sizeof(*ether) || tcp_size < sizeof(*tcp) ||
+		headers > ip_size || headers + sizeof(*ether) > size || tcp->src_port == 0 ||
+		tcp->dst_port == 0)
+		return false;
+	packet->mbuf = mbuf;
+	packet->ip6 = ip;
+	packet->tcp = tcp;
+	memcpy(&packet->ports, tcp, sizeof(packet->ports));
+	packet->ip_size = RTE_MIN(ip_size, (uint32_t)UINT16_MAX);
+	packet->payload = ip_size - headers;
+	packet->kind = PACKET_TCP;
+	packet->family = AF_INET6;
+	packet->flags = tcp->tcp_flags;
+	packet->protocol = IPPROTO_TCP;
+	return true;
+}
+
+struct packet *packet_parse_other(struct packet *packet, struct packet *packet6,
+	struct rte_mbuf *mbuf, const struct net_mac *own)
+{
+	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+
+	if (parse_plain_ip6(packet6, mbuf, own))
+		return packet6;
+	packet->mbuf = mbuf;
+	parse_any(packet, frame, rte_pktmbuf_data_len(mbuf), own);
+	if (packet->kind != PACKET_TCP || packet->family != AF_INET6)
+		return packet;
+	*packet6 = *packet;
+	return packet6;
 }

@@ -75,9 +75,9 @@ static inline void packet_destination(const struct packet *packet, struct net_ad
 	memcpy(addr->v6, (const uint8_t *)packet_addrs(packet) + size, size);
 }
 
-/* The slow half of the parser: whatever packet_parse() doesn't decide on its own. */
-void packet_parse_other(struct packet *packet, const uint8_t *frame, uint32_t size,
-	const struct net_mac *own);
+/* The other half of the parser: whatever packet_parse() doesn't decide on its own. */
+struct packet *packet_parse_other(struct packet *packet, struct packet *packet6,
+	struct rte_mbuf *mbuf, const struct net_mac *own);
 
 /* Sources that no TCP packet may have, and LAND (case B12). IPv4, addresses in network order. */
 static inline bool packet_bad_addrs4(uint32_t source, uint32_t destination)
@@ -87,11 +87,12 @@ static inline bool packet_bad_addrs4(uint32_t source, uint32_t destination)
 }
 
 /*
- * Parse the frame of `mbuf` into `packet`. `own` is the port's MAC. The common case, an IPv4 TCP
- * packet without options or tag, is decided here.
+ * Parse the frame of `mbuf` into `packet`, or a TCP packet of IPv6 into `packet6`, which may be the
+ * same; returns which. `own` is the port's MAC. The common case, an IPv4 TCP packet without options
+ * or tag, is decided here.
  */
-static inline void packet_parse(struct packet *packet, struct rte_mbuf *mbuf,
-	const struct net_mac *own)
+static inline struct packet *packet_parse(struct packet *packet, struct packet *packet6,
+	struct rte_mbuf *mbuf, const struct net_mac *own)
 {
 	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)frame;
@@ -128,9 +129,9 @@ static inline void packet_parse(struct packet *packet, struct rte_mbuf *mbuf,
 	packet->family = AF_INET;
 	packet->flags = tcp->tcp_flags;
 	packet->protocol = IPPROTO_TCP;
-	return;
+	return packet;
 other:
-	packet_parse_other(packet, frame, size, own);
+	return packet_parse_other(packet, packet6, mbuf, own);
 }
 
 #endif

@@ -31,7 +31,7 @@ static enum packet_kind parse_full(const void *frame, unsigned size, struct pack
 	const uint8_t *start = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 
 	memset(packet, 0xa5, sizeof(*packet));
-	packet_parse(packet, mbuf, &own);
+	packet_parse(packet, packet, mbuf, &own);
 	assert_ptr_equal(packet->mbuf, mbuf);
 	if (packet->kind == PACKET_TCP) {
 		const uint8_t *tcp = (const uint8_t *)packet->tcp;
@@ -421,7 +421,7 @@ static void headers_must_lie_in_the_first_segment(void **state)
 	for (unsigned first = 0; first <= size; first++) {
 		struct rte_mbuf *mbuf = packets_mbuf(frame, first);
 		mbuf->pkt_len = size; // the rest is in a next segment
-		packet_parse(&packet, mbuf, &own);
+		packet_parse(&packet, &packet, mbuf, &own);
 		if (first < TCP4)
 			assert_int_equal(packet.kind, PACKET_RUNT);
 		else
@@ -452,9 +452,9 @@ static void both_halves_agree(void **state)
 		struct packet fast, slow;
 		memset(&fast, 0, sizeof(fast));
 		memset(&slow, 0, sizeof(slow));
-		packet_parse(&fast, mbuf, &own);
+		packet_parse(&fast, &fast, mbuf, &own);
 		slow.mbuf = mbuf;
-		packet_parse_other(&slow, rte_pktmbuf_mtod(mbuf, const uint8_t *), size, &own);
+		packet_parse_other(&slow, &slow, mbuf, &own);
 		assert_int_equal(fast.kind, slow.kind);
 		if (fast.kind == PACKET_TCP)
 			assert_memory_equal(&fast, &slow, sizeof(fast));
