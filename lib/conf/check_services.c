@@ -139,7 +139,7 @@ static int check_duplicates(struct conf_reader *reader, const struct conf_servic
 static int check_backends(struct conf_reader *reader, const struct conf *conf,
 	const struct conf_service *service, const config_setting_t *backends)
 {
-	unsigned weights = 0;
+	unsigned weights = 0, primaries = 0;
 
 	for (unsigned i = 0; i < service->nb_backends; i++) {
 		int err = check_backend_address(reader, conf, service, &service->backends[i],
@@ -147,7 +147,12 @@ static int check_backends(struct conf_reader *reader, const struct conf *conf,
 		if (err < 0)
 			return err;
 		weights += service->backends[i].weight;
+		primaries += !service->backends[i].backup;
 	}
+	if (primaries == 0)
+		return conf_reader_fail(reader, backends,
+			"all are backups, so that there is nothing they could stand in for; take "
+			"backup from one");
 	if (weights == 0)
 		return conf_reader_fail(reader, backends,
 			"all weights are 0, so that no backend would be chosen; give one a weight");
@@ -181,6 +186,8 @@ int conf_check_services(struct conf_reader *reader, const struct conf *conf,
 		if (err == 0)
 			err = check_backends(reader, conf, service,
 				config_setting_get_member(keys, "backends"));
+		if (err == 0)
+			err = conf_check_access(reader, service, keys);
 		if (err == 0)
 			err = check_snat(reader, conf, service, root);
 		if (err < 0)

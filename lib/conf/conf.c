@@ -84,6 +84,8 @@ static void free_service(struct conf_service *service)
 		free(service->backends[i].name);
 	free(service->backends);
 	free(service->listens);
+	free(service->allow.list);
+	free(service->deny.list);
 	free(service->health.path);
 	free(service->health.host);
 	free(service->name);

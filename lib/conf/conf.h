@@ -25,6 +25,7 @@
 #define CONF_WORKERS_MAX 64
 #define CONF_ADDRESSES_MAX 32 // addresses of the port, and SNAT addresses
 #define CONF_BACKENDS_MAX 131072 // over all services
+#define CONF_PREFIXES_MAX 131072 // of one list
 
 enum conf_driver { CONF_DRIVER_AUTO, CONF_DRIVER_AF_XDP, CONF_DRIVER_AF_PACKET };
 
@@ -100,12 +101,25 @@ struct conf_backend {
 	struct net_endpoint endpoint;
 	unsigned weight;         // 0 to CONF_WEIGHT_MAX
 	enum conf_state state;
+	bool backup;             // gets connections only while no other backend can
+	unsigned max_conns;      // connections at a time; 0 = any number
+	unsigned slow_start_ms;  // the service's, or its own; 0 = the whole weight at once
 	unsigned line;           // where it stands, for messages
 };
 
-enum conf_scheduler { CONF_SCHEDULER_MAGLEV, CONF_SCHEDULER_ROUND_ROBIN };
+enum conf_scheduler {
+	CONF_SCHEDULER_MAGLEV,
+	CONF_SCHEDULER_ROUND_ROBIN,
+	CONF_SCHEDULER_LEAST_CONN,
+	CONF_SCHEDULER_SOURCE,
+};
 
 enum conf_on_all_down { CONF_ALL_DOWN_RESET, CONF_ALL_DOWN_DROP };
+
+struct conf_prefixes {
+	struct net_prefix *list; // host bits are 0
+	unsigned nb;
+};
 
 struct conf_service {
 	char *name;
@@ -114,6 +128,9 @@ struct conf_service {
 	unsigned nb_listens;
 	enum conf_scheduler scheduler;
 	enum conf_on_all_down on_all_down;
+	unsigned slow_start_ms;  // of backends that don't say otherwise
+	struct conf_prefixes allow; // clients that may connect, none = all; the longest prefix
+	struct conf_prefixes deny;  // that matches in either list decides
 	struct conf_health health;
 	struct conf_backend *backends;
 	unsigned nb_backends;
@@ -144,6 +161,9 @@ struct conf *conf_load(const char *path, struct conf_error *error);
 
 /* conf_free(NULL) is fine. */
 void conf_free(struct conf *conf);
+
+/* "maglev", "least_conn" ...: as in the file. */
+const char *conf_scheduler_name(enum conf_scheduler scheduler);
 
 /* A key, for documentation. */
 struct conf_reference {

@@ -98,11 +98,21 @@ extern const struct conf_key conf_health_keys[]; // struct conf_health
 /* Reads the group of services into struct conf. */
 int conf_services_read(struct conf_reader *reader, const config_setting_t *setting, void *object);
 
+/* Read a service's lists of clients. */
+#define CONF_ACCESS_EXPECTED "\"address/length\" or an array of these, as in \"198.51.100.0/24\""
+int conf_allow_read(struct conf_reader *reader, const config_setting_t *setting, void *object);
+int conf_deny_read(struct conf_reader *reader, const config_setting_t *setting, void *object);
+bool conf_allow_same(const void *from, const void *to);
+bool conf_deny_same(const void *from, const void *to);
+
 /* What holds between keys: each 0, or negative with the error filled in. */
 int conf_check_port(struct conf_reader *reader, const struct conf *conf,
 	const config_setting_t *root);
 int conf_check_services(struct conf_reader *reader, const struct conf *conf,
 	const config_setting_t *root);
+/* Of one service, whose group is `keys`. */
+int conf_check_access(struct conf_reader *reader, const struct conf_service *service,
+	const config_setting_t *keys);
 int conf_check_listens(struct conf_reader *reader, const struct conf *conf,
 	const config_setting_t *root);
 

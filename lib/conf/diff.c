@@ -194,7 +194,7 @@ static void print_backend(struct line *line, char sign, const struct conf_backen
 	if (sign == '+' && backend->weight != 1)
 		fprintf(out, " weight %u", backend->weight);
 	if (sign == '+')
-		fputs(states[backend->state], out);
+		fprintf(out, "%s%s", backend->backup ? " backup" : "", states[backend->state]);
 }
 
 static bool diff_backend(struct line *line, const struct conf_backend *from,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The services: the keys of each, its listen addresses and its backends. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +14,17 @@
 #define BACKEND_EXPECTED "\"address:port\" or a group { address = \"...\"; }"
 #define LISTENS_MAX 256 // of one service
 
-static const char *const schedulers[] = {"maglev", "round_robin", NULL};
+#define SLOW_START_MAX_MS 3600000
+#define SLOW_START_UNSET UINT_MAX // of a backend: the service's
+
+static const char *const schedulers[] = {"maglev", "round_robin", "least_conn", "source", NULL};
 static const char *const states[] = {"active", "drain", "disabled", NULL};
 static const char *const all_down[] = {"reset", "drop", NULL};
+
+const char *conf_scheduler_name(enum conf_scheduler scheduler)
+{
+	return schedulers[scheduler];
+}
 
 /* No blank and no comma: it is an argument of telemetry commands. */
 static bool valid_name(const char *text)
@@ -108,6 +117,13 @@ static const struct conf_key backend_keys[] = {
 		.doc = "its share of new connections, relative to the others; 0 = none"},
 	{"state", CONF_WORD, CONF_AT(struct conf_backend, state), .words = states,
 		.doc = "drain = no new connections, old ones live on; disabled = nor is it probed"},
+	{"backup", CONF_BOOLEAN, CONF_AT(struct conf_backend, backup),
+		.doc = "gets new connections only while no backend without it can have any"},
+	{"max_conns", CONF_INTEGER, CONF_AT(struct conf_backend, max_conns), .max = 67108864,
+		.doc = "connections that it has at a time; 0 = any number"},
+	{"slow_start_ms", CONF_INTEGER, CONF_AT(struct conf_backend, slow_start_ms),
+		.max = SLOW_START_MAX_MS, .initial = SLOW_START_UNSET, .fallback = "the service's",
+		.doc = "how long its weight grows once it came up"},
 	{NULL},
 };
 
@@ -167,6 +183,15 @@ const struct conf_key conf_service_keys[] = {
 		.doc = "how the backend of a new connection is chosen"},
 	{"on_all_down", CONF_WORD, CONF_AT(struct conf_service, on_all_down), .words = all_down,
 		.doc = "what a client gets while no backend is up: a reset at once, or silence"},
+	{"slow_start_ms", CONF_INTEGER, CONF_AT(struct conf_service, slow_start_ms),
+		.max = SLOW_START_MAX_MS,
+		.doc = "how long a backend that came up grows from a tenth of its weight to the "
+		       "whole"},
+	{"allow", CONF_OWN, .read = conf_allow_read, .same = conf_allow_same, .expected = CONF_ACCESS_EXPECTED,
+		.fallback = "all", .doc = "clients that may connect, and no others; of both lists "
+					  "the longest prefix that matches decides"},
+	{"deny", CONF_OWN, .read = conf_deny_read, .same = conf_deny_same, .expected = CONF_ACCESS_EXPECTED,
+		.fallback = "none", .doc = "clients that may not connect: they get no answer"},
 	{"health", CONF_GROUP, .offset = offsetof(struct conf_service, health),
 		.keys = conf_health_keys, .doc = "how the backends are probed"},
 	{"backends", CONF_OWN, true, .read = read_backends, .keys = backend_keys, .each = "[]",
@@ -198,6 +223,9 @@ static int read_service(struct conf_reader *reader, const config_setting_t *sett
 	if (err < 0)
 		return err;
 	service->family = service->backends[0].endpoint.addr.family;
+	for (unsigned i = 0; i < service->nb_backends; i++)
+		if (service->backends[i].slow_start_ms == SLOW_START_UNSET)
+			service->backends[i].slow_start_ms = service->slow_start_ms;
 
 	/* A short interval alone is no mistake: its probes then time out when the next one is due.
 	 */

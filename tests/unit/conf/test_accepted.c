@@ -89,6 +89,9 @@ static void minimal_file_gets_every_default(void **state)
 	assert_int_equal(web->listens[0].endpoint.port, htons(80));
 	assert_int_equal(web->scheduler, CONF_SCHEDULER_MAGLEV);
 	assert_int_equal(web->on_all_down, CONF_ALL_DOWN_RESET);
+	assert_int_equal(web->slow_start_ms, 0);
+	assert_int_equal(web->allow.nb, 0);
+	assert_int_equal(web->deny.nb, 0);
 	assert_int_equal(web->health.type, CONF_HEALTH_TCP);
 	assert_int_equal(web->health.port, 0);
 	assert_int_equal(web->health.interval_ms, 500);
@@ -104,6 +107,9 @@ static void minimal_file_gets_every_default(void **state)
 	assert_endpoint(&web->backends[3].endpoint, "10.0.0.12:8081");
 	assert_string_equal(web->backends[3].name, "10.0.0.12:8081");
 	assert_int_equal(web->backends[3].weight, 1);
+	assert_false(web->backends[3].backup);
+	assert_int_equal(web->backends[3].max_conns, 0);
+	assert_int_equal(web->backends[3].slow_start_ms, 0);
 	assert_int_equal(web->backends[3].line, 9);
 	conf_free(conf);
 }
@@ -129,11 +135,16 @@ static void every_key_reaches_its_member(void **state)
 		"   verify = true; };\n"
 		"  backends = ( { address = \"10.0.0.1:80\"; name = \"con1\"; weight = 0; },\n"
 		"   \"10.0.0.1:81\" ); };\n"
-		" b = { listen = [ \":80\", \"[2001:db8::10]:8080\" ];\n"
+		" b = { listen = [ \":80\", \"[2001:db8::10]:8080\" ]; scheduler = \"least_conn\";\n"
+		"  allow = [ \"::/0\", \"2001:db8::/32\" ]; deny = \"2001:db8::1\";\n"
 		"  health = { type = \"http\"; status = \"200-299\"; interval_ms = 100; };\n"
 		"  backends = [ \"[2001:db8::1]:80\" ]; };\n"
+		" c = { listen = \":82\"; scheduler = \"source\"; backends = ( \"10.0.0.1:80\",\n"
+		"  { address = \"10.0.0.2:80\"; backup = true; max_conns = 67108864;\n"
+		"    slow_start_ms = 0; } ); slow_start_ms = 3600000; deny = ( \"0.0.0.0/0\" ); };\n"
 		"};\n");
 	const struct conf_service *a = &conf->services[0], *b = &conf->services[1];
+	const struct conf_service *c = &conf->services[2];
 
 	assert_string_equal(conf->instance, "b");
 	assert_string_equal(conf->port.netns, "weir-b");
@@ -185,7 +196,55 @@ static void every_key_reaches_its_member(void **state)
 	assert_int_equal(b->health.timeout_ms, 100);
 	assert_int_equal(b->health.status_last, 299);
 	assert_string_equal(b->backends[0].name, "[2001:db8::1]:80");
+	assert_int_equal(b->scheduler, CONF_SCHEDULER_LEAST_CONN);
+	assert_int_equal(b->allow.nb, 2);
+	assert_int_equal(b->allow.list[0].length, 0);
+	assert_addr(&b->allow.list[1].addr, "2001:db8::");
+	assert_int_equal(b->allow.list[1].length, 32);
+	assert_int_equal(b->deny.nb, 1);
+	assert_int_equal(b->deny.list[0].length, 128);
+	assert_int_equal(c->scheduler, CONF_SCHEDULER_SOURCE);
+	assert_int_equal(c->slow_start_ms, 3600000);
+	assert_int_equal(c->deny.nb, 1);
+	assert_false(c->backends[0].backup);
+	assert_int_equal(c->backends[0].slow_start_ms, 3600000);
+	assert_true(c->backends[1].backup);
+	assert_int_equal(c->backends[1].max_conns, 67108864);
+	assert_int_equal(c->backends[1].slow_start_ms, 0);
 	conf_free(conf);
+}
+
+static void schedulers_are_named_as_in_the_file(void **state)
+{
+	assert_string_equal(conf_scheduler_name(CONF_SCHEDULER_MAGLEV), "maglev");
+	assert_string_equal(conf_scheduler_name(CONF_SCHEDULER_ROUND_ROBIN), "round_robin");
+	assert_string_equal(conf_scheduler_name(CONF_SCHEDULER_LEAST_CONN), "least_conn");
+	assert_string_equal(conf_scheduler_name(CONF_SCHEDULER_SOURCE), "source");
+}
+
+static void ten_thousand_prefixes_load_in_a_second(void **state)
+{
+	char *text;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	struct timespec begin, end;
+
+	fprintf(out, PORT "services = { web = { listen = \":80\"; " BACKENDS "\nallow = [ ");
+	for (unsigned i = 0; i < 10000; i++)
+		fprintf(out, "\"10.%u.%u.0/24\",\n", i / 250, i % 250);
+	fprintf(out, "\"0.0.0.0/0\" ];\ndeny = [ ");
+	for (unsigned i = 0; i < 10000; i++)
+		fprintf(out, "\"10.%u.%u.128/25\",\n", i / 250, i % 250);
+	fprintf(out, "\"11.0.0.0/8\" ]; }; };\n");
+	fclose(out);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
+	struct conf *conf = test_good(text);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
+	free(text);
+	assert_int_equal(conf->services[0].allow.nb, 10001);
+	assert_int_equal(conf->services[0].deny.nb, 10001);
+	conf_free(conf);
+	assert_true(end.tv_sec - begin.tv_sec + (end.tv_nsec - begin.tv_nsec) / 1e9 < 1);
 }
 
 static void services_may_share_backends_and_ports_on_other_addresses(void **state)
@@ -249,6 +308,9 @@ static void reference_file_shows_the_defaults(void **state)
 	assert_int_equal(a->health.verify, b->health.verify);
 	assert_string_equal(a->health.path, b->health.path);
 	assert_int_equal(a->backends[1].weight, b->backends[1].weight);
+	assert_int_equal(a->backends[1].backup, b->backends[1].backup);
+	assert_int_equal(a->backends[1].max_conns, b->backends[1].max_conns);
+	assert_int_equal(a->slow_start_ms, b->slow_start_ms);
 	conf_free(as_is);
 	conf_free(uncommented);
 	free(text);
@@ -341,6 +403,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(minimal_file_gets_every_default),
 		cmocka_unit_test(every_key_reaches_its_member),
+		cmocka_unit_test(schedulers_are_named_as_in_the_file),
+		cmocka_unit_test(ten_thousand_prefixes_load_in_a_second),
 		cmocka_unit_test(services_may_share_backends_and_ports_on_other_addresses),
 		cmocka_unit_test(odd_but_right_syntax_is_accepted),
 		cmocka_unit_test(reference_file_parses),

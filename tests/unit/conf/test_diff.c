@@ -62,6 +62,19 @@ static void keys_are_named_by_their_path(void **state)
 			"health.status changed; two: name \"con2\" -> \"two\""));
 }
 
+static void scheduling_and_lists_of_clients_are_compared(void **state)
+{
+	assert_lines(PORT WEB(TWO " deny = [ \"10.0.0.0/8\", \"11.0.0.0/8\" ]; allow = \"10.1.0.0/16\";"),
+		PORT WEB("listen = \":80\"; scheduler = \"least_conn\"; slow_start_ms = 5000; "
+		"deny = [ \"10.0.0.0/8\", \"11.0.0.0/9\" ]; allow = \"10.1.0.0/16\"; "
+		"backends = ( { address = \"10.0.0.1:80\"; name = \"con1\"; max_conns = 7; "
+		"slow_start_ms = 0; }, { address = \"10.0.0.2:80\"; name = \"con2\"; }, "
+		"{ address = \"10.0.0.3:80\"; name = \"con3\"; backup = true; } );"),
+		LINES("service web: scheduler maglev -> least_conn; slow_start_ms 0 -> 5000; "
+		      "deny changed; con1: max_conns 0 -> 7; con2: slow_start_ms 0 -> 5000; "
+		      "+ con3 10.0.0.3:80 backup"));
+}
+
 static void services_come_and_go(void **state)
 {
 	assert_lines(PORT WEB(TWO), PORT "services = { api = { " TWO " }; };",
@@ -176,6 +189,7 @@ int main(void)
 		cmocka_unit_test(equal_files_have_no_difference),
 		cmocka_unit_test(backends_come_go_and_change),
 		cmocka_unit_test(keys_are_named_by_their_path),
+		cmocka_unit_test(scheduling_and_lists_of_clients_are_compared),
 		cmocka_unit_test(services_come_and_go),
 		cmocka_unit_test(only_changed_services_are_marked),
 		cmocka_unit_test(another_order_is_a_change_without_a_word),

@@ -17,6 +17,7 @@ struct bad {
 #define LISTEN(listen) PORT WEB("listen = " listen ";\n" BACKENDS)
 #define BACKEND(backends) PORT WEB("listen = \":80\";\nbackends = " backends ";")
 #define HEALTH(keys) PORT WEB("listen = \":80\"; " BACKENDS "\nhealth = { " keys " };")
+#define ACCESS(keys) PORT WEB("listen = \":80\"; " BACKENDS "\n" keys)
 #define TWO(first, second) \
 	PORT "services = {\na = { listen = " first "; " BACKENDS " };\n" \
 	     "b = { listen = " second "; " BACKENDS " };\n};\n"
@@ -142,7 +143,7 @@ static const struct bad typed[] = {
 		"2: snat.ports", "has 5 elements; expected at most 4"},
 	{TOP("snat = { ports = [ ]; };"), "2: snat.ports", "is empty; expected at most 4 ranges"},
 	{PORT WEB("listen = \":80\"; " BACKENDS "\nscheduler = \"rr\";"), "4: services.web.scheduler",
-		"\"rr\" is unknown; expected \"maglev\" or \"round_robin\""},
+		"\"rr\" is unknown; expected \"maglev\", \"round_robin\", \"least_conn\" or \"source\""},
 	{PORT WEB("listen = \":80\"; " BACKENDS "\non_all_down = \"rst\";"),
 		"4: services.web.on_all_down", "expected \"reset\" or \"drop\""},
 	{HEALTH("type = \"icmp\";"), "4: services.web.health.type",
@@ -289,6 +290,29 @@ static const struct bad addressed[] = {
 		"4: services.web.backends[0].name", "is not valid"},
 	{BACKEND("( { address = \"10.0.0.1:80\"; weight = 257; } )"),
 		"4: services.web.backends[0].weight", "257 is out of range; expected an integer from 0"},
+	{BACKEND("( { address = \"10.0.0.1:80\"; backup = 1; } )"),
+		"4: services.web.backends[0].backup", "is an integer; expected true or false"},
+	{BACKEND("( { address = \"10.0.0.1:80\"; max_conns = -1; } )"),
+		"4: services.web.backends[0].max_conns", "-1 is out of range; expected an integer from 0"},
+	{BACKEND("( { address = \"10.0.0.1:80\"; slow_start_ms = 3600001; } )"),
+		"4: services.web.backends[0].slow_start_ms", "3600001 is out of range"},
+	{BACKEND("( { address = \"10.0.0.1:80\"; backup = true; } )"), "4: services.web.backends",
+		"all are backups, so that there is nothing they could stand in for"},
+	/* Clients. */
+	{ACCESS("allow = \"10.0.0.0/33\";"), "4: services.web.allow",
+		"\"10.0.0.0/33\" is no address and length; expected \"address/length\""},
+	{ACCESS("deny = [ \"10.0.0.0/8\",\n\"10.1.2.3/8\" ];"), "5: services.web.deny[1]",
+		"\"10.1.2.3/8\" has bits set behind its length; write \"10.0.0.0/8\""},
+	{ACCESS("deny = [ \"all\" ];"), "4: services.web.deny[0]", "is no address and length"},
+	{ACCESS("deny = [ ];"), "4: services.web.deny", "is empty; expected \"address/length\""},
+	{ACCESS("deny = 10;"), "4: services.web.deny", "is an integer; expected \"address/length\""},
+	{ACCESS("allow = [ \"10.0.0.0/8\", \"2001:db8::/32\" ];"), "4: services.web.allow[1]",
+		"\"2001:db8::/32\" is no address that clients of this service have, which is IPv4"},
+	{ACCESS("allow = [ \"10.0.0.0/8\", \"10.1.0.0/16\" ];\ndeny = [ \"10.0.0.0/16\",\n"
+		"\"10.1.0.0/16\" ];"), "6: services.web.deny[1]",
+		"\"10.1.0.0/16\" stands in allow too; remove it from one of them"},
+	{ACCESS("slow_start_ms = \"5s\";"), "4: services.web.slow_start_ms",
+		"is a string; expected an integer from 0 to 3600000"},
 	{BACKEND("( { address = \"10.0.0.1:80\"; weight = 0; } )"), "4: services.web.backends",
 		"all weights are 0, so that no backend would be chosen; give one a weight"},
 };
