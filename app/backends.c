@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "id_pool.h"
+#include "service_access.h"
 #include "watch.h"
 
 int backends_init(struct backends *backends, const struct conf *conf, struct snat *snat)
@@ -78,6 +79,7 @@ void control_service_destroy(struct control_service *service)
 {
 	if (service == NULL)
 		return;
+	service_access_put(service->access);
 	free(service->backends);
 	free(service);
 }
@@ -160,6 +162,7 @@ void control_backend_count(const struct backends *backends, const struct control
 		sum->bytes[d] -= before->bytes[d];
 	}
 	sum->opened -= before->opened;
+	sum->ended -= before->ended;
 	sum->closed -= before->closed;
 }
 

@@ -64,6 +64,9 @@ struct control_service {
 	struct control_backend **backends; // listed ones as in the file, behind them the others
 	uint32_t nb_listed;
 	uint32_t nb_backends;             // all
+	struct service_access *access;    // NULL: everybody, or not made yet of this conf
+	uint64_t grows_ms;                // when a backend's weight grows next; 0: they stay
+	bool on_backups;                  // no other backend can have connections
 	uint64_t past_connections;        // of backends that are no more
 	bool changed;                     // to be built anew
 };

@@ -5,8 +5,11 @@
 #include <stdlib.h>
 
 #include "backends.h"
+#include "clock.h"
 #include "hash.h"
+#include "log.h"
 #include "publish.h"
+#include "service_access.h"
 
 /* The same on every balancer, so that all build the same table: no secret in it. */
 static uint64_t backend_identity(const struct net_endpoint *endpoint)
@@ -19,35 +22,67 @@ static uint64_t backend_identity(const struct net_endpoint *endpoint)
 	return hash_siphash(&fixed, bytes, sizeof(bytes));
 }
 
-static void candidate_add(struct publish_service *publish, const struct control_backend *backend)
+void candidates_member(const struct control_backend *backend, struct service_member *member)
 {
-	uint32_t at = publish->source.nb_candidates++;
-
-	publish->candidates[at] = backend->id;
-	publish->weights[at] = (struct scheduler_backend){
+	*member = (struct service_member){
+		.id = backend->id,
 		.identity = backend_identity(&backend->conf.endpoint),
 		.weight = control_backend_weight(backend),
+		.max_conns = backend->conf.max_conns,
+		.usable = control_backend_usable(backend),
+		.backup = backend->conf.backup,
+		.slow_start_ms = backend->conf.slow_start_ms,
+		.up_since_ms = backend->health.since_ms,
 	};
 }
 
-int candidates_collect(const struct control_service *service, struct publish_service *publish)
+static int choose(struct control_service *service, struct publish_service *publish)
+{
+	struct service_member *members = calloc(service->nb_listed + 1, sizeof(*members));
+
+	if (members == NULL)
+		return -ENOMEM;
+	for (uint32_t b = 0; b < service->nb_listed; b++)
+		candidates_member(service->backends[b], &members[b]);
+	int err = service_choice_init(&publish->choice, members, service->nb_listed, clock_ms());
+	free(members);
+	return err;
+}
+
+/* The lists of clients, made once a configuration. */
+static int update_access(struct control_service *service)
+{
+	const struct conf_prefixes *allow = &service->conf->allow, *deny = &service->conf->deny;
+
+	if (service->access != NULL || allow->nb + deny->nb == 0)
+		return 0;
+	service->access = service_access_create(allow->list, allow->nb, deny->list, deny->nb);
+	return service->access == NULL ? -ENOMEM : 0;
+}
+
+int candidates_collect(struct control_service *service, struct publish_service *publish)
 {
 	const struct conf_service *conf = service->conf;
 
 	publish->index = service->index;
 	memcpy(publish->name, service->name, sizeof(publish->name));
-	publish->candidates = calloc(service->nb_listed + 1, sizeof(*publish->candidates));
-	publish->weights = calloc(service->nb_listed + 1, sizeof(*publish->weights));
-	if (publish->candidates == NULL || publish->weights == NULL)
+	if (choose(service, publish) < 0 || update_access(service) < 0)
 		return -ENOMEM;
 	publish->source = (struct service_source){
 		.family = conf->family,
 		.drop_when_down = conf->on_all_down == CONF_ALL_DOWN_DROP,
-		.scheduler = conf->scheduler == CONF_SCHEDULER_ROUND_ROBIN ? &scheduler_round_robin
-									   : &scheduler_maglev,
+		.scheduler = scheduler_find(conf_scheduler_name(conf->scheduler)),
+		.candidates = publish->choice.ids,
+		.weights = publish->choice.weights,
+		.limits = publish->choice.limits,
+		.nb_candidates = publish->choice.count,
+		.access = service_access_get(service->access),
 	};
-	for (uint32_t b = 0; b < service->nb_listed; b++)
-		if (control_backend_usable(service->backends[b]))
-			candidate_add(publish, service->backends[b]);
+	service->grows_ms = publish->choice.next_ms;
+	if (publish->choice.backups != service->on_backups)
+		log_info("service %s: %s", service->name, publish->choice.backups
+				? "no other backend is up, the backups take over"
+				: "the backups have no new connections any more");
+	service->on_backups = publish->choice.backups;
 	return 0;
 }

@@ -10,10 +10,16 @@
 
 #include <stdint.h>
 
+struct control_backend;
 struct control_service;
 struct publish_service;
+struct service_member;
 
-/* Fill in what is to be built, from a service with conf. 0 or -ENOMEM. */
-int candidates_collect(const struct control_service *service, struct publish_service *publish);
+/* Fill in what is to be built, from a service with conf. 0 or -ENOMEM; what was filled in until then
+ * is publish_job_destroy()'s either way. */
+int candidates_collect(struct control_service *service, struct publish_service *publish);
+
+/* What the choice goes by. */
+void candidates_member(const struct control_backend *backend, struct service_member *member);
 
 #endif

@@ -29,6 +29,7 @@ struct control {
 	bool dirty;            // something is to be published
 	TAILQ_HEAD(, control_waiter) waiters; // for publications
 	struct event *publish_event;
+	struct event *grow_event; // a weight of a backend that came up grows
 	struct event *reap_event;
 };
 
@@ -72,6 +73,7 @@ static void count_id(void *context, uint32_t id, struct stats_backend *sum)
 			sum->bytes[d] += __atomic_load_n(&one->bytes[d], __ATOMIC_RELAXED);
 		}
 		sum->opened += __atomic_load_n(&one->opened, __ATOMIC_RELAXED);
+		sum->ended += __atomic_load_n(&one->ended, __ATOMIC_RELAXED);
 		sum->closed += __atomic_load_n(&one->closed, __ATOMIC_RELAXED);
 	}
 }
@@ -130,11 +132,43 @@ void control_service_changed(struct control *control, struct control_service *se
 	publish_soon(control);
 }
 
+/* To the next step of any service's slow start. */
+static void start_growing(struct control *control)
+{
+	const struct backends *backends = &control->backends;
+	uint64_t now_ms = clock_ms(), next_ms = UINT64_MAX;
+
+	for (uint32_t i = 0; i < backends->nb_listed; i++) {
+		uint64_t grows_ms = backends->services[i]->grows_ms;
+		if (grows_ms != 0 && grows_ms < next_ms)
+			next_ms = grows_ms;
+	}
+	evtimer_del(control->grow_event);
+	if (next_ms != UINT64_MAX)
+		start_timer(control->grow_event, next_ms > now_ms ? next_ms - now_ms : 0);
+}
+
+static void grow_due(evutil_socket_t fd, short what, void *context)
+{
+	struct control *control = context;
+	struct backends *backends = &control->backends;
+	uint64_t now_ms = clock_ms();
+
+	for (uint32_t i = 0; i < backends->nb_listed; i++) {
+		struct control_service *service = backends->services[i];
+		if (service->grows_ms != 0 && service->grows_ms <= now_ms) {
+			service->grows_ms = 0; // until it is collected
+			control_service_changed(control, service);
+		}
+	}
+	start_growing(control);
+}
+
 /* The services that changed, and the indices that have none any more. */
 static int gather_services(const struct backends *backends, struct publish_job *job)
 {
 	for (uint32_t i = 0; i < job->nb_services; i++) {
-		const struct control_service *service = backends->by_index[i];
+		struct control_service *service = backends->by_index[i];
 		struct publish_service *publish = &job->changed[job->nb_changed];
 		if (service == NULL && backends->index_published[i]) {
 			*publish = (struct publish_service){.index = i, .gone = true};
@@ -197,6 +231,7 @@ static void publish_due(evutil_socket_t fd, short what, void *context)
 	}
 	backends->keys_changed = false;
 	control->dirty = false;
+	start_growing(control);
 	publisher_submit(control->publisher, job);
 }
 
@@ -378,8 +413,10 @@ static int create_parts(struct control *control)
 	struct backends *backends = &control->backends;
 
 	control->publish_event = evtimer_new(daemon->events, publish_due, control);
+	control->grow_event = evtimer_new(daemon->events, grow_due, control);
 	control->reap_event = evtimer_new(daemon->events, reap_due, control);
-	if (control->publish_event == NULL || control->reap_event == NULL)
+	if (control->publish_event == NULL || control->grow_event == NULL ||
+		control->reap_event == NULL)
 		return -ENOMEM;
 	int err = backends_init(backends, daemon->conf, daemon->snat);
 	if (err < 0)
@@ -437,6 +474,8 @@ void control_destroy(struct control *control)
 	watch_destroy(control->backends.watch);
 	if (control->publish_event != NULL)
 		event_free(control->publish_event);
+	if (control->grow_event != NULL)
+		event_free(control->grow_event);
 	if (control->reap_event != NULL)
 		event_free(control->reap_event);
 	free(control);

@@ -30,6 +30,7 @@ struct daemon {
 	struct command *command;        // the control socket
 	struct service_table *services; // published: control swaps, workers load; atomic
 	struct worker *workers;         // nb_workers of the port
+	struct stats_backend *counters[CONF_WORKERS_MAX]; // of these, by backend id
 	struct worker_spray *spray;     // tests only
 	uint64_t started_ms;
 

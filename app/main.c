@@ -222,8 +222,12 @@ static int worker_init(struct daemon *daemon, struct worker *worker, unsigned nu
 	pipeline->stats = &worker->stats;
 	pipeline->backends = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->backends));
 	pipeline->cursors = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->cursors));
-	if (pipeline->backends == NULL || pipeline->cursors == NULL)
+	pipeline->active = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->active));
+	if (pipeline->backends == NULL || pipeline->cursors == NULL || pipeline->active == NULL)
 		return -ENOMEM;
+	daemon->counters[number] = pipeline->backends;
+	pipeline->peers = daemon->counters;
+	pipeline->nb_peers = daemon->port.nb_workers;
 	worker->port = &daemon->port;
 	worker->exception = daemon->exception;
 	worker->rcu = daemon->rcu;
@@ -264,6 +268,8 @@ static void workers_fini(struct daemon *daemon)
 			munmap(pipeline->backends, BACKENDS_IDS_MAX * sizeof(*pipeline->backends));
 		if (pipeline->cursors != NULL)
 			munmap(pipeline->cursors, BACKENDS_IDS_MAX * sizeof(*pipeline->cursors));
+		if (pipeline->active != NULL)
+			munmap(pipeline->active, BACKENDS_IDS_MAX * sizeof(*pipeline->active));
 	}
 	free(daemon->workers);
 	worker_spray_destroy(daemon->spray);

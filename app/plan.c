@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "id_pool.h"
 #include "log.h"
+#include "service_access.h"
 #include "watch.h"
 
 /* What becomes of one service of the configuration. */
@@ -236,6 +237,10 @@ static void take_service(struct plan *plan, struct plan_service *wanted, uint64_
 	struct control_service *service = wanted->service;
 
 	service->conf = wanted->conf;
+	if (wanted->changed) {
+		service_access_put(service->access);
+		service->access = NULL;
+	}
 	if (service->index == SERVICE_NONE) {
 		service->index = id_pool_get(plan->backends->indices);
 		plan->backends->by_index[service->index] = service;

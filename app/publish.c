@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "service_access.h"
 
 #define RETIRED_CHECK_MS 5
 #define RETIRED_REPORT_MS 1000
@@ -75,8 +76,8 @@ void publish_job_destroy(struct publish_job *job)
 	if (job == NULL)
 		return;
 	for (uint32_t i = 0; i < job->nb_changed; i++) {
-		free(job->changed[i].candidates);
-		free(job->changed[i].weights);
+		service_choice_fini(&job->changed[i].choice);
+		service_access_put(job->changed[i].source.access);
 	}
 	free(job->changed);
 	free(job->backends);
@@ -110,8 +111,6 @@ static int build_services(const struct publish_job *job, struct service **built)
 		if (job->changed[i].gone)
 			continue;
 		source.name = job->changed[i].name;
-		source.candidates = job->changed[i].candidates;
-		source.weights = job->changed[i].weights;
 		built[i] = service_create(&source);
 		if (built[i] == NULL)
 			return -errno;

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "service.h"
+#include "service_choice.h"
 
 struct event_base;
 struct publisher;
@@ -29,9 +30,8 @@ struct publish_service {
 	uint32_t index;               // in the table
 	bool gone;                    // no service has the index any more; the rest is unset
 	char name[SERVICE_NAME_MAX + 1];
-	struct service_source source; // its name points to the above
-	uint32_t *candidates;
-	struct scheduler_backend *weights;
+	struct service_source source; // its arrays are those of `choice`, its access a reference
+	struct service_choice choice;
 };
 
 /* What the next table differs in from the last one. */

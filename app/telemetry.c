@@ -8,12 +8,14 @@
 #include <unistd.h>
 
 #include "backends.h"
+#include "candidates.h"
 #include "clock.h"
 #include "control.h"
 #include "daemon.h"
 #include "dpdk_compat.h"
 #include "exception.h"
 #include "reload.h"
+#include "service_choice.h"
 
 // An answer holds 16,384 bytes. Objects are added to a page as long as their names and numbers,
 // each at its longest, are sure to fit.
@@ -156,10 +158,10 @@ static int tell_page(struct rte_tel_data *answer, const struct list *list, uint3
 
 /* --- /weir/services --- */
 
-/* A connection may be opened on one worker and closed on another, between two of our reads. */
+/* A connection may be opened on one worker and end on another, between two of our reads. */
 static uint64_t active(const struct stats_backend *sum)
 {
-	return sum->opened > sum->closed ? sum->opened - sum->closed : 0;
+	return sum->opened > sum->ended ? sum->opened - sum->ended : 0;
 }
 
 #define LISTEN_TEXT 120 // the library's strings end at 128
@@ -209,10 +211,10 @@ static void tell_service(const struct daemon *daemon, uint32_t index, struct rte
 	tell_text(object, "name", service->name);
 	tell_text(object, "listen", listen);
 	tell(object, "listens", service->conf->nb_listens);
-	tell_text(object, "scheduler",
-		service->conf->scheduler == CONF_SCHEDULER_ROUND_ROBIN ? "round_robin" : "maglev");
+	tell_text(object, "scheduler", conf_scheduler_name(service->conf->scheduler));
 	tell(object, "backends", service->nb_listed);
 	tell(object, "backends_up", up);
+	tell(object, "on_backups", service->on_backups);
 	tell(object, "connections", connections);
 	tell(object, "active", open);
 }
@@ -255,13 +257,19 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 	const struct backends *backends = control_backends(daemon->control);
 	const struct control_backend *backend = backends_at(backends, index);
 	char address[NET_ENDPOINT_TEXT], mac[18];
+	struct service_member member;
 	struct stats_backend sum;
 
+	candidates_member(backend, &member);
 	control_backend_count(backends, backend, &sum);
 	tell_text(object, "service", backend->service->name);
 	tell_text(object, "name", backend->conf.name);
 	tell_text(object, "address", net_endpoint_format(&backend->conf.endpoint, address));
 	tell(object, "weight", control_backend_weight(backend));
+	tell(object, "weight_percent",
+		member.usable ? service_member_tenths(&member, clock_ms()) * 10 : 0);
+	tell(object, "backup", backend->conf.backup);
+	tell(object, "max_conns", backend->conf.max_conns);
 	tell_text(object, "state", control_backend_state_name(backend));
 	tell_text(object, "temporary", temporary_text(backend));
 	tell_text(object, "health", health_state_name(backend->health.state));
@@ -389,6 +397,7 @@ static int tell_flows(struct rte_tel_data *answer, const char *parameters)
 		tell(object, "expired", flows->expired);
 		tell(object, "evicted", flows->evicted);
 		tell(object, "refused_no_backend", flows->refused_no_backend);
+		tell(object, "refused_max_conns", flows->refused_max_conns);
 		tell(object, "refused_flows_full", flows->refused_flows_full);
 		tell(object, "refused_snat_full", flows->refused_snat_full);
 	}

@@ -63,8 +63,10 @@ bool pipeline_set_state(struct pipeline *pipeline, const struct service_table *t
 {
 	if (!flow_table_set_state(flows, pipeline->worker, flow, from, to))
 		return false;
-	if (tcp_state_closed(to) && !tcp_state_closed(from))
+	if (tcp_state_closed(to) && !tcp_state_closed(from)) {
+		pipeline_count_ended(pipeline, FLOW_BACKEND_ID(flow->backend));
 		snat_put(table, flow, flows->family);
+	}
 	return true;
 }
 
@@ -83,9 +85,12 @@ uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_tabl
 			flow_table_remove(flows, pipeline->worker, ended[i], &hashes[i]);
 		if (state == TCP_NONE)
 			continue;
-		if (!tcp_state_closed(state))
+		uint32_t id = FLOW_BACKEND_ID(ended[i]->backend);
+		if (!tcp_state_closed(state)) {
+			pipeline_count_ended(pipeline, id);
 			snat_put(table, ended[i], flows->family);
-		pipeline->backends[FLOW_BACKEND_ID(ended[i]->backend)].closed++;
+		}
+		pipeline->backends[id].closed++;
 		nb_first++;
 	}
 	return nb_first;
@@ -151,7 +156,7 @@ static void fill(struct pipeline *pipeline, struct pipeline_syn *syn)
 
 /* Which backend, and a record. False: refused. */
 static bool choose(struct pipeline *pipeline, const struct service_table *table,
-	struct flow_table *flows, struct pipeline_syn *syn)
+	struct flow_table *flows, struct pipeline_syn *syn, uint64_t now_ms)
 {
 	const struct service *service = table->services[syn->service];
 	struct stats_flows *counters = &pipeline->stats->live.flows[stats_family(flows->family)];
@@ -163,13 +168,18 @@ static bool choose(struct pipeline *pipeline, const struct service_table *table,
 			refuse(pipeline, syn->packet, &counters->refused_no_backend);
 		return false;
 	}
+	syn->id = pipeline_pick(pipeline, service, &pipeline->cursors[syn->service], syn->packet,
+		now_ms);
+	if (unlikely(syn->id == SERVICE_NONE)) {
+		refuse(pipeline, syn->packet, &counters->refused_max_conns);
+		return false;
+	}
 	syn->flow = record_get(pipeline, table, flows);
 	if (syn->flow == NULL) {
+		pipeline_count_opened(pipeline, syn->id, -1);
 		refuse(pipeline, syn->packet, &counters->refused_flows_full);
 		return false;
 	}
-	syn->id = service->candidates[service->scheduler->pick(service->schedule,
-		syn->packet->hash, &pipeline->cursors[syn->service])];
 	syn->backend = &table->backends[syn->id];
 	return true;
 }
@@ -181,6 +191,7 @@ static bool complete(struct pipeline *pipeline, const struct service_table *tabl
 	fill(pipeline, syn);
 	if (!snat_get(pipeline, table, syn->backend, syn->flow, syn->packet->hash)) {
 		flow_table_give_back(flows, pipeline->worker, syn->flow);
+		pipeline_count_opened(pipeline, syn->id, -1);
 		refuse(pipeline, syn->packet,
 			&pipeline->stats->live.flows[stats_family(flows->family)].refused_snat_full);
 		return false;
@@ -222,8 +233,8 @@ static void insert(struct pipeline *pipeline, const struct service_table *table,
 
 	if (likely(inserted == syn->flow)) {
 		counters->created++;
-		pipeline->backends[syn->id].opened++;
 	} else {
+		pipeline_count_opened(pipeline, syn->id, -1);
 		snat_put(table, syn->flow, flows->family);
 		flow_table_give_back(flows, pipeline->worker, syn->flow);
 		if (inserted == NULL) {
@@ -245,7 +256,7 @@ void pipeline_admit(struct pipeline *pipeline, const struct service_table *table
 	pipeline->nb_syns = 0;
 	pipeline->admitted = true;
 	for (uint32_t i = 0; i < count; i++)
-		if (choose(pipeline, table, flows, &syns[i]))
+		if (choose(pipeline, table, flows, &syns[i], now_ms))
 			syns[left++] = syns[i];
 	count = left;
 	left = 0;
@@ -283,6 +294,8 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 			pipeline_drop(pipeline, packet->mbuf, STATS_DROP_BAD_ADDRESS); // our own
 		else if (unlikely(!pipeline_is_first_syn(packet->flags)))
 			pipeline_reset_limited(pipeline, packet, STATS_DROP_NO_FLOW, now_ms);
+		else if (unlikely(!pipeline_allows(table->services[service], packet)))
+			pipeline_drop(pipeline, packet->mbuf, STATS_DROP_DENIED);
 		else if (unlikely(nat_ttl(packet, packet->family) <= 1))
 			pipeline_time_exceeded(pipeline, packet, now_ms);
 		else

@@ -64,6 +64,9 @@ struct pipeline {
 	const struct service_table *const *services; // where the published table stands; atomic
 	struct stats_worker *stats;
 	struct stats_backend *backends;          // by backend id, this worker's own
+	uint32_t *active;                        // by backend id: its connections, as this worker sees
+	struct stats_backend *const *peers;      // `backends` of all workers, this one's too
+	unsigned nb_peers;
 	struct scheduler_cursor *cursors;        // by service index, this worker's own
 	uint16_t timeout_s[TCP_STATES];          // idle seconds by state, below 2^16 - 64
 	struct rte_mbuf *(*new_mbuf)(void *context); // for packets that Weir makes; NULL = none left
@@ -121,6 +124,30 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 /* Make flows of the waiting SYNs, all of one family, and forward them. */
 void pipeline_admit(struct pipeline *pipeline, const struct service_table *table,
 	sa_family_t family, uint64_t now_ms);
+
+/* Whether the client of a SYN may connect. */
+bool pipeline_allows(const struct service *service, const struct packet *packet);
+
+/*
+ * The backend's id that a SYN goes to, counted as opened; whoever makes no flow of it takes that
+ * back. SERVICE_NONE when all are full. The service must have a candidate.
+ */
+uint32_t pipeline_pick(struct pipeline *pipeline, const struct service *service,
+	struct scheduler_cursor *cursor, const struct packet *packet, uint64_t now_ms);
+
+/* Connections more of a backend: 1, or -1 to take it back. */
+static inline void pipeline_count_opened(struct pipeline *pipeline, uint32_t id, int count)
+{
+	pipeline->backends[id].opened += count;
+	pipeline->active[id] += count;
+}
+
+/* Its connection is over, though the flow may stay until its last timer. Once a connection. */
+static inline void pipeline_count_ended(struct pipeline *pipeline, uint32_t id)
+{
+	pipeline->backends[id].ended++;
+	pipeline->active[id]--;
+}
 
 /* Track, translate and forward; flow and direction as found. Any state, any segment. */
 void pipeline_forward(struct pipeline *pipeline, const struct service_table *table,

@@ -27,6 +27,8 @@ struct scheduler_backend {
 /* A worker's own place in one service; zeroed at first, kept by the caller across rebuilds. */
 struct scheduler_cursor {
 	uint32_t position;
+	uint32_t refreshed;    // the caller's: the candidate whose load it looked at last,
+	uint32_t refreshed_ms; // and when
 };
 
 /* The connections that are open now, as the worker knows them. */

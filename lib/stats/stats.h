@@ -25,6 +25,7 @@
 	X(FRAGMENT, "fragment")                       /* of a TCP packet */                        \
 	X(EXTENSION_HEADERS, "extension_headers")     /* IPv6: too many, or cut */                 \
 	X(TTL, "ttl_expired")                         /* time exceeded not sent: rate limit */     \
+	X(DENIED, "denied")                           /* SYN of a client that may not connect */   \
 	X(NO_BACKEND, "no_backend")                   /* SYN in silence: on_all_down = "drop" */   \
 	X(NO_FLOW, "no_flow")                         /* RST not sent: rate limit, or is a RST */  \
 	X(STRAY_BACKEND, "stray_backend")             /* of a backend, to a SNAT port, no flow */  \
@@ -49,6 +50,7 @@ struct stats_flows {
 	uint64_t expired;            // by time
 	uint64_t evicted;            // closed or half-open ones that gave way to new ones
 	uint64_t refused_no_backend; // SYN answered by RST: no backend is up,
+	uint64_t refused_max_conns;  // all backends have their max_conns,
 	uint64_t refused_flows_full; // the flow table is full,
 	uint64_t refused_snat_full;  // the SNAT ports towards the backend are all in use
 };
@@ -107,8 +109,9 @@ struct stats_backend {
 	uint64_t packets[2]; // [0] from the client, [1] from the backend
 	uint64_t bytes[2];   // of the IP packets
 	uint64_t opened;     // connections given to it
-	uint64_t closed;     // and ended
-	uint64_t unused[2];
+	uint64_t ended;      // of these closed, reset or given up: not open any more
+	uint64_t closed;     // and forgotten: the flow is gone
+	uint64_t unused;
 } __attribute__((aligned(64)));
 
 #endif

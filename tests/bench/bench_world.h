@@ -34,6 +34,7 @@ struct world_worker {
 	struct pipeline pipeline;
 	struct stats_worker stats;
 	struct stats_backend backends[WORLD_BACKENDS];
+	uint32_t active[WORLD_BACKENDS];
 	struct scheduler_cursor cursors[WORLD_SERVICES];
 	struct rte_mbuf **mbufs; // BENCH_BATCH of them
 } __attribute__((aligned(64)));

@@ -182,6 +182,7 @@ static void make_worker(struct world *world, unsigned w)
 	pipeline->services = (const struct service_table *const *)&world->services;
 	pipeline->stats = &worker->stats;
 	pipeline->backends = worker->backends;
+	pipeline->active = worker->active;
 	pipeline->cursors = worker->cursors;
 	pipeline->new_mbuf = new_mbuf;
 	pipeline->swept_ms = world->now_ms;

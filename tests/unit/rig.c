@@ -74,7 +74,7 @@ struct flow_table *rig_flows(const struct rig *rig, sa_family_t family)
 
 static struct service *build_service(const struct rig *rig, sa_family_t family)
 {
-	uint32_t candidates[RIG_BACKENDS];
+	uint32_t candidates[RIG_BACKENDS], limits[RIG_BACKENDS];
 	struct scheduler_backend weights[RIG_BACKENDS];
 	struct service_source source = {
 		.name = family == AF_INET6 ? "web6" : "web4",
@@ -83,12 +83,15 @@ static struct service *build_service(const struct rig *rig, sa_family_t family)
 		.scheduler = rig->options.scheduler,
 		.candidates = candidates,
 		.weights = weights,
+		.limits = limits,
+		.access = rig->access,
 	};
 
 	for (unsigned id = 0; id < 2 * rig->options.nb_backends; id++) {
 		if (family_of(rig, id) != family || !rig->is_up[id] || !rig->is_resolved[id])
 			continue;
 		weights[source.nb_candidates] = (struct scheduler_backend){id + 1, 1};
+		limits[source.nb_candidates] = rig->max_conns[id];
 		candidates[source.nb_candidates++] = id;
 	}
 	return service_create(&source);
@@ -165,6 +168,10 @@ static void init_worker(struct rig *rig, unsigned worker)
 	pipeline->services = &rig->table;
 	pipeline->stats = rig->workers[worker].stats;
 	pipeline->backends = rig->workers[worker].backends;
+	pipeline->active = rig->workers[worker].active;
+	rig->counters[worker] = pipeline->backends;
+	pipeline->peers = rig->counters;
+	pipeline->nb_peers = rig->options.nb_workers;
 	pipeline->cursors = rig->workers[worker].cursors;
 	pipeline->new_mbuf = no_mbuf;
 }

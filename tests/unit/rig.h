@@ -52,6 +52,7 @@ struct rig_worker {
 	struct pipeline pipeline;
 	struct stats_worker *stats;
 	struct stats_backend backends[2 * RIG_BACKENDS];
+	uint32_t active[2 * RIG_BACKENDS];
 	struct scheduler_cursor cursors[2];
 };
 
@@ -65,6 +66,9 @@ struct rig {
 	const struct service_table *table;         // published
 	bool is_up[2 * RIG_BACKENDS];
 	bool is_resolved[2 * RIG_BACKENDS];
+	uint32_t max_conns[2 * RIG_BACKENDS];      // 0 = any number; for the next table
+	struct service_access *access;             // of the next table's services
+	struct stats_backend *counters[RIG_WORKERS];
 	struct rig_worker workers[RIG_WORKERS];
 	struct rig_packet out[PIPELINE_BURST];     // of the last run, in the order they went in
 };
