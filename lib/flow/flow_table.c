@@ -225,11 +225,24 @@ void flow_table_give_back(struct flow_table *table, unsigned worker, struct flow
 
 /* --- insert and delete --- */
 
+/* Written under the lock, looked at without it. */
+static void fifo_advance(uint32_t *end, uint32_t by)
+{
+	__atomic_store_n(end, *end + by, __ATOMIC_RELAXED);
+}
+
+static bool fifo_is_empty(const struct flow_fifo *fifo)
+{
+	return __atomic_load_n(&fifo->head, __ATOMIC_RELAXED) ==
+		__atomic_load_n(&fifo->tail, __ATOMIC_RELAXED);
+}
+
 static void fifo_push(struct flow_fifo *fifo, uint32_t record)
 {
 	if (fifo->tail - fifo->head > fifo->mask)
-		fifo->head++;
-	fifo->ring[fifo->tail++ & fifo->mask] = record;
+		fifo_advance(&fifo->head, 1);
+	fifo->ring[fifo->tail & fifo->mask] = record;
+	fifo_advance(&fifo->tail, 1);
 }
 
 static void push(struct flow_table *table, struct flow_table_worker *own, struct flow_fifo *fifo,
@@ -438,10 +451,10 @@ static struct flow *fifo_first(struct flow_table *table, struct flow_fifo *fifo,
 	while (fifo->head != fifo->tail && *budget != 0) {
 		struct flow *flow = flow_table_record(table, fifo->ring[fifo->head & fifo->mask]);
 		if (wanted(flow_state(flow))) {
-			fifo->head += pop;
+			fifo_advance(&fifo->head, pop);
 			return flow;
 		}
-		fifo->head++;
+		fifo_advance(&fifo->head, 1);
 		(*budget)--;
 	}
 	return NULL;
@@ -452,6 +465,9 @@ static struct flow *pop_oldest(struct flow_table *table, struct flow_table_worke
 {
 	struct flow *flow;
 
+	// Not worth a lock: a table full of established flows refuses SYNs by the million.
+	if (fifo_is_empty(&owner->closed) && fifo_is_empty(&owner->half_open))
+		return NULL;
 	lock_take(&owner->fifo_lock);
 	flow = fifo_first(table, &owner->closed, tcp_state_closed, true, budget);
 	if (flow == NULL)
