@@ -374,7 +374,7 @@ static void keep(struct rig_packet *out, const struct rte_mbuf *mbuf, enum rig_f
 	out->is_tcp = packets_read(out->frame, out->size, &out->segment);
 }
 
-static void take(struct rig *rig, struct pipeline_out *burst, enum rig_fate fate,
+static void take(struct rig_packet *out, struct pipeline_out *burst, enum rig_fate fate,
 	struct rte_mbuf *const *mbufs, unsigned count)
 {
 	for (uint32_t i = 0; i < burst->count; i++) {
@@ -382,8 +382,8 @@ static void take(struct rig *rig, struct pipeline_out *burst, enum rig_fate fate
 		while (at < count && mbufs[at] != burst->mbufs[i])
 			at++;
 		check(at < count);
-		keep(&rig->out[at], mbufs[at], fate);
-		rig->out[at].place = i;
+		keep(&out[at], mbufs[at], fate);
+		out[at].place = i;
 	}
 	burst->count = 0;
 }
@@ -403,27 +403,28 @@ void rig_run(struct rig *rig, unsigned worker, const struct rig_frame *frames, u
 {
 	struct pipeline *pipeline = &rig->workers[worker].pipeline;
 	struct stats_counters *live = &pipeline->stats->live;
+	struct rig_packet *results = rig->workers[worker].out;
 	struct rte_mbuf *mbufs[PIPELINE_BURST];
 
 	check(count <= PIPELINE_BURST);
 	for (unsigned i = 0; i < count; i++) {
 		mbufs[i] = packets_mbuf(frames[i].bytes, frames[i].size);
-		rig->out[i].fate = RIG_PUNTED + PUNT_CLASSES;
+		results[i].fate = RIG_PUNTED + PUNT_CLASSES;
 	}
 	uint64_t answered = live->answered, dropped = stats_dropped(live);
-	pipeline_run(pipeline, mbufs, count, rig->now_ms);
+	pipeline_run(pipeline, mbufs, count, __atomic_load_n(&rig->now_ms, __ATOMIC_RELAXED));
 	check(live->answered - answered == pipeline->reply.count);
 	check(stats_dropped(live) - dropped == pipeline->drop.count);
 	count_out(rig, worker);
 	check(live->received == live->forwarded + live->answered + live->punted +
 			stats_dropped(live)); // I1
-	take(rig, &pipeline->forward, RIG_FORWARDED, mbufs, count);
-	take(rig, &pipeline->reply, RIG_ANSWERED, mbufs, count);
-	take(rig, &pipeline->drop, RIG_DROPPED, mbufs, count);
+	take(results, &pipeline->forward, RIG_FORWARDED, mbufs, count);
+	take(results, &pipeline->reply, RIG_ANSWERED, mbufs, count);
+	take(results, &pipeline->drop, RIG_DROPPED, mbufs, count);
 	for (unsigned class = 0; class < PUNT_CLASSES; class++)
-		take(rig, &pipeline->punt[class], RIG_PUNTED + class, mbufs, count);
+		take(results, &pipeline->punt[class], RIG_PUNTED + class, mbufs, count);
 	for (unsigned i = 0; i < count; i++) {
-		const struct rig_packet *out = &rig->out[i];
+		const struct rig_packet *out = &results[i];
 		check(out->fate < RIG_PUNTED + PUNT_CLASSES);
 		if (out->fate == RIG_FORWARDED)
 			check_forwarded(rig, &frames[i], out);
@@ -440,7 +441,7 @@ const struct rig_packet *rig_run_frame(struct rig *rig, unsigned worker, const v
 	unsigned size)
 {
 	rig_run(rig, worker, &(struct rig_frame){frame, size}, 1);
-	return &rig->out[0];
+	return &rig->workers[worker].out[0];
 }
 
 const struct rig_packet *rig_run_segment(struct rig *rig, unsigned worker,

@@ -7,7 +7,7 @@
  *   - what leaves has one side's tuple, whole (I3), and differs from what came in by what was to be
  *     changed only; what is punted is untouched;
  *   - checksums of what leaves are right if they were, and as wrong as they were if not (I4, B11).
- * No thread safety: one thread, or the pipelines by themselves.
+ * A worker's runs may stand in a thread of their own; all else in one thread.
  */
 #ifndef WEIR_TEST_RIG_H
 #define WEIR_TEST_RIG_H
@@ -54,11 +54,12 @@ struct rig_worker {
 	struct stats_backend backends[2 * RIG_BACKENDS];
 	uint32_t active[2 * RIG_BACKENDS];
 	struct scheduler_cursor cursors[2];
+	struct rig_packet out[PIPELINE_BURST]; // of its last run, in the order they went in
 };
 
 struct rig {
 	struct rig_options options;
-	uint64_t now_ms;
+	uint64_t now_ms;                           // atomic, when threads run
 	struct rte_rcu_qsbr *rcu;
 	struct snat *snat;
 	struct snat_pool *pools[2 * RIG_BACKENDS][RIG_SNATS];
@@ -70,7 +71,6 @@ struct rig {
 	struct service_access *access;             // of the next table's services
 	struct stats_backend *counters[RIG_WORKERS];
 	struct rig_worker workers[RIG_WORKERS];
-	struct rig_packet out[PIPELINE_BURST];     // of the last run, in the order they went in
 };
 
 /* Backends: ids 0 to nb_backends - 1 are of IPv4, as many behind these of IPv6. Service 0 is of IPv4,
@@ -96,7 +96,7 @@ struct rig_frame {
 	unsigned size;
 };
 
-/* Run a burst through a worker. Results are in rig->out. */
+/* Run a burst through a worker. Results are in its `out`. */
 void rig_run(struct rig *rig, unsigned worker, const struct rig_frame *frames, unsigned count);
 /* One frame, or one segment. */
 const struct rig_packet *rig_run_frame(struct rig *rig, unsigned worker, const void *frame,

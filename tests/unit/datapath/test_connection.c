@@ -253,11 +253,11 @@ static void reset_and_new_syn_in_one_burst(void **state) // A13
 		}
 		rig_run(rig, 0, frames, 4);
 		for (unsigned i = 0; i < 4; i++)
-			assert_int_equal(rig->out[i].fate, RIG_FORWARDED);
+			assert_int_equal(rig->workers[0].out[i].fate, RIG_FORWARDED);
 		assert_int_equal(rig_created(rig), 2);
-		assert_int_equal(rig->out[0].segment.sport, rig->out[1].segment.sport);
-		assert_int_not_equal(rig->out[1].segment.sport, rig->out[2].segment.sport);
-		assert_int_equal(rig->out[2].segment.sport, rig->out[3].segment.sport);
+		assert_int_equal(rig->workers[0].out[0].segment.sport, rig->workers[0].out[1].segment.sport);
+		assert_int_not_equal(rig->workers[0].out[1].segment.sport, rig->workers[0].out[2].segment.sport);
+		assert_int_equal(rig->workers[0].out[2].segment.sport, rig->workers[0].out[3].segment.sport);
 		assert_int_equal(connection_state(&c), TCP_SYN_SENT);
 		rig_destroy(rig);
 	}
@@ -278,8 +278,8 @@ static void whole_connection_in_one_burst(void **state)
 	}
 	rig_run(rig, 0, frames, 8);
 	for (unsigned i = 0; i < 8; i++) {
-		assert_int_equal(rig->out[i].fate, RIG_FORWARDED);
-		assert_int_equal(rig->out[i].segment.sport, rig->out[0].segment.sport);
+		assert_int_equal(rig->workers[0].out[i].fate, RIG_FORWARDED);
+		assert_int_equal(rig->workers[0].out[i].segment.sport, rig->workers[0].out[0].segment.sport);
 	}
 	assert_int_equal(rig_created(rig), 1);
 	rig_destroy(rig);
@@ -302,9 +302,9 @@ static void a_burst_leaves_in_the_order_it_came(void **state)
 	}
 	rig_run(rig, 0, frames, PIPELINE_BURST);
 	for (unsigned i = 0; i < PIPELINE_BURST; i++) {
-		assert_int_equal(rig->out[i].fate, RIG_FORWARDED);
-		assert_true(i < 2 || rig->out[i].place > last_place[i & 1]);
-		last_place[i & 1] = rig->out[i].place;
+		assert_int_equal(rig->workers[0].out[i].fate, RIG_FORWARDED);
+		assert_true(i < 2 || rig->workers[0].out[i].place > last_place[i & 1]);
+		last_place[i & 1] = rig->workers[0].out[i].place;
 	}
 	rig_destroy(rig);
 }
