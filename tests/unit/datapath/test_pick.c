@@ -45,7 +45,7 @@ static unsigned syn_burst(struct rig *rig, unsigned worker, sa_family_t family, 
 	}
 	rig_run(rig, worker, burst, count);
 	for (unsigned i = 0; i < count; i++)
-		forwarded += rig->out[i].fate == RIG_FORWARDED;
+		forwarded += rig->workers[0].out[i].fate == RIG_FORWARDED;
 	return forwarded;
 }
 
@@ -69,8 +69,8 @@ static void limits_are_exact_within_a_burst(void **state)
 			assert_int_equal(flows->refused_max_conns, 6);
 			assert_int_equal(flows->created, 26);
 			for (unsigned i = 0; i < 32; i++)
-				if (rig->out[i].fate != RIG_FORWARDED)
-					assert_int_equal(rig->out[i].fate, RIG_ANSWERED); // by RST
+				if (rig->workers[0].out[i].fate != RIG_FORWARDED)
+					assert_int_equal(rig->workers[0].out[i].fate, RIG_ANSWERED); // by RST
 			// A SYN that comes again is of its flow, however full its backend is.
 			assert_int_equal(syn_burst(rig, 0, family, 0, 32), 26);
 			rig_destroy(rig);
