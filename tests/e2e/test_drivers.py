@@ -38,16 +38,15 @@ def test_port(clean_lab, start_weir, driver, workers):
         assert set(traffic.bodies(results)) == NAMES
 
     # Nobody on the way resets a balanced connection, the kernel least of all. The ends themselves
-    # may, when two workers let one packet overtake another at the end of a connection: so each
-    # RST that comes out on one side must have gone in on the other.
+    # may, when one packet overtakes another at the end of a connection (two workers, or the
+    # queues of a busy kernel): so each RST that comes out on one side must have gone in on the
+    # other.
     hosts = host1.packets + host2.packets
     assert {packet.seq for packet in client.resets(VIP)} \
         <= {packet.seq for packet in hosts if packet.source != VIP}
     assert {packet.seq for packet in hosts if packet.source == VIP
             and not 32768 <= packet.sport < 61000} \
         <= {packet.seq for packet in client.resets(CLIENT)}
-    if workers == 1:
-        assert client.packets == []
 
     requests, errors = traffic.wrk(lab.client, connections=64, seconds=2)
     assert requests > 500 and errors == ""
