@@ -73,9 +73,10 @@ packages_install() (
     done
 )
 
+# build_weir [TARGET...]: everything, or these targets.
 build_weir() {
     [ -e "$BUILD/build.ninja" ] || meson setup "$BUILD" "$ROOT" || return
-    ninja -C "$BUILD"
+    ninja -C "$BUILD" "$@"
 }
 
 # undo_note COMMAND...: what takes back a change just made.
