@@ -36,5 +36,9 @@ def test_two_hundred_services(lab, start_weir):
     everything = weir.telemetry.pages("/weir/backends")
     assert len(everything) == 4 * 201
     for port in (2000, 2199):
+        # Telemetry tells of a change when it is found; the workers know it when the tables of all
+        # services that it concerns are built.
+        weir.wait(lambda: not traffic.errors(traffic.requests(lab.client, 8, port=port)), 5,
+                  f"port {port} to be served")
         assert len(traffic.bodies(traffic.requests(lab.client, 40, port=port))) == 4
     assert next(service["listen"] for service in found if service["name"] == "service7") == ":2007"
