@@ -119,9 +119,6 @@ EXPECTED = {
         """, ["proxy_params:1: proxy_set_header Host $http_host"]),
 }
 
-# Their schedulers and keys come to weir later than to nginx2weir.
-AHEAD = {"weights.conf", "ip-hash.conf", "one-line.conf", "stream.conf", "locations.conf"}
-
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory):
@@ -179,8 +176,6 @@ def test_configuration(name, nginx, tmp_path):
     assert "Connections are balanced, not requests" in head
     for note in notes:
         assert note in head
-    if name in AHEAD:
-        return
     checked = check(text, tmp_path)
     assert checked.returncode == 0, checked.stderr
 
