@@ -45,7 +45,7 @@ static unsigned syn_burst(struct rig *rig, unsigned worker, sa_family_t family, 
 	}
 	rig_run(rig, worker, burst, count);
 	for (unsigned i = 0; i < count; i++)
-		forwarded += rig->workers[0].out[i].fate == RIG_FORWARDED;
+		forwarded += rig->workers[worker].out[i].fate == RIG_FORWARDED;
 	return forwarded;
 }
 
