@@ -365,6 +365,8 @@ static int run(struct daemon *daemon)
 		daemon->conf->port.device, daemon->port.driver, daemon->port.nb_workers,
 		daemon->port.nb_workers == 1 ? "" : "s", daemon->conf->nb_services,
 		daemon->conf->nb_services == 1 ? "" : "s");
+	// Probes start with the event loop: not before they can succeed.
+	dev_port_wait_link(&daemon->port);
 	event_base_dispatch(daemon->events);
 	undo(daemon, STEPS);
 	return EXIT_SUCCESS;

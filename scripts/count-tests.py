@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Count the results that scripts/test left in a folder: unit.json is meson's log, e2e.xml pytest's.
-Prints "N passed, N failed[, N skipped]"; exit code 1 if a test failed or none ran."""
+"""Count the results that scripts/test left in a folder: unit.json is meson's log, NAME.xml pytest's
+of each NAME.status, which holds its exit code. Prints "N passed, N failed[, N skipped]"; exit code 1 if a test failed or none ran."""
 
+import glob
 import json
 import os
 import re
@@ -27,11 +28,10 @@ if os.path.exists(unit):
                 passed += good
                 failed += bad or 1
 
-status = os.path.join(folder, "e2e.status")
-if os.path.exists(status):
+for status in glob.glob(os.path.join(folder, "*.status")):
     broken = True                       # unless pytest wrote its results and agrees with them
     try:
-        suite = xml.etree.ElementTree.parse(os.path.join(folder, "e2e.xml")).getroot()
+        suite = xml.etree.ElementTree.parse(status.removesuffix("status") + "xml").getroot()
         for counts in suite.iter("testsuite"):
             wrong = int(counts.get("failures")) + int(counts.get("errors"))
             failed += wrong

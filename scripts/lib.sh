@@ -13,6 +13,7 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig
 LAB_PACKAGES="python3 iproute2 iputils-ping util-linux ethtool nftables nginx curl ca-certificates
     dpdk-dev openssl"
 TEST_PACKAGES="wrk tcpdump python3-pytest libnginx-mod-stream"
+NIC_PACKAGES="qemu-system-x86"
 
 fail() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2

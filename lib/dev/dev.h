@@ -67,6 +67,12 @@ int dev_port_start(struct dev_port *port, char *message);
 /* Stops and closes; workers must have ended. */
 void dev_port_close(struct dev_port *port);
 
+/*
+ * Wait for the link, five seconds at most: a card negotiates it once its queues run, and what is sent
+ * before is lost. Says how it went. Workers may run meanwhile.
+ */
+void dev_port_wait_link(const struct dev_port *port);
+
 /* Asks the kernel for its interfaces, whose DPDK drivers say "up" always. */
 bool dev_port_link_up(const struct dev_port *port);
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <rte_cycles.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
@@ -17,6 +18,9 @@
 #include "dev_machine.h"
 #include "dev_pool.h"
 #include "log.h"
+
+#define LINK_WAIT_MS 5000
+#define LINK_POLL_MS 20
 
 /* What the user calls the device. */
 static const char *title(const struct dev_port *port)
@@ -44,7 +48,9 @@ static int explain_missing(const struct dev_device *device, char *message)
 			"vfio-pci; dpdk-devbind.py -b vfio-pci %s", name,
 			driver[0] != '\0' ? driver : "no driver", name);
 	else
-		snprintf(message, DEV_MESSAGE, "DPDK can't drive %s (%s)", name, cause);
+		snprintf(message, DEV_MESSAGE, "DPDK can't drive %s (%s)%s", name, cause,
+			strstr(cause, "IOMMU") != NULL ? "; is the IOMMU on (kernel argument "
+			"intel_iommu=on), and is vfio_iommu_type1 loaded?" : "");
 	return -ENODEV;
 }
 
@@ -173,6 +179,9 @@ static int configure(struct dev_port *port, const struct conf *conf,
 		return failed;
 	}
 	port->rss = (types & (RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP)) != 0;
+	if (port->nb_workers > 1 && !port->rss && dev_eal_device()->kind == DEV_KIND_PCI)
+		log_warning("%s has no RSS over TCP ports: it alone decides which worker gets a "
+			"packet, maybe always the same one", title(port));
 	return 0;
 }
 
@@ -326,6 +335,31 @@ bool dev_port_link_up(const struct dev_port *port)
 	struct rte_eth_link link = {0};
 	return rte_eth_link_get_nowait(port->port_id, &link) == 0 &&
 		link.link_status == RTE_ETH_LINK_UP;
+}
+
+static void tell_link_up(const struct dev_port *port, unsigned waited_ms)
+{
+	struct rte_eth_link link = {0};
+	// What a kernel interface's driver says here is not its speed.
+	if (port->link != NULL || rte_eth_link_get_nowait(port->port_id, &link) != 0)
+		return;
+	char speed[32] = "";
+	if (link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
+		snprintf(speed, sizeof(speed), ", %u Mbit/s", link.link_speed);
+	log_info("%s: link up after %u ms%s", title(port), waited_ms, speed);
+}
+
+void dev_port_wait_link(const struct dev_port *port)
+{
+	for (unsigned waited_ms = 0; waited_ms <= LINK_WAIT_MS; waited_ms += LINK_POLL_MS) {
+		if (dev_port_link_up(port)) {
+			tell_link_up(port, waited_ms);
+			return;
+		}
+		rte_delay_us_sleep(LINK_POLL_MS * 1000);
+	}
+	log_warning("%s: no link after %u s: no packet comes or goes until the cable is in",
+		title(port), LINK_WAIT_MS / 1000);
 }
 
 void dev_port_stats(const struct dev_port *port, struct dev_port_stats *stats)

@@ -14,31 +14,36 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import weir as weir_module              # noqa: E402
 from lab import Lab                     # noqa: E402
+from netns import PATIENCE              # noqa: E402
 
 TEST_SECONDS = 120                      # a test that takes longer hangs; `slow` ones may take 900
 
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="repetitions and long runs too")
+    parser.addoption("--nic", metavar="PCI-ADDRESS", help="the port is this card (tests/nic)")
+    parser.addoption("--nic-queues", metavar="N", type=int, default=1, help="and has N queues")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: only with --full")
+    config.addinivalue_line("markers", "nic: only with --nic")
     config.addinivalue_line("markers", "slow: may take 15 minutes")
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--full"):
-        skip = pytest.mark.skip(reason="only with --full")
-        for item in items:
-            if item.get_closest_marker("full"):
-                item.add_marker(skip)
+    for option in ("full", "nic"):
+        if not config.getoption(option):
+            skip = pytest.mark.skip(reason=f"only with --{option}")
+            for item in items:
+                if item.get_closest_marker(option):
+                    item.add_marker(skip)
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item):
     """No test may hang: an alarm fails it; if that is not heard, the run ends with a traceback."""
-    seconds = 900 if item.get_closest_marker("slow") else TEST_SECONDS
+    seconds = int(PATIENCE * (900 if item.get_closest_marker("slow") else TEST_SECONDS))
 
     def on_alarm(_number, _frame):
         raise TimeoutError(f"the test takes longer than {seconds} s")
@@ -62,8 +67,8 @@ def requirements():
 
 
 @pytest.fixture(scope="session")
-def lab(requirements):
-    with Lab() as made:
+def lab(requirements, request):
+    with Lab(nic=request.config.getoption("nic")) as made:
         yield made
 
 

@@ -11,6 +11,9 @@ Lab(routed=True) puts the hosts at 10.0.0.11 and 10.0.0.12 behind a gateway 192.
 one, 192.0.2.2). Lab(local=True) runs con3 and con4 on the balancer's own machine, on the address
 192.0.2.30 of another interface of its.
 
+In the emulated machine of tests/nic the port is a network card: Lab(nic="0000:00:05.0") puts no
+veth there, and plugs the kernel interface "uplink", which that card is wired to, into the switch.
+
 Names: namespaces weir-NAME-client and so on, weir's own namespace weir-NAME, everything else in
 /run/weir-lab/NAME. A lab whose owner died is removed by the next one.
 """
@@ -23,7 +26,7 @@ import signal
 import sys
 import time
 
-from netns import Namespace, run
+from netns import PATIENCE, Namespace, run
 
 STATE = "/run/weir-lab"
 VIP, VIP6 = "192.0.2.10", "2001:db8::10"
@@ -31,6 +34,7 @@ CLIENT, CLIENT6 = "192.0.2.100", "2001:db8::100"
 LOCAL = "192.0.2.30"
 GATEWAYS = ("192.0.2.1", "192.0.2.2")
 PORT = "port"                           # weir's interface in the namespace lb
+UPLINK = "uplink"                       # leads to weir's PCI device, if it has one
 PORT_MAC = "02:57:65:69:72:0a"
 SERVERS = (("con1", 0, 8080), ("con2", 0, 8081), ("con3", 1, 8080), ("con4", 1, 8081))
 TLS_OFFSET = 363                        # con1 and con3 speak TLS on 8443, con2 and con4 on 8444
@@ -127,7 +131,7 @@ class Backend:
 
     def _wait_listening(self):
         wanted = f":{self.port:04X} 00000000:0000 0A"
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 5 * PATIENCE
         while time.monotonic() < deadline:
             with contextlib.suppress(FileNotFoundError):
                 with open(f"/proc/{self.process.pid}/net/tcp") as table:
@@ -193,11 +197,11 @@ class Lab:
 
     _count = 0
 
-    def __init__(self, name=None, routed=False, local=False):
+    def __init__(self, name=None, routed=False, local=False, nic=None):
         if name is None:
             name = f"t{os.getpid()}x{Lab._count}"
             Lab._count += 1
-        self.name, self.routed, self.local = name, routed, local
+        self.name, self.routed, self.local, self.nic = name, routed, local, nic
         self.directory = f"{STATE}/{name}"
         self.files = f"{self.directory}/files"
         self.client, self.switch, self.lb = map(self._namespace, ("client", "switch", "lb"))
@@ -310,6 +314,9 @@ class Lab:
                 host.ip("route add default via 10.0.0.1", "route add default via 2001:db8:1::1")
         if self.local:
             self._cable(self.lb, "local", "lblocal", "br0", f"{LOCAL}/24")
+        if self.nic:
+            run("ip", "link", "set", UPLINK, "netns", self.switch.name)
+            self.switch.ip(f"link set {UPLINK} master br0 up")
         self.plug_port(1)
 
     def _bridge(self, name):
@@ -332,7 +339,7 @@ class Lab:
         """Weir's interface, made anew when the number of queues or the MAC is to change: for
         AF_XDP, both ends of a veth must have as many queues as weir uses. It has no address, and
         no link-local one either, so that a run changes nothing that could be seen here."""
-        if (queues, mac) == (self.port_queues, self.port_mac):
+        if (queues, mac) == (self.port_queues, self.port_mac) or self.nic:
             return
         if self.port_queues:
             self.lb.ip(f"link delete {PORT}")

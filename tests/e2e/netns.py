@@ -8,6 +8,8 @@ import signal
 import subprocess
 import time
 
+# Factor of all time limits, for a machine that is emulated.
+PATIENCE = float(os.environ.get("WEIR_TEST_PATIENCE", 1))
 DIRECTORY = "/run/netns"
 CLONE_NEWNET = 0x40000000
 
@@ -22,7 +24,7 @@ def run(*command, check=True, timeout=60, **options):
     """Run a command; returns its CompletedProcess with text output."""
     done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          timeout=timeout, **options)
+                          timeout=timeout * PATIENCE, **options)
     if check and done.returncode != 0:
         raise CommandFailed(f"{' '.join(map(str, command))}: exit code {done.returncode}: "
                             f"{(done.stderr or done.stdout).strip()}")

@@ -10,6 +10,7 @@ import threading
 import time
 
 from lab import VIP
+from netns import PATIENCE
 
 Request = collections.namedtuple("Request", "start end body error")
 
@@ -19,7 +20,7 @@ def connect(address=VIP, port=80, timeout=5.0):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
-        connection.settimeout(timeout)
+        connection.settimeout(timeout * PATIENCE)
         connection.connect((address, port))
     except BaseException:
         connection.close()

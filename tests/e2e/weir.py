@@ -11,13 +11,14 @@ import subprocess
 import time
 
 import lab as lab_module
-from netns import Namespace
+from netns import PATIENCE, Namespace
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.path.join(os.environ.get("WEIR_BUILD", os.path.join(ROOT, "build")), "app/weir")
 DRIVERS = ("af_xdp", "af_packet", "tap")
 HEALTH = {"type": "http", "path": "/health"}
 PUBLISH_SECONDS = 0.03                  # weir publishes changes that come together at once
+EMULATED_HEALTH = {"interval_ms": 2000, "timeout_ms": 1500}      # it is many times slower
 HUGEPAGE_BYTES = 512 << 20              # what one weir of the lab needs at most
 
 
@@ -86,7 +87,9 @@ def merged(base, changes):
 
 def config(lab, driver="af_xdp", workers=1, **changes):
     """The lab's usual file as a dict: one service "web" on port 80 over the lab's backends."""
-    if driver == "tap":
+    if lab.nic:
+        port = {"device": lab.nic}
+    elif driver == "tap":
         port = {"device": f"net_tap0,iface=tap0,mac={lab_module.PORT_MAC}"}
     else:
         port = {"device": lab_module.PORT, "driver": driver}
@@ -94,15 +97,18 @@ def config(lab, driver="af_xdp", workers=1, **changes):
     port["hugepages"] = hugepages_available()
     if lab.routed:
         port["gateway"] = lab_module.GATEWAYS[0]
+    cores = {"control": min(os.sched_getaffinity(0)), "workers": worker_cpus(workers)}
+    if lab.nic:                         # polling is dear there, and so is a timer
+        cores["idle_sleep_us"] = 1000
     base = {
         "instance": lab.name,
         "flows": 65536,
         "port": port,
-        "cores": {"control": min(os.sched_getaffinity(0)), "workers": worker_cpus(workers)},
+        "cores": cores,
         "services": {
             "web": {
                 "listen": ":80",
-                "health": HEALTH,
+                "health": merged(HEALTH, EMULATED_HEALTH) if lab.nic else HEALTH,
                 "backends": [{"address": backend.endpoint, "name": backend.name}
                              for backend in lab.backends],
             },
@@ -122,7 +128,7 @@ class Telemetry:
         deadline = time.monotonic() + 2
         while True:
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-                connection.settimeout(5)
+                connection.settimeout(5 * PATIENCE)
                 try:
                     connection.connect(self.path)
                     greeting = connection.recv(1024)
@@ -202,7 +208,7 @@ class Weir:
         return self
 
     def _wait_ready(self, timeout=30):
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise WeirFailed(f"weir ended with exit code {self.process.returncode}:\n"
@@ -245,7 +251,7 @@ class Weir:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
         try:
-            code = self.process.wait(timeout)
+            code = self.process.wait(timeout * PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -288,7 +294,7 @@ class Weir:
 
     def wait(self, condition, timeout=10, what="condition"):
         """Poll until condition() is true; returns the monotonic time at which it was."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         while not condition():
             if not self.running():
                 raise WeirFailed(f"weir died while waiting for {what}:\n{self.log()[-2000:]}")
