@@ -138,14 +138,19 @@ uint32_t pipeline_pick(struct pipeline *pipeline, const struct service *service,
 /* Connections more of a backend: 1, or -1 to take it back. */
 static inline void pipeline_count_opened(struct pipeline *pipeline, uint32_t id, int count)
 {
-	pipeline->backends[id].opened += count;
+	uint64_t *opened = &pipeline->backends[id].opened;
+
+	// Other workers add it up; release: before it counts as ended it counts as opened.
+	__atomic_store_n(opened, *opened + count, __ATOMIC_RELEASE);
 	pipeline->active[id] += count;
 }
 
 /* Its connection is over, though the flow may stay until its last timer. Once a connection. */
 static inline void pipeline_count_ended(struct pipeline *pipeline, uint32_t id)
 {
-	pipeline->backends[id].ended++;
+	uint64_t *ended = &pipeline->backends[id].ended;
+
+	__atomic_store_n(ended, *ended + 1, __ATOMIC_RELEASE);
 	pipeline->active[id]--;
 }
 

@@ -165,19 +165,22 @@ static unsigned control(struct race *race, unsigned seconds)
 	return nb_swaps;
 }
 
-static void two_workers_on_the_same_connections(void **state)
+static void race_with(const struct scheduler_ops *scheduler, uint32_t max_conns)
 {
 	const char *text = getenv("WEIR_RACE_SECONDS");
 	unsigned seconds = text != NULL ? atoi(text) : 2;
 	struct race *race = calloc(1, sizeof(*race));
 	// Fewer ports and records than connections: they run out, too.
 	struct rig *rig = race->rig = rig_create(&(struct rig_options){.nb_workers = 2,
-		.flows = 160, .nb_ports = 12, .nb_snats = 2, .nb_backends = 6});
+		.flows = 160, .nb_ports = 12, .nb_snats = 2, .nb_backends = 6,
+		.scheduler = scheduler});
 	struct worker workers[] = {{race, 0}, {race, 1}};
 	pthread_t threads[2];
 
 	for (unsigned n = 0; n < CONNECTIONS; n++)
 		race->connections[n] = connection_of(rig, n & 1 ? AF_INET6 : AF_INET, n);
+	for (unsigned id = 0; id < 12; id++)
+		rig->max_conns[id] = max_conns;
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
 	unsigned nb_swaps = control(race, seconds);
@@ -215,10 +218,21 @@ static void two_workers_on_the_same_connections(void **state)
 	free(race);
 }
 
+static void two_workers_on_the_same_connections(void **state)
+{
+	race_with(&scheduler_maglev, 0);
+}
+
+static void two_workers_count_for_each_other(void **state)
+{
+	race_with(&scheduler_least_conn, 10);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(two_workers_on_the_same_connections),
+		cmocka_unit_test(two_workers_count_for_each_other),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
