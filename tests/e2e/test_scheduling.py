@@ -10,6 +10,8 @@ import pytest
 
 import traffic
 from lab import CLIENT, VIP
+from test_reload import reload
+from weir import config, merged
 
 # On a busy machine a probe may fail; six in a row don't.
 HEALTH = {"type": "http", "path": "/health", "interval_ms": 300, "fall": 6}
@@ -189,6 +191,32 @@ def test_slow_start(lab, start):
     assert time.monotonic() - came_up > 4
     time.sleep(0.1)
     assert shares(lab, 2000)["con1"] > 400
+
+
+def test_reload(lab, start, hold):
+    """What is open counts for a limit and a scheduler that come later; lists of clients change."""
+    def changed(backend_keys=None, **keys):
+        return merged(config(lab), {"services": {"web": {**keys, "health": HEALTH, "backends": [
+            {"address": backend.endpoint, "name": backend.name, **(backend_keys or {})}
+            for backend in lab.backends]}}})
+
+    weir = start(scheduler="round_robin")
+    held = [hold() for _ in range(8)]
+    assert reload(weir, changed({"max_conns": 2}, scheduler="least_conn")) == ""
+    assert "scheduler round_robin -> least_conn" in weir.log()
+    weir.wait(lambda: weir.backends()["con4"]["max_conns"] == 2, what="limits")
+    time.sleep(0.1)
+    with pytest.raises(ConnectionRefusedError):
+        hold()
+    assert reload(weir, changed(scheduler="least_conn", deny=(f"{CLIENT}/32",))) == ""
+    time.sleep(0.1)
+    with pytest.raises(TimeoutError), lab.client.entered():
+        traffic.connect(timeout=1.5)
+    for name, connection in held:                   # they aren't asked
+        assert traffic.ask(connection) == name
+    assert reload(weir, changed(scheduler="least_conn", allow=("192.0.2.0/24",))) == ""
+    time.sleep(0.1)
+    assert {hold()[0] for _ in range(4)} == {"con1", "con2", "con3", "con4"}
 
 
 def test_denied_clients_get_no_answer(lab, start_weir):
