@@ -178,12 +178,38 @@ unsigned control_backend_weight(const struct control_backend *backend)
 					      : backend->conf.weight;
 }
 
-bool control_backend_usable(const struct control_backend *backend)
+static bool may_have_connections(const struct control_backend *backend)
 {
-	return backend->life == BACKEND_LISTED && backend->health.state == HEALTH_UP &&
-		backend->hop.state == ROUTE_RESOLVED &&
+	return backend->life == BACKEND_LISTED && backend->hop.state == ROUTE_RESOLVED &&
 		control_backend_state(backend) == CONF_STATE_ACTIVE &&
 		control_backend_weight(backend) != 0;
+}
+
+bool control_backend_usable(const struct control_backend *backend)
+{
+	return may_have_connections(backend) && backend->health.state == HEALTH_UP;
+}
+
+static bool forwards(const struct control_service *service)
+{
+	return service->is_empty && service->conf != NULL &&
+		service->conf->on_all_down == CONF_ALL_DOWN_FORWARD;
+}
+
+bool control_backend_candidate(const struct control_backend *backend)
+{
+	return forwards(backend->service) ? may_have_connections(backend)
+					  : control_backend_usable(backend);
+}
+
+bool control_service_look(struct control_service *service)
+{
+	bool was_empty = service->is_empty;
+
+	service->is_empty = true;
+	for (uint32_t b = 0; b < service->nb_listed && service->is_empty; b++)
+		service->is_empty = !control_backend_usable(service->backends[b]);
+	return service->is_empty != was_empty;
 }
 
 const char *control_backend_state_name(const struct control_backend *backend)
@@ -214,6 +240,9 @@ void backends_row_update(struct backends *backends, const struct control_backend
 		.port = endpoint->port,
 		.family = endpoint->addr.family,
 		.resolved = backend->hop.state == ROUTE_RESOLVED,
+		// Where they get new ones, for want of a better backend, the old ones live, too.
+		.reset = backend->reset &&
+			!(backend->life == BACKEND_LISTED && forwards(backend->service)),
 		.pools = backend->endpoint->pools,
 	};
 	memcpy(row->addr, endpoint->addr.v6, sizeof(row->addr));

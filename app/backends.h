@@ -50,6 +50,8 @@ struct control_backend {
 	struct route_hop hop;
 	struct stats_backend before;      // what the id's former owners counted
 	uint64_t plan;                    // the last plan that lists it
+	uint64_t down_ms;                 // since when it is down; 0 = it isn't
+	bool reset;                       // its flows are to be ended
 	// Set by hand until the next reload; -1 = as in the file.
 	int temporary_state;
 	int temporary_weight;
@@ -69,6 +71,8 @@ struct control_service {
 	bool on_backups;                  // no other backend can have connections
 	uint64_t past_connections;        // of backends that are no more
 	bool changed;                     // to be built anew
+	bool is_empty;                    // no backend is usable
+	bool resets_removed;              // on_remove, of the last conf
 };
 
 struct backends {
@@ -84,6 +88,7 @@ struct backends {
 	struct id_pool *indices;          // of services
 	struct endpoints endpoints;
 	struct watch *watch;              // NULL: nothing is probed (tests)
+	uint64_t reset_round;             // grows when a backend's flows are to be ended
 	bool keys_changed;                // addresses came or went since the last job
 	uint64_t nb_plans;                // made so far
 	// What the workers counted for an id, in all; NULL: nothing.
@@ -125,12 +130,17 @@ void control_backend_conf_free(struct conf_backend *conf);
 void control_backend_count(const struct backends *backends, const struct control_backend *backend,
 	struct stats_backend *sum);
 
+/* See whether the service has a usable backend: true when that changed. */
+bool control_service_look(struct control_service *service);
+
 /* As in the file, or set by hand. */
 enum conf_state control_backend_state(const struct control_backend *backend);
 unsigned control_backend_weight(const struct control_backend *backend);
 
 /* Whether new connections may go to it. */
 bool control_backend_usable(const struct control_backend *backend);
+/* The same, or, where none is usable and on_all_down is "forward", whether it might answer. */
+bool control_backend_candidate(const struct control_backend *backend);
 
 /* "active", "drain", "disabled", or "removed": not in the file any more, with flows left. */
 const char *control_backend_state_name(const struct control_backend *backend);

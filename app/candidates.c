@@ -29,7 +29,7 @@ void candidates_member(const struct control_backend *backend, struct service_mem
 		.identity = backend_identity(&backend->conf.endpoint),
 		.weight = control_backend_weight(backend),
 		.max_conns = backend->conf.max_conns,
-		.usable = control_backend_usable(backend),
+		.usable = control_backend_candidate(backend),
 		.backup = backend->conf.backup,
 		.slow_start_ms = backend->conf.slow_start_ms,
 		.up_since_ms = backend->health.since_ms,

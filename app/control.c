@@ -12,13 +12,16 @@
 #include "exception.h"
 #include "id_pool.h"
 #include "log.h"
+#include "on_down.h"
 #include "plan.h"
 #include "publish.h"
 #include "watch.h"
+#include "withdraw.h"
 
 // Changes that come together are published together.
 #define PUBLISH_DELAY_MS 1
 #define PUBLISH_RETRY_MS 1000
+#define WITHDRAW_RETRY_MS 1000
 // How often removed backends are looked at: whether their flows are gone.
 #define REAP_MS 200
 
@@ -30,6 +33,9 @@ struct control {
 	TAILQ_HEAD(, control_waiter) waiters; // for publications
 	struct event *publish_event;
 	struct event *grow_event; // a weight of a backend that came up grows
+	struct event *withdraw_event;
+	struct withdraw withdraw;
+	struct on_down *on_down;
 	struct event *reap_event;
 };
 
@@ -164,6 +170,20 @@ static void grow_due(evutil_socket_t fd, short what, void *context)
 	start_growing(control);
 }
 
+/* Whether services have a backend at all decides what becomes of those that are down. */
+static void look_at_services(struct control *control)
+{
+	struct backends *backends = &control->backends;
+
+	for (uint32_t s = 0; s < backends->nb_listed; s++) {
+		struct control_service *service = backends->services[s];
+		if (!service->changed || !control_service_look(service))
+			continue;
+		for (uint32_t b = 0; b < service->nb_listed; b++)
+			backends_row_update(backends, service->backends[b]);
+	}
+}
+
 /* The services that changed, and the indices that have none any more. */
 static int gather_services(const struct backends *backends, struct publish_job *job)
 {
@@ -191,6 +211,8 @@ static struct publish_job *gather(struct control *control)
 	if (job == NULL)
 		return NULL;
 	job->nb_services = nb_services;
+	job->reset_round = backends->reset_round;
+	look_at_services(control);
 	memcpy(job->backends, backends->rows, job->nb_backends * sizeof(*job->backends));
 	if (gather_services(backends, job) < 0)
 		goto fail;
@@ -235,6 +257,15 @@ static void publish_due(evutil_socket_t fd, short what, void *context)
 	publisher_submit(control->publisher, job);
 }
 
+static void withdraw_due(evutil_socket_t fd, short what, void *context)
+{
+	struct control *control = context;
+
+	if (!withdraw_update(&control->withdraw, &control->backends, &control->daemon->conf->port,
+			control->daemon->exception))
+		start_timer(control->withdraw_event, WITHDRAW_RETRY_MS);
+}
+
 static void published(void *context, const struct publish_job *job, int err)
 {
 	struct control *control = context;
@@ -254,6 +285,7 @@ static void published(void *context, const struct publish_job *job, int err)
 	}
 	if (control->dirty)
 		start_timer(control->publish_event, PUBLISH_DELAY_MS);
+	withdraw_due(-1, 0, control);
 	tell_waiters(control);
 }
 
@@ -357,6 +389,7 @@ static void health_changed(void *context, struct control_backend *backend)
 	if (is_news)
 		log_backend(backend, health_state_name(status->state), status->reason);
 	control_service_changed(control, backend->service);
+	on_down_update(control->on_down, backend);
 }
 
 static void hop_changed(void *context, struct control_backend *backend)
@@ -372,6 +405,7 @@ static void hop_changed(void *context, struct control_backend *backend)
 	if (control_backend_usable(backend) != was_usable)
 		backend->service->changed = true;
 	publish_soon(control);
+	on_down_update(control->on_down, backend);
 
 	if (before == backend->hop.state)
 		return;
@@ -414,8 +448,11 @@ static int create_parts(struct control *control)
 
 	control->publish_event = evtimer_new(daemon->events, publish_due, control);
 	control->grow_event = evtimer_new(daemon->events, grow_due, control);
+	control->withdraw_event = evtimer_new(daemon->events, withdraw_due, control);
+	control->on_down = on_down_create(daemon->events, control);
 	control->reap_event = evtimer_new(daemon->events, reap_due, control);
 	if (control->publish_event == NULL || control->grow_event == NULL ||
+		control->withdraw_event == NULL || control->on_down == NULL ||
 		control->reap_event == NULL)
 		return -ENOMEM;
 	int err = backends_init(backends, daemon->conf, daemon->snat);
@@ -472,6 +509,9 @@ void control_destroy(struct control *control)
 	publisher_destroy(control->publisher);
 	backends_fini(&control->backends);
 	watch_destroy(control->backends.watch);
+	on_down_destroy(control->on_down);
+	if (control->withdraw_event != NULL)
+		event_free(control->withdraw_event);
 	if (control->publish_event != NULL)
 		event_free(control->publish_event);
 	if (control->grow_event != NULL)

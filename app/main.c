@@ -2,6 +2,7 @@
 /* The order in which the daemon is built; it is undone in reverse. */
 #include <errno.h>
 #include <event2/event.h>
+#include <rte_mbuf.h>
 #include <rte_rcu_qsbr.h>
 #include <signal.h>
 #include <stdio.h>
@@ -207,6 +208,11 @@ static void *lazy_memory(size_t size)
 	return start == MAP_FAILED ? NULL : start;
 }
 
+static struct rte_mbuf *new_mbuf(void *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
 static int worker_init(struct daemon *daemon, struct worker *worker, unsigned number)
 {
 	const struct conf *conf = daemon->conf;
@@ -220,6 +226,8 @@ static int worker_init(struct daemon *daemon, struct worker *worker, unsigned nu
 	pipeline->hasher = daemon->flows4 ? &daemon->flows4->hasher : &daemon->flows6->hasher;
 	pipeline->services = (const struct service_table *const *)&daemon->services;
 	pipeline->stats = &worker->stats;
+	pipeline->new_mbuf = new_mbuf;
+	pipeline->new_mbuf_context = daemon->port.pool;
 	pipeline->backends = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->backends));
 	pipeline->cursors = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->cursors));
 	pipeline->active = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->active));

@@ -199,6 +199,11 @@ static void remove_backend(struct plan *plan, struct control_backend *backend, u
 		return;
 	backend->life = BACKEND_REMOVED;
 	backend->left_at = publication;
+	backend->down_ms = 0;
+	if (backend->service->resets_removed) {
+		backend->reset = true;
+		plan->backends->reset_round++;
+	}
 	backends_row_update(plan->backends, backend);
 }
 
@@ -212,8 +217,10 @@ static void take_backends(struct plan *plan, struct plan_service *wanted, uint64
 		struct conf_backend former = backend->conf;
 		backend->conf = wanted->confs[b];
 		wanted->confs[b] = former;
-		if (backend->life != BACKEND_LISTED)
+		if (backend->life != BACKEND_LISTED) {
 			backend->health = (struct health_status){.since_ms = clock_ms()};
+			backend->reset = false;
+		}
 		backend->life = BACKEND_LISTED;
 		backends_row_update(plan->backends, backend);
 		plan->backends->nb_backends += wanted->created[b];
@@ -241,6 +248,7 @@ static void take_service(struct plan *plan, struct plan_service *wanted, uint64_
 		service_access_put(service->access);
 		service->access = NULL;
 	}
+	service->resets_removed = wanted->conf->on_remove == CONF_REMOVE_RESET;
 	if (service->index == SERVICE_NONE) {
 		service->index = id_pool_get(plan->backends->indices);
 		plan->backends->by_index[service->index] = service;

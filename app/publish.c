@@ -153,6 +153,7 @@ static int publish(struct publisher *publisher, const struct publish_job *job, u
 		.nb_services = publisher->nb_services,
 		.backends = job->backends,
 		.nb_backends = job->nb_backends,
+		.reset_round = job->reset_round,
 		.snat4 = source->snat4,
 		.snat6 = source->snat6,
 		.snat = source->snat,

@@ -41,6 +41,7 @@ struct publish_job {
 	uint32_t nb_changed;
 	struct service_backend *backends; // all, by id
 	uint32_t nb_backends;
+	uint64_t reset_round;
 	struct service_key *keys;         // NULL: as before
 	uint32_t nb_keys;
 };

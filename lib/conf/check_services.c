@@ -173,6 +173,45 @@ static int check_snat(struct conf_reader *reader, const struct conf *conf,
 		family_name(service->family), service->name);
 }
 
+/* An address that the port can do without: nobody's way home, and no SNAT address. */
+static const char *withdraw_fault(const struct conf *conf, const struct conf_listen *listen)
+{
+	const struct net_addr *addr = &listen->endpoint.addr;
+	const struct net_prefix *found = NULL, *first = NULL;
+
+	if (listen->any)
+		return "is every address of the port";
+	for (unsigned i = 0; i < conf->port.nb_addresses; i++) {
+		const struct net_prefix *prefix = &conf->port.addresses[i];
+		if (prefix->addr.family == addr->family && first == NULL)
+			first = prefix;
+		if (net_addr_equal(&prefix->addr, addr))
+			found = prefix;
+	}
+	if (found == NULL || found->length != net_addr_size(addr->family) * 8)
+		return "stands in port.address with the length of a network";
+	for (unsigned i = 0; i < conf->snat.nb_addresses; i++)
+		if (net_addr_equal(&conf->snat.addresses[i], addr))
+			return "is a SNAT address, which backends answer to";
+	return found == first && conf->snat.nb_addresses == 0
+		? "is the port's first one, which backends answer to" : NULL;
+}
+
+static int check_withdraw(struct conf_reader *reader, const struct conf *conf,
+	const struct conf_service *service, const config_setting_t *keys)
+{
+	for (unsigned i = 0; i < service->nb_listens; i++) {
+		const char *fault = service->on_all_down != CONF_ALL_DOWN_WITHDRAW
+			? NULL : withdraw_fault(conf, &service->listens[i]);
+		if (fault != NULL)
+			return conf_reader_fail(reader, config_setting_get_member(keys, "on_all_down"),
+				"listen address %u %s, so it can't be withdrawn; give the service an "
+				"address of its own, in port.address as \"ADDRESS/%u\"", i + 1, fault,
+				net_addr_size(service->family) * 8);
+	}
+	return 0;
+}
+
 int conf_check_services(struct conf_reader *reader, const struct conf *conf,
 	const config_setting_t *root)
 {
@@ -188,6 +227,8 @@ int conf_check_services(struct conf_reader *reader, const struct conf *conf,
 				config_setting_get_member(keys, "backends"));
 		if (err == 0)
 			err = conf_check_access(reader, service, keys);
+		if (err == 0)
+			err = check_withdraw(reader, conf, service, keys);
 		if (err == 0)
 			err = check_snat(reader, conf, service, root);
 		if (err < 0)

@@ -114,7 +114,16 @@ enum conf_scheduler {
 	CONF_SCHEDULER_SOURCE,
 };
 
-enum conf_on_all_down { CONF_ALL_DOWN_RESET, CONF_ALL_DOWN_DROP };
+enum conf_on_all_down {
+	CONF_ALL_DOWN_RESET,
+	CONF_ALL_DOWN_DROP,
+	CONF_ALL_DOWN_FORWARD,  // as if all were up
+	CONF_ALL_DOWN_WITHDRAW, // reset, and weir0 gives up the addresses that it listens on
+};
+
+enum conf_on_remove { CONF_REMOVE_DRAIN, CONF_REMOVE_RESET };
+
+enum conf_on_down { CONF_DOWN_AUTO, CONF_DOWN_KEEP, CONF_DOWN_RESET };
 
 struct conf_prefixes {
 	struct net_prefix *list; // host bits are 0
@@ -131,6 +140,9 @@ struct conf_service {
 	unsigned slow_start_ms;  // of backends that don't say otherwise
 	struct conf_prefixes allow; // clients that may connect, none = all; the longest prefix
 	struct conf_prefixes deny;  // that matches in either list decides
+	enum conf_on_remove on_remove; // what becomes of the connections of a backend that leaves the file
+	enum conf_on_down on_down;     // and of one that is down
+	unsigned on_down_reset_ms;
 	struct conf_health health;
 	struct conf_backend *backends;
 	unsigned nb_backends;

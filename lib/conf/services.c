@@ -19,7 +19,9 @@
 
 static const char *const schedulers[] = {"maglev", "round_robin", "least_conn", "source", NULL};
 static const char *const states[] = {"active", "drain", "disabled", NULL};
-static const char *const all_down[] = {"reset", "drop", NULL};
+static const char *const all_down[] = {"reset", "drop", "forward", "withdraw", NULL};
+static const char *const on_remove[] = {"drain", "reset", NULL};
+static const char *const on_down[] = {"auto", "keep", "reset", NULL};
 
 const char *conf_scheduler_name(enum conf_scheduler scheduler)
 {
@@ -182,7 +184,16 @@ const struct conf_key conf_service_keys[] = {
 	{"scheduler", CONF_WORD, CONF_AT(struct conf_service, scheduler), .words = schedulers,
 		.doc = "how the backend of a new connection is chosen"},
 	{"on_all_down", CONF_WORD, CONF_AT(struct conf_service, on_all_down), .words = all_down,
-		.doc = "what a client gets while no backend is up: a reset at once, or silence"},
+		.doc = "what a client gets while no backend is up: a reset at once, silence, any backend; "
+		       "withdraw = a reset, and the address leaves weir0"},
+	{"on_remove", CONF_WORD, CONF_AT(struct conf_service, on_remove), .words = on_remove,
+		.doc = "the connections of a backend that leaves the file: they live on, or are reset"},
+	{"on_down", CONF_WORD, CONF_AT(struct conf_service, on_down), .words = on_down,
+		.doc = "the connections of a backend that is down: auto = reset unless it still accepts "
+		       "connections"},
+	{"on_down_reset_ms", CONF_INTEGER, CONF_AT(struct conf_service, on_down_reset_ms),
+		.max = 3600000, .initial = 10000,
+		.doc = "how long it must have been down for that; 0 = at once"},
 	{"slow_start_ms", CONF_INTEGER, CONF_AT(struct conf_service, slow_start_ms),
 		.max = SLOW_START_MAX_MS,
 		.doc = "how long a backend that came up grows from a tenth of its weight to the "

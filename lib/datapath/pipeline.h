@@ -54,6 +54,14 @@ struct pipeline_syn {
 	struct flow_hashes hashes;
 };
 
+/* How far the walk over this worker's records has come that ends flows of marked backends. */
+struct pipeline_walk {
+	uint64_t round[2];  // of the service table, by table: what the first walk was for
+	uint32_t at[2];     // next record
+	uint32_t left[2];   // records of the first walk
+	uint64_t walked_ms;
+};
+
 struct pipeline {
 	// Set by the owner before the first run.
 	unsigned worker;
@@ -75,7 +83,8 @@ struct pipeline {
 	// Out: whoever calls empties them after each run. A dropped packet is counted already; the
 	// others are counted by who sends them.
 	struct pipeline_out forward;
-	struct pipeline_out reply;               // made of received packets, which count as answered
+	struct pipeline_out reply;               // made of received packets, which count as answered,
+	                                         // or by the tick
 	struct pipeline_out punt[PUNT_CLASSES];
 	struct pipeline_out drop;
 
@@ -88,6 +97,7 @@ struct pipeline {
 	uint32_t nb_syns;
 	struct pipeline_syn syns[PIPELINE_BURST];
 	uint64_t swept_ms;                       // until when the sweep has done its share
+	struct pipeline_walk walk;
 };
 
 /* Defaults of what isn't the caller's: limits, timeouts (RFC 5382). */
@@ -101,8 +111,9 @@ void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t c
 	uint64_t now_ms);
 
 /*
- * What time demands: grace periods and expiry. Looks at no more than `budget` records. True when
- * there is more to do at once.
+ * What time and the service table demand: grace periods, expiry, resets of flows whose backend is
+ * marked. `budget`: how many records the sweep may look at. True when there is more to do at once,
+ * as soon as the out bursts are emptied.
  */
 bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget);
 
@@ -169,6 +180,9 @@ bool pipeline_set_state(struct pipeline *pipeline, const struct service_table *t
  * many this worker was the first to end. */
 uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow **ended, uint32_t count);
+
+/* The part of the tick that ends flows of backends marked by the service table. */
+bool pipeline_reset_flows(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget);
 
 /* Answer the packet by a RST in its own buffer (RFC 9293, 3.10.7.1). */
 void pipeline_reset(struct pipeline *pipeline, struct packet *packet);

@@ -74,5 +74,6 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 	}
 	// What the budget didn't allow is still due at the next tick.
 	pipeline->swept_ms = now_ms - (elapsed_ms - done_ms);
-	return done_ms < elapsed_ms;
+	bool more = pipeline_reset_flows(pipeline, now_ms, budget);
+	return more || done_ms < elapsed_ms;
 }

@@ -115,7 +115,7 @@ static int worker_main(void *argument)
 	struct rte_mbuf *mbufs[PIPELINE_BURST];
 	uint64_t now_ns = clock_ns(), last_packet_ms = now_ns / 1000000, last_ms = last_packet_ms;
 	uint64_t second_ns = now_ns, second_busy_ns = 0;
-	bool busy = false;
+	bool busy = false, tick_again = false;
 
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); // the sleep is as long as it says
 	rte_rcu_qsbr_thread_register(worker->rcu, pipeline->worker);
@@ -145,9 +145,12 @@ static int worker_main(void *argument)
 		counters->loops++;
 		counters->busy_loops += busy;
 
+		if (now_ms != last_ms || tick_again) {
+			tick_again = pipeline_tick(pipeline, now_ms, TICK_BUDGET);
+			flush(worker); // resets
+		}
 		if (now_ms != last_ms) {
 			last_ms = now_ms;
-			pipeline_tick(pipeline, now_ms, TICK_BUDGET);
 			stats_publish(&worker->stats);
 		}
 		// All references into the tables are gone: the burst is done.

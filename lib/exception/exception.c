@@ -217,6 +217,22 @@ int exception_local_port_range(const struct exception *exception, uint16_t *firs
 	return err;
 }
 
+int exception_set_address(const struct exception *exception, const struct net_prefix *prefix,
+	bool present)
+{
+	int previous = -1;
+
+	if (exception->netns.fd >= 0) {
+		previous = netns_enter(exception->netns.fd);
+		if (previous < 0)
+			return previous;
+	}
+	int err = exception_interface_address(prefix, present);
+	if (previous >= 0)
+		netns_leave(previous);
+	return err;
+}
+
 unsigned exception_punt(struct exception *exception, unsigned worker, enum punt_class class,
 	struct rte_mbuf **mbufs, unsigned count)
 {

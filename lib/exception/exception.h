@@ -52,6 +52,10 @@ int exception_netns(const struct exception *exception);
  */
 int exception_local_port_range(const struct exception *exception, uint16_t *first, uint16_t *last);
 
+/* Put one of the port's addresses on weir0, or take it off. Fine when it is so already. 0 or -errno. */
+int exception_set_address(const struct exception *exception, const struct net_prefix *prefix,
+	bool present);
+
 /*
  * Hand packets of one class to the kernel: whole frames from the Ethernet header on. Returns how
  * many were taken, the first ones; their buffers belong to the exception then, the others stay the

@@ -125,14 +125,15 @@ int exception_interface_up(struct mnl_socket *socket, int index)
 	return netlink_talk(socket, request, NULL, NULL);
 }
 
-static int add_address(struct mnl_socket *socket, int index, const struct net_prefix *prefix)
+static int change_address(struct mnl_socket *socket, int index, const struct net_prefix *prefix,
+	bool present)
 {
 	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 	unsigned size = net_addr_size(prefix->addr.family);
 
-	request->nlmsg_type = RTM_NEWADDR;
-	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL;
+	request->nlmsg_type = present ? RTM_NEWADDR : RTM_DELADDR;
+	request->nlmsg_flags = NLM_F_REQUEST | (present ? NLM_F_CREATE | NLM_F_EXCL : 0);
 	struct ifaddrmsg *address = mnl_nlmsg_put_extra_header(request, sizeof(*address));
 	address->ifa_family = prefix->addr.family;
 	address->ifa_prefixlen = prefix->length;
@@ -144,6 +145,18 @@ static int add_address(struct mnl_socket *socket, int index, const struct net_pr
 	mnl_attr_put(request, IFA_LOCAL, size, prefix->addr.v6);
 	mnl_attr_put(request, IFA_ADDRESS, size, prefix->addr.v6);
 	return netlink_talk(socket, request, NULL, NULL);
+}
+
+int exception_interface_address(const struct net_prefix *prefix, bool present)
+{
+	int index = if_nametoindex(EXCEPTION_INTERFACE);
+	struct mnl_socket *socket = index == 0 ? NULL : netlink_open(-1, 0);
+
+	if (socket == NULL)
+		return -errno;
+	int err = change_address(socket, index, prefix, present);
+	mnl_socket_close(socket);
+	return err == (present ? -EEXIST : -EADDRNOTAVAIL) ? 0 : err;
 }
 
 static int add_default_route(struct mnl_socket *socket, int index, const struct net_addr *gateway)
@@ -236,7 +249,7 @@ static int add_addresses(struct mnl_socket *socket, int index, const struct conf
 	char text[NET_ADDR_TEXT];
 
 	for (unsigned i = 0; i < conf->nb_addresses; i++) {
-		int err = add_address(socket, index, &conf->addresses[i]);
+		int err = change_address(socket, index, &conf->addresses[i], true);
 		if (err < 0) {
 			snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": address %s: %s%s",
 				net_prefix_format(&conf->addresses[i], text), strerror(-err),

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 struct conf_port;
+struct net_prefix;
 struct dev_port;
 struct mnl_socket;
 
@@ -26,6 +27,9 @@ int exception_interface_open(char *message);
  */
 int exception_interface_configure(const struct conf_port *conf, const struct dev_port *port,
 	bool ours, bool host, char *message);
+
+/* Add an address, or delete it; fine when it is so already. 0 or -errno. */
+int exception_interface_address(const struct net_prefix *prefix, bool present);
 
 /* Set the device up. 0 or -errno. */
 int exception_interface_up(struct mnl_socket *socket, int index);

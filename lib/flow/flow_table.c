@@ -547,3 +547,20 @@ uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t co
 	}
 	return nb_expired;
 }
+
+uint32_t flow_table_walk(struct flow_table *table, unsigned worker, uint32_t *at, uint32_t count,
+	flow_seen_fn seen, void *context)
+{
+	uint32_t start = share_start(table, worker), size = flow_table_share(table, worker), i;
+
+	for (i = 0; i < RTE_MIN(count, size); i++) {
+		if (*at >= size)
+			*at = 0;
+		struct flow *flow = flow_table_record(table, start + *at);
+		rte_prefetch0((uint8_t *)flow + 8 * table->record_size);
+		if (flow_state(flow) != TCP_NONE && !seen(context, flow))
+			break;
+		(*at)++;
+	}
+	return i;
+}

@@ -290,6 +290,14 @@ typedef void (*flow_expired_fn)(void *context, struct flow *flow);
 uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t count,
 	uint32_t now_s, const uint16_t timeout_s[TCP_STATES], flow_expired_fn expired, void *context);
 
+/*
+ * Look at the next `count` records of this worker's share, from *at on, which moves. Calls seen() for
+ * each flow; when that returns false, the walk ends before the flow. Returns how many were looked at.
+ */
+typedef bool (*flow_seen_fn)(void *context, struct flow *flow);
+uint32_t flow_table_walk(struct flow_table *table, unsigned worker, uint32_t *at, uint32_t count,
+	flow_seen_fn seen, void *context);
+
 /* Records in this worker's share that were ever used. */
 uint32_t flow_table_share(const struct flow_table *table, unsigned worker);
 

@@ -33,6 +33,7 @@ struct health_status {
 	uint64_t since_ms; // clock_ms() of the last change, or of the target's making
 	uint64_t probes;   // that counted: passed or failed
 	uint64_t failures; // of these
+	bool connects;     // the latest of these got a connection, whatever came after it
 };
 
 /*

@@ -122,6 +122,7 @@ static void target_judge(struct health_target *target, const struct probe_result
 	}
 	target->status.probes++;
 	target->status.failures += !passed;
+	target->status.connects = passed || strncmp(result->reason, "connect:", 8) != 0;
 	if (verdict_add(&target->verdict, passed, target->conf.rise, target->conf.fall))
 		change_report(target, result->reason, now_ms);
 }

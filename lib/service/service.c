@@ -144,6 +144,9 @@ struct service_table *service_table_create(const struct service_table_source *so
 	table->keys = table->key_owner->places;
 	table->key_mask = table->key_owner->mask;
 	table->snat = source->snat;
+	table->reset_round = source->reset_round;
+	for (uint32_t i = 0; i < source->nb_backends; i++)
+		table->has_resets |= source->backends[i].reset;
 	table->nb_backends = source->nb_backends;
 	for (uint32_t i = 0; i < source->nb_backends; i++) {
 		struct service_backend *backend = &table->backends[i];

@@ -39,6 +39,7 @@ struct service_backend {
 	uint8_t addr[16];        // 4 or 16 bytes
 	sa_family_t family;
 	bool resolved;           // the next hop's MAC is known
+	bool reset;              // its flows are to be ended, with a RST to both sides
 	struct snat_pool *const *pools; // by SNAT address of the family, as in service_snat
 } __attribute__((aligned(64)));
 
@@ -91,6 +92,8 @@ struct service_table {
 	uint32_t nb_backends;    // one beyond the highest id
 	struct service **services; // NULL: no service has the index now
 	struct service_backend *backends; // by id
+	bool has_resets;         // some backend is marked
+	uint64_t reset_round;    // changes when another one is
 	struct service_snat snat4;
 	struct service_snat snat6;
 	const struct snat *snat; // port ranges; not owned
@@ -157,6 +160,7 @@ struct service_table_source {
 	uint32_t nb_services;
 	const struct service_backend *backends;
 	uint32_t nb_backends;
+	uint64_t reset_round;
 	struct service_snat snat4, snat6;
 	const struct snat *snat;
 	struct service_keys *shared_keys; // NULL: made of these:

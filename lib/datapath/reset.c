@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Ending the flows of a backend on its behalf, when the service table says so: both ends get a RST
+ * that they take. RFC 5961: a RST counts when its number is the next one that the receiver expects.
+ * That is where the sender's data ends, as far as it arrived, and else what the receiver acknowledged
+ * last; where the two differ, both are sent. What hits neither is answered by a challenge, which
+ * meets no flow here, and so an exact RST.
+ *
+ * Each worker walks its share of the records: at once and fast when there is a new backend to reset,
+ * then at the sweep's pace, for what another worker made with an older table.
+ */
+#include <rte_mbuf.h>
+
+#include "checksum.h"
+#include "nat.h"
+#include "pipeline.h"
+
+#define RESET_TTL 64
+#define WALK_FACTOR 8     // records a tick, by the sweep's budget: most need a look only
+#define WALK_PERIOD_MS 2000
+#define PACKETS_A_FLOW 4
+
+struct walk {
+	struct pipeline *pipeline;
+	const struct service_table *table;
+	struct flow_table *flows;
+};
+
+/* Which of the flow's tuples a packet to one of its ends carries. */
+struct end {
+	enum flow_direction from; // whose place Weir takes
+	enum flow_address source;
+	enum flow_address destination;
+};
+
+static const struct end to_client = {FLOW_FROM_BACKEND, FLOW_VIP, FLOW_CLIENT};
+static const struct end to_backend = {FLOW_FROM_CLIENT, FLOW_SNAT, FLOW_BACKEND};
+
+static void write_ip4(struct rte_ipv4_hdr *ip, uint16_t size)
+{
+	*ip = (struct rte_ipv4_hdr){
+		.version_ihl = RTE_IPV4_VHL_DEF,
+		.total_length = rte_cpu_to_be_16(size),
+		.fragment_offset = RTE_BE16(RTE_IPV4_HDR_DF_FLAG),
+		.time_to_live = RESET_TTL,
+		.next_proto_id = IPPROTO_TCP,
+	};
+}
+
+static void write_ip6(struct rte_ipv6_hdr *ip, uint16_t size)
+{
+	*ip = (struct rte_ipv6_hdr){
+		.vtc_flow = RTE_BE32(0x60000000),
+		.payload_len = rte_cpu_to_be_16(size - sizeof(*ip)),
+		.proto = IPPROTO_TCP,
+		.hop_limits = RESET_TTL,
+	};
+}
+
+static void write_tcp(struct rte_tcp_hdr *tcp, const struct flow *flow, const struct end *end,
+	uint32_t seq)
+{
+	*tcp = (struct rte_tcp_hdr){
+		.src_port = flow->port[end->source],
+		.dst_port = flow->port[end->destination],
+		.sent_seq = rte_cpu_to_be_32(seq),
+		.recv_ack = rte_cpu_to_be_32(flow->end[1 - end->from]),
+		.data_off = sizeof(*tcp) / 4 << 4,
+		// In SYN_SENT a RST counts only with an ACK of the SYN (RFC 9293, 3.10.7.3).
+		.tcp_flags = RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG,
+	};
+}
+
+/* False when there is no buffer. */
+static bool send_reset(struct walk *walk, struct flow *flow, const struct end *end,
+	const struct net_mac *to, uint32_t seq)
+{
+	struct pipeline *pipeline = walk->pipeline;
+	sa_family_t family = walk->flows->family;
+	unsigned addr_size = net_addr_size(family);
+	unsigned ip_header = family == AF_INET6 ? sizeof(struct rte_ipv6_hdr)
+						: sizeof(struct rte_ipv4_hdr);
+	unsigned ip_size = ip_header + sizeof(struct rte_tcp_hdr);
+	struct rte_mbuf *mbuf = pipeline->new_mbuf(pipeline->new_mbuf_context);
+
+	if (mbuf == NULL)
+		return false;
+	struct rte_ether_hdr *ether =
+		(struct rte_ether_hdr *)rte_pktmbuf_append(mbuf, sizeof(*ether) + ip_size);
+	uint8_t *ip = (uint8_t *)(ether + 1);
+	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + ip_header);
+
+	memcpy(&ether->dst_addr, to, sizeof(*to));
+	memcpy(&ether->src_addr, &pipeline->mac, sizeof(pipeline->mac));
+	ether->ether_type = family == AF_INET6 ? RTE_BE16(RTE_ETHER_TYPE_IPV6)
+					       : RTE_BE16(RTE_ETHER_TYPE_IPV4);
+	if (family == AF_INET6)
+		write_ip6((struct rte_ipv6_hdr *)ip, ip_size);
+	else
+		write_ip4((struct rte_ipv4_hdr *)ip, ip_size);
+	uint8_t *addrs = ip + ip_header - 2 * addr_size;
+	memcpy(addrs, flow_addr(flow, family, end->source), addr_size);
+	memcpy(addrs + addr_size, flow_addr(flow, family, end->destination), addr_size);
+	if (family == AF_INET)
+		((struct rte_ipv4_hdr *)ip)->hdr_checksum = checksum_ip(ip, ip_header);
+	write_tcp(tcp, flow, end, seq);
+	tcp->cksum = checksum_l4(family, addrs, addrs + addr_size, IPPROTO_TCP, tcp, sizeof(*tcp));
+	pipeline_out_add(&pipeline->reply, mbuf);
+	return true;
+}
+
+static bool reset_end(struct walk *walk, struct flow *flow, const struct end *end,
+	const struct net_mac *to)
+{
+	uint32_t sent = flow->end[end->from], expected = flow->ack[1 - end->from];
+
+	if (!send_reset(walk, flow, end, to, sent))
+		return false;
+	return expected == sent || tcp_state_half_open(flow_state(flow)) ||
+		send_reset(walk, flow, end, to, expected);
+}
+
+/* False: no room for more now. */
+static bool reset_flow(void *context, struct flow *flow)
+{
+	struct walk *walk = context;
+	struct pipeline *pipeline = walk->pipeline;
+	uint32_t id = FLOW_BACKEND_ID(flow->backend);
+	const struct service_backend *backend = &walk->table->backends[id];
+
+	if (likely(id >= walk->table->nb_backends || !backend->reset) ||
+		backend->generation != FLOW_BACKEND_GENERATION(flow->backend) ||
+		tcp_state_closed(flow_state(flow)))
+		return true;
+	if (pipeline->reply.count + PACKETS_A_FLOW > RTE_DIM(pipeline->reply.mbufs) ||
+		!flow_table_may_remove(walk->flows, pipeline->worker))
+		return false;
+	// The flow goes even if a buffer is lacking now: what either end sends next is answered.
+	if (reset_end(walk, flow, &to_client, &flow->client_mac) && backend->resolved)
+		reset_end(walk, flow, &to_backend, &backend->next_hop);
+	if (pipeline_end_flows(pipeline, walk->table, walk->flows, &flow, 1) == 1)
+		pipeline->stats->live.flows[stats_family(walk->flows->family)].reset++;
+	return true;
+}
+
+bool pipeline_reset_flows(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
+{
+	const struct service_table *table = __atomic_load_n(pipeline->services, __ATOMIC_ACQUIRE);
+	struct flow_table *tables[] = {pipeline->flows4, pipeline->flows6};
+	struct pipeline_walk *state = &pipeline->walk;
+	uint64_t elapsed_ms = RTE_MIN(now_ms - state->walked_ms, (uint64_t)WALK_PERIOD_MS);
+	bool more = false;
+
+	state->walked_ms = now_ms;
+	if (likely(table == NULL || !table->has_resets) || pipeline->new_mbuf == NULL)
+		return false;
+	for (unsigned i = 0; i < RTE_DIM(tables); i++) {
+		struct walk walk = {pipeline, table, tables[i]};
+		if (tables[i] == NULL)
+			continue;
+		uint32_t share = flow_table_share(tables[i], pipeline->worker);
+		if (state->round[i] != table->reset_round) {
+			state->round[i] = table->reset_round;
+			state->left[i] = share;
+		}
+		uint32_t count = (uint64_t)share * elapsed_ms / WALK_PERIOD_MS;
+		if (state->left[i] != 0)
+			count = RTE_MIN(state->left[i], budget * WALK_FACTOR);
+		uint32_t walked = flow_table_walk(tables[i], pipeline->worker, &state->at[i], count,
+			reset_flow, &walk);
+		state->left[i] -= RTE_MIN(walked, state->left[i]);
+		more |= state->left[i] != 0;
+	}
+	return more;
+}
