@@ -74,19 +74,35 @@ static void change_backend(struct change *change, struct control_service *servic
 	log_info("by hand: %s", words);
 }
 
+/* By its own name, or as one of the addresses of a DNS name by that of the entry in the file. */
+static bool is_named(const struct control_backend *backend, const char *name)
+{
+	size_t length = strlen(name);
+
+	return strncmp(backend->conf.name, name, length) == 0 &&
+		(backend->conf.name[length] == '\0' || backend->conf.name[length] == '/');
+}
+
 static int perform(struct change *change)
 {
 	struct backends *backends = control_registry(change->control);
 	struct control_service *service = backends_find_service(backends, change->service);
 
+	change->words[0] = '\0';
 	if (service == NULL || service->conf == NULL)
 		return refuse(change, -ENOENT, "there is no service", change->service);
+	unsigned nb = 0;
 	for (uint32_t b = 0; b < service->nb_listed; b++) {
-		if (strcmp(service->backends[b]->conf.name, change->backend) != 0)
+		if (!is_named(service->backends[b], change->backend))
 			continue;
 		change_backend(change, service, service->backends[b], change->words, ACTION_TEXT);
-		return 0;
+		nb++;
 	}
+	size_t length = strlen(change->words);
+	if (nb > 1 && length < ACTION_TEXT)
+		snprintf(change->words + length, ACTION_TEXT - length, ", and %u more", nb - 1);
+	if (nb != 0)
+		return 0;
 	return refuse(change, -ENOENT, "the service has no backend", change->backend);
 }
 

@@ -2,6 +2,7 @@
 #include "backends.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "id_pool.h"
@@ -84,10 +85,20 @@ void control_service_destroy(struct control_service *service)
 	free(service);
 }
 
-int control_backend_conf_copy(struct conf_backend *copy, const struct conf_backend *conf)
+int control_backend_conf_copy(struct conf_backend *copy, const struct conf_backend *conf,
+	const struct net_endpoint *endpoint)
 {
+	char address[NET_ADDR_TEXT];
+
 	*copy = *conf;
-	copy->name = strdup(conf->name);
+	copy->endpoint = *endpoint;
+	copy->host = NULL;
+	copy->name = NULL;
+	if (conf->host == NULL)
+		copy->name = strdup(conf->name);
+	else if (asprintf(&copy->name, "%s/%s", conf->name,
+			net_addr_format(&endpoint->addr, address)) < 0)
+		copy->name = NULL;
 	return copy->name == NULL ? -ENOMEM : 0;
 }
 
@@ -113,9 +124,8 @@ struct control_backend *control_backend_create(struct backends *backends,
 		goto fail;
 	}
 	backend->generation = id_pool_generation(backends->ids, backend->id);
-	if (control_backend_conf_copy(&backend->conf, conf) < 0)
+	if (control_backend_conf_copy(&backend->conf, conf, endpoint) < 0)
 		goto fail;
-	backend->conf.endpoint = *endpoint;
 	backend->endpoint = endpoints_get(&backends->endpoints, endpoint);
 	if (backend->endpoint == NULL)
 		goto fail;

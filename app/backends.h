@@ -29,6 +29,7 @@
 #include "stats.h"
 
 struct id_pool;
+struct resolver;
 struct watch;
 
 // Ids that removed backends still hold come on top of those in the file.
@@ -37,7 +38,8 @@ struct watch;
 enum backend_life { BACKEND_LISTED, BACKEND_REMOVED, BACKEND_GONE };
 
 struct control_backend {
-	struct conf_backend conf;         // a copy; the name is its own, the endpoint the one in use
+	struct conf_backend conf;         // a copy; the name is its own, the endpoint the one in use,
+	                                  // for a DNS name one of its addresses
 	struct control_service *service;
 	uint32_t id;
 	uint32_t generation;
@@ -87,6 +89,7 @@ struct backends {
 	bool *index_published;            // the table has a service there
 	struct id_pool *indices;          // of services
 	struct endpoints endpoints;
+	struct resolver *resolver;        // NULL: names have no address (tests)
 	struct watch *watch;              // NULL: nothing is probed (tests)
 	uint64_t reset_round;             // grows when a backend's flows are to be ended
 	bool keys_changed;                // addresses came or went since the last job
@@ -121,8 +124,9 @@ struct control_backend *control_backend_create(struct backends *backends,
 /* In no list any more. No worker may know it. */
 void control_backend_destroy(struct backends *backends, struct control_backend *backend);
 
-/* A copy with strings of its own. 0 or -ENOMEM. */
-int control_backend_conf_copy(struct conf_backend *copy, const struct conf_backend *conf);
+/* A copy with strings of its own, of a backend at that address. 0 or -ENOMEM. */
+int control_backend_conf_copy(struct conf_backend *copy, const struct conf_backend *conf,
+	const struct net_endpoint *endpoint);
 void control_backend_conf_free(struct conf_backend *conf);
 
 /* What was counted for it, since it has the id. A connection may be opened on one worker and closed on

@@ -27,6 +27,7 @@ struct daemon {
 	struct control *control;
 	struct apply *apply;
 	struct reload *reload;
+	struct resolver *resolver;
 	struct command *command;        // the control socket
 	struct service_table *services; // published: control swaps, workers load; atomic
 	struct worker *workers;         // nb_workers of the port

@@ -22,6 +22,7 @@
 #include "exception.h"
 #include "log.h"
 #include "reload.h"
+#include "resolver.h"
 #include "snat.h"
 #include "telemetry.h"
 #include "timeouts.h"
@@ -313,14 +314,20 @@ static void start_fini(struct daemon *daemon)
 static int reload_step_init(struct daemon *daemon, char *message)
 {
 	daemon->apply = apply_create(daemon);
-	daemon->reload = daemon->apply == NULL ? NULL : reload_create(daemon);
-	return daemon->reload == NULL ? -ENOMEM : 0;
+	daemon->resolver = daemon->apply == NULL ? NULL : resolver_create(daemon);
+	daemon->reload = daemon->resolver == NULL ? NULL : reload_create(daemon);
+	if (daemon->reload == NULL)
+		return -ENOMEM;
+	control_registry(daemon->control)->resolver = daemon->resolver;
+	resolver_follow(daemon->resolver, daemon->conf);
+	return 0;
 }
 
 static void reload_step_fini(struct daemon *daemon)
 {
 	reload_destroy(daemon->reload);
 	apply_destroy(daemon->apply);
+	resolver_destroy(daemon->resolver);
 }
 
 static int command_step_init(struct daemon *daemon, char *message)

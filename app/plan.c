@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "id_pool.h"
 #include "log.h"
+#include "resolver.h"
 #include "service_access.h"
 #include "watch.h"
 
@@ -24,6 +25,7 @@ struct plan_service {
 	struct conf_backend *confs;    // of these, with strings of their own
 	bool *created;                 // of these: made by this plan
 	uint32_t nb_backends;
+	uint32_t max;                  // that there is room for
 	uint32_t next;                 // of conf->backends
 };
 
@@ -68,7 +70,15 @@ static struct control_backend *find_old(const struct plan_service *wanted,
 
 static int begin_service(struct plan *plan, struct plan_service *wanted)
 {
-	uint32_t nb_old = wanted->service->nb_backends, max = wanted->conf->nb_backends;
+	uint32_t nb_old = wanted->service->nb_backends, max = 0;
+
+	for (uint32_t b = 0; b < wanted->conf->nb_backends; b++) {
+		const struct conf_backend *conf = &wanted->conf->backends[b];
+		const struct net_addr *addrs;
+		max += conf->host == NULL ? 1 : resolver_addresses(plan->backends->resolver,
+			conf->host, wanted->conf->family, &addrs);
+	}
+	wanted->max = max;
 
 	wanted->begun = true;
 	wanted->old = calloc(nb_old + 1, sizeof(*wanted->old));
@@ -94,9 +104,10 @@ static int want_backend(struct plan *plan, struct plan_service *wanted,
 
 	if (backend != NULL && backend->plan == plan->number)
 		return 0; // listed twice: the first one counts
-	if (control_backend_conf_copy(&wanted->confs[at], conf) < 0)
+	if (at == wanted->max) // a name has more addresses since; there is another plan for these
+		return 0;
+	if (control_backend_conf_copy(&wanted->confs[at], conf, endpoint) < 0)
 		return -ENOMEM;
-	wanted->confs[at].endpoint = *endpoint;
 	if (backend == NULL) {
 		backend = control_backend_create(plan->backends, wanted->service, conf, endpoint,
 			&wanted->conf->health);
@@ -111,6 +122,21 @@ static int want_backend(struct plan *plan, struct plan_service *wanted,
 	wanted->backends[at] = backend;
 	wanted->nb_backends++;
 	return 0;
+}
+
+/* Each address of a name is a backend. */
+static int want_name(struct plan *plan, struct plan_service *wanted,
+	const struct conf_backend *conf)
+{
+	const struct net_addr *addrs;
+	uint32_t nb = resolver_addresses(plan->backends->resolver, conf->host,
+		wanted->conf->family, &addrs);
+	int err = 0;
+
+	for (uint32_t i = 0; i < nb && err == 0; i++)
+		err = want_backend(plan, wanted, conf,
+			&(struct net_endpoint){addrs[i], conf->endpoint.port});
+	return err;
 }
 
 struct plan *plan_create(struct backends *backends, const struct conf *conf, const bool *changed)
@@ -180,7 +206,9 @@ int plan_step(struct plan *plan, uint64_t until_ns)
 		int err = wanted->changed && !wanted->begun ? begin_service(plan, wanted) : 0;
 		while (err == 0 && wanted->changed && wanted->next < wanted->conf->nb_backends) {
 			const struct conf_backend *conf = &wanted->conf->backends[wanted->next++];
-			err = want_backend(plan, wanted, conf, &conf->endpoint);
+			err = conf->host == NULL
+				? want_backend(plan, wanted, conf, &conf->endpoint)
+				: want_name(plan, wanted, conf);
 			if (err == 0 && clock_ns() >= until_ns)
 				return 1;
 		}

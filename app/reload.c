@@ -21,6 +21,7 @@
 #include "control.h"
 #include "daemon.h"
 #include "log.h"
+#include "resolver.h"
 #include "timeouts.h"
 
 #define LOADER_NICE 10
@@ -148,6 +149,7 @@ static void committed(void *context)
 	struct reload *reload = context;
 	struct daemon *daemon = reload->daemon;
 
+	resolver_follow(daemon->resolver, daemon->conf);
 	reload->nb_restored = actions_restore(daemon->control);
 	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf);
 }

@@ -46,8 +46,12 @@ static int check_backend_address(struct conf_reader *reader, const struct conf *
 	const config_setting_t *element)
 {
 	const struct net_addr *addr = &backend->endpoint.addr;
-	const char *fault = conf_addr_fault(addr);
+	const char *fault;
 	char text[NET_ADDR_TEXT];
+
+	if (backend->host != NULL) // the resolver takes no address that can't be
+		return 0;
+	fault = conf_addr_fault(addr);
 
 	net_addr_format(addr, text);
 	if (addr->family != service->family)
@@ -82,11 +86,18 @@ static int by_name(const void *a, const void *b)
 	return order != 0 ? order : *x < *y ? -1 : 1; // backends lie in the order of the file
 }
 
+static const char *host_of(const struct conf_backend *backend)
+{
+	return backend->host != NULL ? backend->host : "";
+}
+
 static int by_address(const void *a, const void *b)
 {
 	const struct conf_backend *const *x = a, *const *y = b;
-	int order = memcmp((*x)->endpoint.addr.v6, (*y)->endpoint.addr.v6, 16);
+	int order = strcmp(host_of(*x), host_of(*y));
 
+	if (order == 0)
+		order = memcmp((*x)->endpoint.addr.v6, (*y)->endpoint.addr.v6, 16);
 	if (order == 0)
 		order = (int)(*x)->endpoint.port - (int)(*y)->endpoint.port;
 	return order != 0 ? order : *x < *y ? -1 : 1;
@@ -103,7 +114,8 @@ static int check_unique(struct conf_reader *reader, const struct conf_service *s
 	for (unsigned i = 1; i < service->nb_backends; i++) {
 		const struct conf_backend *a = sorted[i - 1], *b = sorted[i];
 		bool same = names ? strcmp(a->name, b->name) == 0
-				  : net_endpoint_equal(&a->endpoint, &b->endpoint);
+				  : net_endpoint_equal(&a->endpoint, &b->endpoint) &&
+				strcmp(host_of(a), host_of(b)) == 0;
 		if (same && (second == NULL || b < second)) {
 			first = a;
 			second = b;
@@ -114,7 +126,8 @@ static int check_unique(struct conf_reader *reader, const struct conf_service *s
 	return conf_reader_fail(reader,
 		config_setting_get_elem(backends, second - service->backends),
 		"%s \"%s\" is that of backends[%u] (line %u) too; %s", names ? "name" : "address",
-		names ? second->name : net_endpoint_format(&second->endpoint, text),
+		names || second->host != NULL ? second->name
+					      : net_endpoint_format(&second->endpoint, text),
 		(unsigned)(first - service->backends), first->line,
 		names ? "rename one" : "remove one, and use weight to give it a larger share");
 }

@@ -80,8 +80,10 @@ struct conf *conf_load(const char *path, struct conf_error *error)
 
 static void free_service(struct conf_service *service)
 {
-	for (unsigned i = 0; i < service->nb_backends; i++)
+	for (unsigned i = 0; i < service->nb_backends; i++) {
 		free(service->backends[i].name);
+		free(service->backends[i].host);
+	}
 	free(service->backends);
 	free(service->listens);
 	free(service->allow.list);

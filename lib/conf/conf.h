@@ -23,6 +23,7 @@
 #define CONF_NAME_MAX 63      // bytes of a service's or backend's name
 #define CONF_WEIGHT_MAX 256
 #define CONF_WORKERS_MAX 64
+#define CONF_RESOLVERS_MAX 8
 #define CONF_ADDRESSES_MAX 32 // addresses of the port, and SNAT addresses
 #define CONF_BACKENDS_MAX 131072 // over all services
 #define CONF_PREFIXES_MAX 131072 // of one list
@@ -98,7 +99,9 @@ enum conf_state { CONF_STATE_ACTIVE, CONF_STATE_DRAIN, CONF_STATE_DISABLED };
 
 struct conf_backend {
 	char *name;              // given, or the address's text; unique within the service
-	struct net_endpoint endpoint;
+	char *host;              // a DNS name in place of the address; NULL = none
+	struct net_endpoint endpoint; // the port alone when it is a name
+	unsigned resolve_ms;     // how often the name is asked for; 0 = by the answer's TTL
 	unsigned weight;         // 0 to CONF_WEIGHT_MAX
 	enum conf_state state;
 	bool backup;             // gets connections only while no other backend can
@@ -156,6 +159,8 @@ struct conf {
 	struct conf_snat snat;
 	unsigned flows;          // size of the flow table of each family that is in use
 	unsigned timeout_s[CONF_TIMEOUTS]; // seconds
+	struct net_endpoint resolvers[CONF_RESOLVERS_MAX]; // none = those of /etc/resolv.conf
+	unsigned nb_resolvers;
 	struct conf_service *services;
 	unsigned nb_services;
 };

@@ -8,6 +8,9 @@
 /* "192.0.2.1:80", "[2001:db8::1]:80". NULL, or what is wrong and what would be right. */
 const char *conf_endpoint_parse(struct net_endpoint *endpoint, const char *text);
 
+/* Whether it is "name:port", with a DNS name that has a letter. */
+bool conf_endpoint_is_name(const char *text);
+
 /* ":80": the port alone. Likewise. */
 const char *conf_endpoint_parse_port(struct net_endpoint *endpoint, const char *text);
 

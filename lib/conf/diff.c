@@ -14,6 +14,7 @@
 #include "conf_schema.h"
 
 #define LINES_MAX 100
+#define ADDRESS_TEXT 256
 #define LINE_MAX 2000 // bytes, a little more
 
 /* A line that grows by fragments. */
@@ -166,7 +167,9 @@ static const struct conf_key *backend_keys(void)
 
 static int compare_backends(const struct conf_backend *a, const struct conf_backend *b)
 {
-	return net_endpoint_compare(&a->endpoint, &b->endpoint);
+	int order = strcmp(a->host != NULL ? a->host : "", b->host != NULL ? b->host : "");
+
+	return order != 0 ? order : net_endpoint_compare(&a->endpoint, &b->endpoint);
 }
 
 static int compare_places(const void *a, const void *b)
@@ -177,13 +180,16 @@ static int compare_places(const void *a, const void *b)
 
 static const char *address_of(const struct conf_backend *backend, char *text)
 {
-	return net_endpoint_format(&backend->endpoint, text);
+	if (backend->host == NULL)
+		return net_endpoint_format(&backend->endpoint, text);
+	snprintf(text, ADDRESS_TEXT, "%.240s:%u", backend->host, ntohs(backend->endpoint.port));
+	return text;
 }
 
 static void print_backend(struct line *line, char sign, const struct conf_backend *backend)
 {
 	static const char *const states[] = {"", " drain", " disabled"};
-	char address[NET_ENDPOINT_TEXT];
+	char address[ADDRESS_TEXT];
 	FILE *out = line_next(line);
 
 	if (out == NULL)

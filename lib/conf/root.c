@@ -9,6 +9,8 @@
 
 #define WORKERS_EXPECTED "an array of 1 to 64 CPU numbers from 0 to 1023, as in [ 1, 2 ]"
 #define SNAT_ADDRESSES_EXPECTED "addresses out of port.address, as in [ \"192.0.2.10\" ]"
+#define RESOLVERS_EXPECTED \
+	"at most 8 addresses, with or without a port, as in \"192.0.2.53\" or \"192.0.2.53:53\""
 #define SNAT_PORTS_EXPECTED "at most 4 ranges within 1 to 65535, as in [ \"1024-32767\" ]"
 
 static bool valid_instance(const char *text)
@@ -163,6 +165,37 @@ static const struct conf_key snat_keys[] = {
 	{NULL},
 };
 
+static int read_resolvers(struct conf_reader *reader, const config_setting_t *setting,
+	void *object)
+{
+	struct conf *conf = object;
+	int nb = conf_reader_texts(reader, setting, RESOLVERS_EXPECTED, CONF_RESOLVERS_MAX);
+
+	for (int i = 0; i < nb; i++) {
+		const config_setting_t *element = conf_reader_element(setting, i);
+		const char *text = config_setting_get_string(element);
+		struct net_endpoint *resolver = &conf->resolvers[i];
+		memset(resolver, 0, sizeof(*resolver));
+		resolver->port = htons(53);
+		if (net_addr_parse(&resolver->addr, text) < 0 &&
+			net_endpoint_parse(resolver, text) < 0)
+			return conf_reader_fail(reader, element,
+				"\"%.60s\" is no address; expected " RESOLVERS_EXPECTED, text);
+		conf->nb_resolvers++;
+	}
+	return nb < 0 ? nb : 0;
+}
+
+static bool same_resolvers(const void *object, const void *other)
+{
+	const struct conf *a = object, *b = other;
+	bool same = a->nb_resolvers == b->nb_resolvers;
+
+	for (unsigned i = 0; same && i < a->nb_resolvers; i++)
+		same = net_endpoint_equal(&a->resolvers[i], &b->resolvers[i]);
+	return same;
+}
+
 #define TIMEOUT(name_, index, initial_, doc_) \
 	{name_, CONF_INTEGER, CONF_AT(struct conf, timeout_s[index]), .min = 1, .max = 64800, \
 		.initial = initial_, .doc = doc_}
@@ -197,6 +230,9 @@ const struct conf_key conf_root_keys[] = {
 		.restart = true, .doc = "what backends see as the source of the connections"},
 	{"timeouts", CONF_GROUP, .keys = timeout_keys, // its keys count from struct conf
 		.doc = "when idle connections are forgotten"},
+	{"resolvers", CONF_OWN, .read = read_resolvers, .same = same_resolvers,
+		.expected = RESOLVERS_EXPECTED, .fallback = "those of /etc/resolv.conf",
+		.doc = "DNS servers that the names of backends are asked of, from the host's namespace"},
 	{"services", CONF_OWN, true, .read = conf_services_read, .keys = conf_service_keys,
 		.each = ".NAME", .expected = "a group of services, as in { web = { ... }; }",
 		.doc = "what is balanced; each service is a group under a name of its own"},

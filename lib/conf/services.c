@@ -103,14 +103,26 @@ static int read_backend_address(struct conf_reader *reader, const config_setting
 	void *object)
 {
 	struct conf_backend *backend = object;
+	const char *text = config_setting_get_string(setting), *fault;
 
-	return read_endpoint(reader, setting, BACKEND_EXPECTED, &backend->endpoint);
+	if (text == NULL || !conf_endpoint_is_name(text))
+		return read_endpoint(reader, setting, BACKEND_EXPECTED, &backend->endpoint);
+	const char *colon = strchr(text, ':');
+	fault = conf_endpoint_parse_port(&backend->endpoint, colon);
+	if (fault != NULL)
+		return conf_reader_fail(reader, setting, "\"%.60s\" %s", text, fault);
+	backend->host = strndup(text, colon - text);
+	return backend->host != NULL ? 0 : conf_reader_memory(reader);
 }
 
 static const struct conf_key backend_keys[] = {
 	{"address", CONF_OWN, true, .read = read_backend_address,
 		.expected = "\"address:port\", as in \"10.0.0.11:8080\"",
-		.doc = "address and port that connections are sent to"},
+		.doc = "address and port that connections are sent to, or a DNS name and port; each "
+		       "address of a name is a backend"},
+	{"resolve_ms", CONF_INTEGER, CONF_AT(struct conf_backend, resolve_ms), .max = 86400000,
+		.fallback = "by the answer's TTL",
+		.doc = "how often its name is resolved anew; 0 = by the answer's TTL"},
 	{"name", CONF_TEXT, CONF_AT(struct conf_backend, name), .valid = valid_name,
 		.expected = "1 to 63 letters, digits and . - _ : [ ]", .fallback = "its address",
 		.doc = "what logs and telemetry call it; unique within the service"},
@@ -141,10 +153,16 @@ static int read_backend(struct conf_reader *reader, const config_setting_t *sett
 	if (err == 0 && config_setting_is_group(setting))
 		err = conf_schema_read(reader, backend_keys, setting, backend);
 	else if (err == 0)
-		err = read_endpoint(reader, setting, BACKEND_EXPECTED, &backend->endpoint);
+		err = read_backend_address(reader, setting, backend);
 	if (err < 0 || backend->name != NULL)
 		return err;
-	backend->name = strdup(net_endpoint_format(&backend->endpoint, text));
+	if (backend->host != NULL) {
+		char *name = NULL;
+		backend->name = asprintf(&name, "%.*s:%u", CONF_NAME_MAX - 6, backend->host,
+					ntohs(backend->endpoint.port)) < 0 ? NULL : name;
+	} else {
+		backend->name = strdup(net_endpoint_format(&backend->endpoint, text));
+	}
 	return backend->name != NULL ? 0 : conf_reader_memory(reader);
 }
 
@@ -210,6 +228,18 @@ const struct conf_key conf_service_keys[] = {
 	{NULL},
 };
 
+/* Of the first address that stands there; a name is asked for the same. */
+static sa_family_t family_of(const struct conf_service *service)
+{
+	for (unsigned i = 0; i < service->nb_backends; i++)
+		if (service->backends[i].host == NULL)
+			return service->backends[i].endpoint.addr.family;
+	for (unsigned i = 0; i < service->nb_listens; i++)
+		if (!service->listens[i].any)
+			return service->listens[i].endpoint.addr.family;
+	return AF_INET;
+}
+
 static int read_service(struct conf_reader *reader, const config_setting_t *setting,
 	struct conf_service *service)
 {
@@ -233,7 +263,7 @@ static int read_service(struct conf_reader *reader, const config_setting_t *sett
 		err = conf_schema_read(reader, conf_service_keys, setting, service);
 	if (err < 0)
 		return err;
-	service->family = service->backends[0].endpoint.addr.family;
+	service->family = family_of(service);
 	for (unsigned i = 0; i < service->nb_backends; i++)
 		if (service->backends[i].slow_start_ms == SLOW_START_UNSET)
 			service->backends[i].slow_start_ms = service->slow_start_ms;

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Backends by DNS name: asked for again and again, by libevent's evdns, in the host's namespace; the
+ * last good addresses stay when that fails. When they change, the services that use the name are
+ * brought in line.
+ *
+ * Thread rule: on the control core's event loop.
+ */
+#ifndef WEIR_RESOLVER_H
+#define WEIR_RESOLVER_H
+
+#include <stdint.h>
+
+#include "addr.h"
+
+struct conf;
+struct daemon;
+struct resolver;
+
+/* NULL for want of memory. */
+struct resolver *resolver_create(struct daemon *daemon);
+/* resolver_destroy(NULL) is fine. */
+void resolver_destroy(struct resolver *resolver);
+
+/* Follow the names of this configuration, which runs from now on, and no others. */
+void resolver_follow(struct resolver *resolver, const struct conf *conf);
+
+/* The last good addresses, in order; how many. `resolver` NULL: none. */
+uint32_t resolver_addresses(const struct resolver *resolver, const char *host, sa_family_t family,
+	const struct net_addr **addrs);
+
+#endif
