@@ -7,7 +7,6 @@
 #include <rte_rcu_qsbr.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -16,7 +15,6 @@
 
 #define RETIRED_CHECK_MS 5
 #define RETIRED_REPORT_MS 1000
-#define BUILDER_NICE 10 // probes and timers come first where the two share a CPU
 
 /* A table that was replaced, until no worker can have it any more. */
 struct retired {
@@ -241,7 +239,6 @@ static void *builder_main(void *context)
 	struct publisher *publisher = context;
 
 	pthread_setname_np(pthread_self(), "weir-builder");
-	setpriority(PRIO_PROCESS, gettid(), BUILDER_NICE);
 	pthread_mutex_lock(&publisher->lock);
 	while (!publisher->stop) {
 		if (publisher->job != NULL && !publisher->is_built) {
