@@ -9,11 +9,12 @@
 #include "service_access.h"
 #include "watch.h"
 
-int backends_init(struct backends *backends, const struct conf *conf, struct snat *snat)
+int backends_init(struct backends *backends, const struct conf *conf,
+	const struct snat_ports ports[2])
 {
 	memset(backends, 0, sizeof(*backends));
 	backends->keys_changed = true;
-	int err = endpoints_init(&backends->endpoints, conf, snat);
+	int err = endpoints_init(&backends->endpoints, conf, ports);
 	if (err < 0)
 		return err;
 	// The kernel gives the pages of these where they are written first.

@@ -100,7 +100,8 @@ struct backends {
 };
 
 /* 0 or -errno; backends_fini() is fine after either. */
-int backends_init(struct backends *backends, const struct conf *conf, struct snat *snat);
+int backends_init(struct backends *backends, const struct conf *conf,
+	const struct snat_ports ports[2]);
 void backends_fini(struct backends *backends);
 
 /* The service of the name, listed or not; NULL when there is none. */

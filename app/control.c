@@ -455,7 +455,7 @@ static int create_parts(struct control *control)
 		control->withdraw_event == NULL || control->on_down == NULL ||
 		control->reap_event == NULL)
 		return -ENOMEM;
-	int err = backends_init(backends, daemon->conf, daemon->snat);
+	int err = backends_init(backends, daemon->conf, daemon->snat_ports);
 	if (err < 0)
 		return err;
 	backends->count = count_id;
@@ -476,7 +476,7 @@ static int create_parts(struct control *control)
 		.root = &daemon->services,
 		.snat4 = backends->endpoints.snat4,
 		.snat6 = backends->endpoints.snat6,
-		.snat = daemon->snat,
+		.snat = daemon->snat_ports[0].snat, // the ranges, which both have
 		.done = published,
 		.passed = grace_passed,
 		.context = control,

@@ -7,8 +7,10 @@
 
 #include "conf.h"
 #include "dev.h"
+#include "endpoints.h"
 #include "hash.h"
 #include "options.h"
+#include "rss_check.h"
 #include "worker.h"
 
 struct event_base;
@@ -23,7 +25,8 @@ struct daemon {
 	struct rte_rcu_qsbr *rcu;       // readers: workers by number, behind them telemetry
 	struct flow_table *flows4;      // NULL when no service has the family
 	struct flow_table *flows6;
-	struct snat *snat;
+	struct snat_ports snat_ports[2]; // by stats_family()
+	struct rss_check rss;
 	struct control *control;
 	struct apply *apply;
 	struct reload *reload;

@@ -9,8 +9,27 @@
 #include "daemon.h"
 #include "exception.h"
 #include "snat.h"
+#include "snat_shares.h"
+#include "stats.h"
 
-int endpoints_snat_create(struct daemon *daemon)
+static int ports_create(struct snat_ports *ports, sa_family_t family, const struct daemon *daemon,
+	const struct snat_range *ranges, unsigned nb_ranges)
+{
+	const struct dev_rss *rss = &daemon->port.rss_table;
+
+	if (rss->known && (family == AF_INET6 ? rss->ip6 : rss->ip4)) {
+		ports->shares = snat_shares_create(family, rss->key, rss->queue, rss->reta_size,
+			daemon->port.nb_workers);
+		if (ports->shares == NULL)
+			return -ENOMEM;
+	}
+	// Who sees one family's ports is not to guess the other's.
+	const uint64_t key[2] = {daemon->key.k[0], daemon->key.k[1] ^ (uint64_t)family << 32};
+	ports->snat = snat_create(ranges, nb_ranges, key, snat_shares_rss(ports->shares));
+	return ports->snat == NULL ? -ENOMEM : 0;
+}
+
+int endpoints_ports_create(struct daemon *daemon)
 {
 	const struct conf_snat *conf = &daemon->conf->snat;
 	struct snat_range ranges[SNAT_RANGES_MAX];
@@ -32,8 +51,18 @@ int endpoints_snat_create(struct daemon *daemon)
 		if (nb_ranges == 0)
 			return -ENOSPC;
 	}
-	daemon->snat = snat_create(ranges, nb_ranges, daemon->key.k, NULL);
-	return daemon->snat == NULL ? -errno : 0;
+	int err = ports_create(&daemon->snat_ports[stats_family(AF_INET)], AF_INET, daemon, ranges,
+		nb_ranges);
+	return err < 0 ? err : ports_create(&daemon->snat_ports[stats_family(AF_INET6)], AF_INET6,
+		daemon, ranges, nb_ranges);
+}
+
+void endpoints_ports_destroy(struct daemon *daemon)
+{
+	for (unsigned f = 0; f < 2; f++) {
+		snat_destroy(daemon->snat_ports[f].snat);
+		snat_shares_destroy(daemon->snat_ports[f].shares);
+	}
 }
 
 /* The addresses used towards backends of a family: those of the file, or the port's first. */
@@ -51,10 +80,11 @@ static int collect_addresses(struct service_snat *snat, const struct conf *conf,
 	return 0;
 }
 
-int endpoints_init(struct endpoints *endpoints, const struct conf *conf, struct snat *snat)
+int endpoints_init(struct endpoints *endpoints, const struct conf *conf,
+	const struct snat_ports ports[2])
 {
 	memset(endpoints, 0, sizeof(*endpoints));
-	endpoints->snat = snat;
+	endpoints->ports = ports;
 	int err = collect_addresses(&endpoints->snat4, conf, AF_INET);
 	return err < 0 ? err : collect_addresses(&endpoints->snat6, conf, AF_INET6);
 }
@@ -99,6 +129,9 @@ struct control_endpoint *endpoints_get(struct endpoints *endpoints, const struct
 {
 	struct control_endpoint **found = tfind(key, &endpoints->tree, compare);
 	uint32_t count = nb_pools(endpoints, key);
+	const struct snat_ports *ports = &endpoints->ports[stats_family(key->addr.family)];
+	const struct net_addr *addrs = (key->addr.family == AF_INET6 ? &endpoints->snat6
+								      : &endpoints->snat4)->addrs;
 
 	if (found != NULL) {
 		(*found)->references++;
@@ -111,7 +144,8 @@ struct control_endpoint *endpoints_get(struct endpoints *endpoints, const struct
 	endpoint->endpoint = *key;
 	endpoint->references = 1;
 	for (uint32_t i = 0; i < count; i++) {
-		endpoint->pools[i] = snat_pool_create(endpoints->snat, 0);
+		endpoint->pools[i] = snat_pool_create(ports->snat,
+			snat_shares_constant(ports->shares, key, &addrs[i]));
 		if (endpoint->pools[i] == NULL)
 			goto fail;
 	}

@@ -13,9 +13,17 @@
 struct conf;
 struct daemon;
 struct snat;
+struct snat_shares;
+
+/* The local ports that SNAT addresses of a family lend. Both families have the same; the workers'
+ * classes of them differ. */
+struct snat_ports {
+	struct snat *snat;
+	struct snat_shares *shares; // NULL = RSS isn't known, one class
+};
 
 struct endpoints {
-	struct snat *snat;
+	const struct snat_ports *ports;   // by stats_family()
 	struct service_snat snat4, snat6; // addresses used towards backends, by family
 	void *tree;                       // tsearch(3) of struct control_endpoint
 };
@@ -27,7 +35,8 @@ struct control_endpoint {
 };
 
 /* 0 or -errno; endpoints_fini() is fine after either. */
-int endpoints_init(struct endpoints *endpoints, const struct conf *conf, struct snat *snat);
+int endpoints_init(struct endpoints *endpoints, const struct conf *conf,
+	const struct snat_ports ports[2]);
 /* Frees all that are left. */
 void endpoints_fini(struct endpoints *endpoints);
 
@@ -36,7 +45,9 @@ struct control_endpoint *endpoints_get(struct endpoints *endpoints, const struct
 /* No worker may use its pools any more when the last one is put. put(NULL) is fine. */
 void endpoints_put(struct endpoints *endpoints, struct control_endpoint *endpoint);
 
-/* The local ports that SNAT addresses lend, from the file or the kernel's leftovers. 0 or -errno. */
-int endpoints_snat_create(struct daemon *daemon);
+/* The daemon's snat_ports, from the file or the kernel's leftovers, in the classes that the port's
+ * RSS gives. 0 or -errno. */
+int endpoints_ports_create(struct daemon *daemon);
+void endpoints_ports_destroy(struct daemon *daemon);
 
 #endif

@@ -146,7 +146,7 @@ static void flows_fini(struct daemon *daemon)
 
 static int snat_init(struct daemon *daemon, char *message)
 {
-	int err = endpoints_snat_create(daemon);
+	int err = endpoints_ports_create(daemon);
 
 	if (err == -ENOSPC)
 		snprintf(message, DEV_MESSAGE, "net.ipv4.ip_local_port_range takes every port in "
@@ -156,7 +156,7 @@ static int snat_init(struct daemon *daemon, char *message)
 
 static void snat_fini(struct daemon *daemon)
 {
-	snat_destroy(daemon->snat);
+	endpoints_ports_destroy(daemon);
 }
 
 static void ended(evutil_socket_t number, short what, void *context)
@@ -241,6 +241,7 @@ static int worker_init(struct daemon *daemon, struct worker *worker, unsigned nu
 	worker->exception = daemon->exception;
 	worker->rcu = daemon->rcu;
 	worker->idle_sleep_us = conf->cores.idle_sleep_us;
+	worker->rss = &daemon->rss;
 	worker->spray = daemon->spray;
 	return 0;
 }
@@ -300,6 +301,8 @@ static int start_init(struct daemon *daemon, char *message)
 
 	if (err == 0)
 		err = dev_port_start(&daemon->port, message);
+	if (err == 0)
+		rss_check_init(&daemon->rss, &daemon->port);
 	for (unsigned w = 0; w < daemon->port.nb_workers && err == 0; w++)
 		err = worker_launch(&daemon->workers[w]);
 	return err;

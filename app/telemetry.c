@@ -75,7 +75,7 @@ static int tell_info(struct rte_tel_data *answer, const char *parameters)
 	tell_text(answer, "mac", net_mac_format(&port->mac, mac));
 	tell_text(answer, "link", dev_port_link_up(port) ? "up" : "down");
 	tell(answer, "mtu", port->mtu);
-	tell(answer, "rss", port->rss);
+	tell_text(answer, "rss", rss_check_text(&daemon->rss));
 	tell_text(answer, "netns", daemon->conf->port.netns);
 	tell(answer, "hugepages", daemon->conf->port.hugepages);
 	tell(answer, "workers", port->nb_workers);

@@ -11,6 +11,7 @@
 #include "dev.h"
 #include "exception.h"
 #include "log.h"
+#include "rss_check.h"
 
 #define IDLE_BEFORE_SLEEP_MS 10
 // Records the sweep may look at in one loop: some tens of microseconds.
@@ -136,6 +137,7 @@ static int worker_main(void *argument)
 
 		uint32_t count = rte_eth_rx_burst(worker->port->port_id, pipeline->worker, mbufs,
 			PIPELINE_BURST);
+		rss_check_burst(worker->rss, pipeline->worker, mbufs, count);
 		if (unlikely(worker->spray != NULL))
 			count = worker_spray(worker->spray, worker, mbufs, count);
 		if (count != 0)

@@ -17,6 +17,7 @@
 struct dev_port;
 struct exception;
 struct rte_mbuf;
+struct rss_check;
 struct rte_rcu_qsbr;
 struct worker_spray;
 
@@ -29,6 +30,7 @@ struct worker {
 	const struct dev_port *port;
 	struct exception *exception;
 	struct rte_rcu_qsbr *rcu;       // registered under the worker's number
+	struct rss_check *rss;          // of all workers
 	unsigned idle_sleep_us;         // 0 = always poll
 	struct worker_spray *spray;     // tests only; NULL = packets stay where the device put them
 

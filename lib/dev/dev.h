@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "addr.h"
+#include "rss.h"
 
 #define DEV_MESSAGE 512
 
@@ -20,6 +21,17 @@ struct dev_link;
 struct conf;
 struct rte_mempool;
 
+/* How the device spreads TCP connections: by rss_hash(), whose low bits choose the queue. */
+#define DEV_RETA_MAX 512
+struct dev_rss {
+	bool known;
+	bool ip4, ip6;          // families that are hashed with their ports
+	uint8_t key_size;
+	uint16_t reta_size;     // a power of two
+	uint8_t key[RSS_KEY_MAX] __attribute__((aligned(4)));
+	uint8_t queue[DEV_RETA_MAX];
+};
+
 struct dev_port {
 	uint16_t port_id;
 	unsigned nb_workers;    // = rx queues = tx queues
@@ -27,6 +39,7 @@ struct dev_port {
 	unsigned mtu;           // bytes of the IP packet
 	int numa_node;          // -1 = none
 	bool rss;               // TCP 4-tuples are spread over the queues by the device
+	struct dev_rss rss_table; // how; known from dev_port_open() on, if ever, but see dev_port_start()
 	char driver[32];        // "net_af_xdp"
 	char name[64];          // DPDK's name of the device
 	char interface[16];     // kernel interface behind it, "" = none
@@ -62,7 +75,10 @@ const char *dev_instance_name(const struct conf *conf, char *name);
  * to do, nothing is left open. 0 or -errno.
  */
 int dev_port_open(struct dev_port *port, const struct conf *conf, char *message);
-/* Queues run from here. 0 or -errno. */
+/*
+ * Queues run from here. rss_table becomes unknown when the device, now that it runs, says that it
+ * does otherwise. 0 or -errno.
+ */
 int dev_port_start(struct dev_port *port, char *message);
 /* Stops and closes; workers must have ended. */
 void dev_port_close(struct dev_port *port);

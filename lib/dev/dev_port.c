@@ -17,6 +17,7 @@
 #include "dev_log.h"
 #include "dev_machine.h"
 #include "dev_pool.h"
+#include "dev_rss.h"
 #include "log.h"
 
 #define LINK_WAIT_MS 5000
@@ -157,15 +158,18 @@ static int configure(struct dev_port *port, const struct conf *conf,
 {
 	struct rte_eth_conf config = {0};
 	uint64_t types = port->nb_workers > 1 ? rss_types(info) : 0;
-	if (types != 0) {
-		config.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-		config.rx_adv_conf.rss_conf.rss_hf = types;
-	}
+	if (types != 0)
+		dev_rss_choose(port, info, types, &config);
 	if (port->link == NULL)
 		config.rxmode.mtu = port->mtu;
 
 	int failed =
 		rte_eth_dev_configure(port->port_id, port->nb_workers, port->nb_workers, &config);
+	if (failed && config.rx_adv_conf.rss_conf.rss_key != NULL) {
+		dev_rss_take_back(port, &config);
+		failed = rte_eth_dev_configure(port->port_id, port->nb_workers, port->nb_workers,
+			&config);
+	}
 	// Drivers without it have no MTU to set: net_null, net_ring, net_pcap.
 	if (failed == 0 && port->link == NULL && conf->port.mtu != 0) {
 		failed = rte_eth_dev_set_mtu(port->port_id, port->mtu);
@@ -290,6 +294,7 @@ int dev_port_open(struct dev_port *port, const struct conf *conf, char *message)
 		failed = set_up_queues(port, rx_descriptors, tx_descriptors, message);
 	if (failed)
 		goto undo;
+	dev_rss_fit(port, &info);
 	return 0;
 
 undo:
@@ -312,6 +317,7 @@ int dev_port_start(struct dev_port *port, char *message)
 	if (failed && failed != -ENOTSUP)
 		log_warning("%s: multicast packets may not arrive: %s", title(port),
 			strerror(-failed));
+	dev_rss_confirm(port);
 	dev_log_show(true);
 	return 0;
 }

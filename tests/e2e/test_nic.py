@@ -62,6 +62,11 @@ def test_connections(lab, weir):
         assert after[name]["connections"] - before[name]["connections"] == count
 
 
+def test_rss(lab, weir, queues):
+    """By now the card has shown by which queue packets come."""
+    assert weir.info()["rss"] == ("verified" if queues > 1 else "off"), weir.log()
+
+
 def test_ping(lab, weir):
     """Through weir0: the kernel answers ARP and the echo requests."""
     lab.client.ip("neighbour flush dev eth0")

@@ -74,7 +74,7 @@ class Machine:
         tap = "tap,id={0},ifname={0},script=no,downscript=no,vhost=off"
         netdev = tap.format("port")
         if self.card.startswith("virtio"):
-            port += VIRTIO
+            port += VIRTIO + (",rss=on" if self.queues > 1 else "")
         if self.queues > 1:
             netdev += f",queues={self.queues}"
             port += f",mq=on,vectors={2 * self.queues + 2}"

@@ -153,6 +153,60 @@ static void null_port_with_one_and_two_queues(void **state)
 	in_child(opens, &(struct port_case){"net_null0", .nb_workers = 2});
 }
 
+/* What the device has, asked past the module, is what rss_table says: a key of Weir's own. (F1) */
+static bool rss_is_set(void *context)
+{
+	struct conf conf = conf_of("net_null0", 2);
+	char message[DEV_MESSAGE] = "";
+	struct dev_port port;
+	uint8_t theirs[RSS_KEY_MAX] = {0};
+	struct rte_eth_rss_conf rss = {.rss_key = theirs, .rss_key_len = RSS_KEY_MIN};
+	struct rte_eth_rss_reta_entry64 groups[2] = {{.mask = ~0ull}, {.mask = ~0ull}};
+
+	EXPECT(dev_eal_init(&conf, 0, NULL, message) == 0, "%s", message);
+	EXPECT(rte_eth_dev_rss_hash_conf_get(0, &rss) == 0, "before");
+	EXPECT(dev_port_open(&port, &conf, message) == 0, "%s", message);
+	const struct dev_rss *table = &port.rss_table;
+	EXPECT(table->known && table->ip4 && table->ip6 && table->key_size == 40, "%u",
+		table->key_size);
+	EXPECT(memcmp(theirs, table->key, 40) != 0, "the driver's key");
+	struct dev_rss chosen = *table;
+	EXPECT(dev_port_start(&port, message) == 0, "%s", message);
+	EXPECT(memcmp(&chosen, table, sizeof(chosen)) == 0, "start changes it");
+	EXPECT(rte_eth_dev_rss_hash_conf_get(port.port_id, &rss) == 0, "after");
+	EXPECT(memcmp(theirs, table->key, 40) == 0, "not set");
+	EXPECT(table->reta_size == 128, "%u", table->reta_size);
+	EXPECT(rte_eth_dev_rss_reta_query(port.port_id, groups, 128) == 0, "query");
+	for (unsigned i = 0; i < 128; i++) {
+		unsigned set = groups[i / 64].reta[i - i / 64 * 64], half = i & 1;
+		EXPECT(set == half, "%u", i);
+		EXPECT(table->queue[i] == half, "%u", i);
+	}
+	dev_port_close(&port);
+	dev_eal_fini();
+	return true;
+}
+
+static bool rss_is_unknown(void *context)
+{
+	struct conf conf = conf_of("net_tap0,iface=weirtap", 2); // which has no table
+	char message[DEV_MESSAGE] = "";
+	struct dev_port port;
+
+	EXPECT(dev_eal_init(&conf, 0, NULL, message) == 0, "%s", message);
+	EXPECT(dev_port_open(&port, &conf, message) == 0, "%s", message);
+	EXPECT(port.rss && !port.rss_table.known, "%d", port.rss);
+	dev_port_close(&port);
+	dev_eal_fini();
+	return true;
+}
+
+static void rss_key_and_table_are_set_where_the_driver_has_them(void **state)
+{
+	in_child(rss_is_set, NULL);
+	in_child(rss_is_unknown, NULL);
+}
+
 static void ring_and_tap_ports(void **state)
 {
 	in_child(opens, &(struct port_case){"net_ring0", .nb_workers = 1});
@@ -531,6 +585,7 @@ int main(void)
 	failure = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(null_port_with_one_and_two_queues),
+		cmocka_unit_test(rss_key_and_table_are_set_where_the_driver_has_them),
 		cmocka_unit_test(ring_and_tap_ports),
 		cmocka_unit_test(af_packet_on_a_veth),
 		cmocka_unit_test(af_xdp_on_a_veth),
