@@ -19,7 +19,6 @@
 	X(RUNT, "runt")                               /* headers don't lie in the first segment */ \
 	X(WRONG_MAC, "wrong_mac")                     /* unicast to another station */             \
 	X(BAD_IP, "bad_ip")                           /* version, header length, total length */   \
-	X(BAD_IP_CHECKSUM, "bad_ip_checksum")                                                      \
 	X(BAD_TCP, "bad_tcp")                         /* header cut, or data offset wrong */       \
 	X(BAD_ADDRESS, "bad_address")                 /* source or port that can't be: cases B12 */\
 	X(FRAGMENT, "fragment")                       /* of a TCP packet */                        \
