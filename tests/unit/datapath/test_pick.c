@@ -35,7 +35,7 @@ static unsigned syn_burst(struct rig *rig, unsigned worker, sa_family_t family, 
 	unsigned count)
 {
 	static uint8_t frames[PIPELINE_BURST][PACKETS_SIZE_MAX];
-	struct rig_frame burst[PIPELINE_BURST];
+	struct rig_frame burst[PIPELINE_BURST] = {0};
 	unsigned forwarded = 0;
 
 	for (unsigned i = 0; i < count; i++) {
