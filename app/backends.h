@@ -54,6 +54,8 @@ struct control_backend {
 	uint64_t plan;                    // the last plan that lists it
 	uint64_t down_ms;                 // since when it is down; 0 = it isn't
 	bool reset;                       // its flows are to be ended
+	bool gathered;                    // a candidate in the publication under way,
+	bool in_use;                      // and in the last one: the workers know it
 	// Set by hand until the next reload; -1 = as in the file.
 	int temporary_state;
 	int temporary_weight;

@@ -42,8 +42,10 @@ static int choose(struct control_service *service, struct publish_service *publi
 
 	if (members == NULL)
 		return -ENOMEM;
-	for (uint32_t b = 0; b < service->nb_listed; b++)
+	for (uint32_t b = 0; b < service->nb_listed; b++) {
 		candidates_member(service->backends[b], &members[b]);
+		service->backends[b]->gathered = members[b].usable && members[b].weight != 0;
+	}
 	int err = service_choice_init(&publish->choice, members, service->nb_listed, clock_ms());
 	free(members);
 	return err;

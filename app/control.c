@@ -271,13 +271,18 @@ static void published(void *context, const struct publish_job *job, int err)
 	struct control *control = context;
 	struct backends *backends = &control->backends;
 
+	control_lock(control);
 	for (uint32_t i = 0; i < job->nb_changed; i++) {
 		uint32_t index = job->changed[i].index;
+		struct control_service *service = backends->by_index[index];
 		if (err == 0)
 			backends->index_published[index] = !job->changed[i].gone;
-		else if (backends->by_index[index] != NULL)
-			backends->by_index[index]->changed = true;
+		else if (service != NULL)
+			service->changed = true;
+		for (uint32_t b = 0; err == 0 && service != NULL && b < service->nb_listed; b++)
+			service->backends[b]->in_use = service->backends[b]->gathered;
 	}
+	control_unlock(control);
 	if (err < 0) {
 		backends->keys_changed |= job->keys != NULL;
 		publish_failed(control);

@@ -205,7 +205,7 @@ static void tell_service(const struct daemon *daemon, uint32_t index, struct rte
 		control_backend_count(backends, service->backends[i], &sum);
 		connections += sum.opened;
 		open += active(&sum);
-		up += control_backend_usable(service->backends[i]);
+		up += service->backends[i]->in_use;
 	}
 	listen_text(service->conf, listen);
 	tell_text(object, "name", service->name);
