@@ -172,7 +172,7 @@ static int print_libbpf(int level, const char *format, va_list list)
 void dev_log_attach_libbpf(void)
 {
 	static const struct {
-		const char *library;
+		const char *soname;
 		const char *function;
 	} rows[] = {
 		{"libbpf.so.1", "libbpf_set_print"},
@@ -180,7 +180,7 @@ void dev_log_attach_libbpf(void)
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		// Neither is linked: net_af_xdp brings them.
-		void *library = dlopen(rows[i].library, RTLD_LAZY | RTLD_NOLOAD);
+		void *library = dlopen(rows[i].soname, RTLD_LAZY | RTLD_NOLOAD);
 		if (library == NULL)
 			continue;
 		typedef int print_function(int, const char *, va_list);
