@@ -194,7 +194,7 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 	const void *addrs = family == AF_INET6 ? (const void *)packet->ip6->src_addr
 					       : (const void *)&packet->ip4->src_addr;
 	if (unlikely(!flow_matches(flow, direction, family, addrs, packet->ports) ||
-		flow_state(flow) != TCP_ESTABLISHED || (packet->flags & TRACK_STATE_FLAGS) ||
+		!flow_is_plain(flow) || (packet->flags & TRACK_STATE_FLAGS) ||
 		nat_ttl(packet, family) <= 1))
 		goto other;
 	uint32_t id = FLOW_BACKEND_ID(flow->backend);

@@ -55,8 +55,13 @@ struct flow {
 	};
 	uint32_t backend;              // FLOW_BACKEND_ID() and FLOW_BACKEND_GENERATION()
 	uint16_t last_seen;            // monotonic seconds, the low 16 bits
-	uint8_t state;                 // enum tcp_state; TCP_NONE = free
-	uint8_t flags;                 // enum flow_flag
+	union {
+		struct {
+			uint8_t state; // enum tcp_state; TCP_NONE = free
+			uint8_t flags; // enum flow_flag
+		};
+		uint16_t state_word;   // both: read whole
+	};
 };
 
 #define FLOW_BACKEND_ID_BITS 20

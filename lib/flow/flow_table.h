@@ -23,6 +23,7 @@
 #define WEIR_FLOW_TABLE_H
 
 #include <rte_branch_prediction.h>
+#include <rte_byteorder.h>
 #include <rte_prefetch.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -204,6 +205,14 @@ static inline bool flow_matches(struct flow *flow, enum flow_direction direction
 static inline enum tcp_state flow_state(const struct flow *flow)
 {
 	return __atomic_load_n(&flow->state, __ATOMIC_ACQUIRE);
+}
+
+/* Established, and of its packets nothing but the addresses is changed. */
+static inline bool flow_is_plain(const struct flow *flow)
+{
+	uint16_t word = __atomic_load_n(&flow->state_word, __ATOMIC_ACQUIRE);
+
+	return (rte_le_to_cpu_16(word) & (UINT8_MAX | FLOW_TRANSLATED << 8)) == TCP_ESTABLISHED;
 }
 
 /* The whole look-up: the entry of a live flow with that tuple, or FLOW_NOT_FOUND. */
