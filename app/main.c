@@ -110,7 +110,7 @@ static void rcu_fini(struct daemon *daemon)
 static bool family_is_used(const struct conf *conf, sa_family_t family)
 {
 	for (unsigned i = 0; i < conf->nb_services; i++)
-		if (conf->services[i].family == family)
+		if (conf->services[i]->family == family)
 			return true;
 	return false;
 }

@@ -154,7 +154,7 @@ struct plan *plan_create(struct backends *backends, const struct conf *conf, con
 		goto fail;
 	for (uint32_t i = 0; i < conf->nb_services; i++) {
 		struct plan_service *wanted = &plan->services[i];
-		wanted->conf = &conf->services[i];
+		wanted->conf = conf->services[i];
 		wanted->service = backends_find_service(backends, wanted->conf->name);
 		wanted->changed = changed == NULL || changed[i];
 		if (wanted->service != NULL)

@@ -134,10 +134,10 @@ static void applied(void *context, int err)
 static const char *check_families(const struct daemon *daemon, const struct conf *conf)
 {
 	for (unsigned i = 0; i < conf->nb_services; i++) {
-		if (conf->services[i].family == AF_INET6 && daemon->flows6 == NULL)
+		if (conf->services[i]->family == AF_INET6 && daemon->flows6 == NULL)
 			return "the first IPv6 service needs a flow table, which is made at the "
 			       "start: systemctl restart weir";
-		if (conf->services[i].family == AF_INET && daemon->flows4 == NULL)
+		if (conf->services[i]->family == AF_INET && daemon->flows4 == NULL)
 			return "the first IPv4 service needs a flow table, which is made at the "
 			       "start: systemctl restart weir";
 	}
@@ -182,7 +182,7 @@ static void *loader_main(void *context)
 
 	pthread_setname_np(pthread_self(), "weir-loader");
 	setpriority(PRIO_PROCESS, gettid(), LOADER_NICE);
-	load->conf = conf_load(load->path, &load->error);
+	load->conf = conf_reload(load->path, load->running, &load->error);
 	if (load->conf != NULL)
 		load->diff = conf_diff_create(load->running, load->conf, load->path, &load->error);
 	if (write(load->eventfd, &one, sizeof(one)) < 0)

@@ -209,7 +209,7 @@ static void applied(void *context, int err)
 
 static bool uses_changed(const struct resolver *resolver, const struct conf_service *service)
 {
-	for (unsigned b = 0; b < service->nb_backends; b++) {
+	for (unsigned b = 0; service->nb_names != 0 && b < service->nb_backends; b++) {
 		const char *host = service->backends[b].host;
 		const struct name *name =
 			host == NULL ? NULL : find(resolver, host, service->family);
@@ -232,7 +232,7 @@ static void apply_due(evutil_socket_t fd, short what, void *context)
 	}
 	changed = calloc(conf->nb_services + 1, sizeof(*changed));
 	for (unsigned s = 0; changed != NULL && s < conf->nb_services; s++)
-		any |= changed[s] = uses_changed(resolver, &conf->services[s]);
+		any |= changed[s] = uses_changed(resolver, conf->services[s]);
 	if (any && apply_start(resolver->daemon->apply, NULL, changed, NULL, applied,
 			resolver) == 0) {
 		LIST_FOREACH (name, &resolver->names, entry)
@@ -308,8 +308,8 @@ void resolver_follow(struct resolver *resolver, const struct conf *conf)
 	LIST_FOREACH (name, &resolver->names, entry)
 		name->is_wanted = false;
 	for (unsigned s = 0; s < conf->nb_services; s++) {
-		const struct conf_service *service = &conf->services[s];
-		for (unsigned b = 0; b < service->nb_backends; b++) {
+		const struct conf_service *service = conf->services[s];
+		for (unsigned b = 0; service->nb_names != 0 && b < service->nb_backends; b++) {
 			if (service->backends[b].host == NULL)
 				continue;
 			if (!has_servers && set_servers(resolver, conf) < 0)

@@ -25,12 +25,13 @@ struct spreads {
 	unsigned room;
 };
 
-static const config_setting_t *setting_of(const config_setting_t *services, unsigned service,
-	unsigned listen)
+/* NULL: of a service that was carried over. */
+static const config_setting_t *setting_of(const struct conf_reader *reader,
+	const config_setting_t *services, unsigned service, unsigned listen)
 {
-	const config_setting_t *keys = config_setting_get_elem(services, service);
+	const config_setting_t *keys = conf_reader_service(reader, services, service);
 
-	return conf_reader_element(config_setting_get_member(keys, "listen"), listen);
+	return keys == NULL ? NULL : conf_reader_element(config_setting_get_member(keys, "listen"), listen);
 }
 
 static int add(struct conf_reader *reader, struct spreads *spreads, const struct spread *spread)
@@ -54,7 +55,7 @@ static int add(struct conf_reader *reader, struct spreads *spreads, const struct
 static int spread_any(struct conf_reader *reader, const struct conf *conf, struct spread spread,
 	struct spreads *spreads, const config_setting_t *setting)
 {
-	const struct conf_service *service = &conf->services[spread.service];
+	const struct conf_service *service = conf->services[spread.service];
 	bool found = false;
 
 	for (unsigned i = 0; i < conf->port.nb_addresses; i++) {
@@ -78,7 +79,7 @@ static int spread_any(struct conf_reader *reader, const struct conf *conf, struc
 static int spread_one(struct conf_reader *reader, const struct conf *conf,
 	const struct spread *spread, struct spreads *spreads, const config_setting_t *setting)
 {
-	const struct conf_service *service = &conf->services[spread->service];
+	const struct conf_service *service = conf->services[spread->service];
 	const struct net_addr *addr = &spread->endpoint.addr;
 	static const struct net_addr none;
 	char text[NET_ADDR_TEXT];
@@ -135,13 +136,15 @@ static int check_unique(struct conf_reader *reader, const struct conf *conf,
 	}
 	if (second == NULL)
 		return 0;
+	if (reader->former != NULL) // one that was carried over has no place
+		return -EAGAIN;
 
-	const config_setting_t *taken = setting_of(services, first->service, first->listen);
+	const config_setting_t *taken = setting_of(reader, services, first->service, first->listen);
 	unsigned line = conf_reader_line(reader, taken, &file);
-	return conf_reader_fail(reader, setting_of(services, second->service, second->listen),
+	return conf_reader_fail(reader, setting_of(reader, services, second->service, second->listen),
 		"%s is taken: service %s listens there by \"%s\" (%s:%u); give one another address "
 		"or port", net_endpoint_format(&second->endpoint, text),
-		conf->services[first->service].name, config_setting_get_string(taken), file, line);
+		conf->services[first->service]->name, config_setting_get_string(taken), file, line);
 }
 
 int conf_check_listens(struct conf_reader *reader, const struct conf *conf,
@@ -152,10 +155,11 @@ int conf_check_listens(struct conf_reader *reader, const struct conf *conf,
 	int err = 0;
 
 	for (unsigned i = 0; i < conf->nb_services && err == 0; i++) {
-		const struct conf_service *service = &conf->services[i];
+		const struct conf_service *service = conf->services[i];
 		for (unsigned j = 0; j < service->nb_listens && err == 0; j++) {
 			struct spread spread = {service->listens[j].endpoint, i, j};
-			const config_setting_t *setting = setting_of(services, i, j);
+			// For the message: where there is no setting, all was right, and still is.
+			const config_setting_t *setting = setting_of(reader, services, i, j);
 			err = service->listens[j].any
 				? spread_any(reader, conf, spread, &spreads, setting)
 				: spread_one(reader, conf, &spread, &spreads, setting);

@@ -109,6 +109,7 @@ static int check_unique(struct conf_reader *reader, const struct conf_service *s
 {
 	const struct conf_backend *first = NULL, *second = NULL;
 	char text[NET_ENDPOINT_TEXT];
+	const char *file;
 
 	qsort(sorted, service->nb_backends, sizeof(*sorted), names ? by_name : by_address);
 	for (unsigned i = 1; i < service->nb_backends; i++) {
@@ -128,7 +129,9 @@ static int check_unique(struct conf_reader *reader, const struct conf_service *s
 		"%s \"%s\" is that of backends[%u] (line %u) too; %s", names ? "name" : "address",
 		names || second->host != NULL ? second->name
 					      : net_endpoint_format(&second->endpoint, text),
-		(unsigned)(first - service->backends), first->line,
+		(unsigned)(first - service->backends),
+		conf_reader_line(reader, config_setting_get_elem(backends, first - service->backends),
+			&file),
 		names ? "rename one" : "remove one, and use weight to give it a larger share");
 }
 
@@ -231,8 +234,10 @@ int conf_check_services(struct conf_reader *reader, const struct conf *conf,
 	const config_setting_t *services = config_setting_get_member(root, "services");
 
 	for (unsigned i = 0; i < conf->nb_services; i++) {
-		const struct conf_service *service = &conf->services[i];
-		const config_setting_t *keys = config_setting_get_elem(services, i);
+		const struct conf_service *service = conf->services[i];
+		const config_setting_t *keys = conf_reader_service(reader, services, i);
+		if (keys == NULL)
+			continue;
 		int err = check_health(reader, &service->health,
 			config_setting_get_member(keys, "health"));
 		if (err == 0)

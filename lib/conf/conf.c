@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "conf_schema.h"
 
@@ -19,6 +20,34 @@ static int default_netns(struct conf_reader *reader, struct conf *conf)
 	return conf_reader_memory(reader);
 }
 
+static bool same_prefixes(const struct conf_port *a, const struct conf_port *b)
+{
+	bool same = a->nb_addresses == b->nb_addresses;
+
+	for (unsigned i = 0; same && i < a->nb_addresses; i++)
+		same = a->addresses[i].length == b->addresses[i].length &&
+			net_addr_equal(&a->addresses[i].addr, &b->addresses[i].addr);
+	return same;
+}
+
+static bool same_snat(const struct conf_snat *a, const struct conf_snat *b)
+{
+	bool same = a->nb_addresses == b->nb_addresses;
+
+	for (unsigned i = 0; same && i < a->nb_addresses; i++)
+		same = net_addr_equal(&a->addresses[i], &b->addresses[i]);
+	return same;
+}
+
+/* A service that is carried over was checked, but against the addresses of then. */
+static int check_carried(const struct conf_reader *reader, const struct conf *conf)
+{
+	if (reader->former == NULL || (same_prefixes(&conf->port, &reader->former->port) &&
+			same_snat(&conf->snat, &reader->former->snat)))
+		return 0;
+	return -EAGAIN;
+}
+
 static int read_and_check(struct conf_reader *reader, struct conf *conf,
 	const config_setting_t *root)
 {
@@ -30,6 +59,8 @@ static int read_and_check(struct conf_reader *reader, struct conf *conf,
 		err = default_netns(reader, conf);
 	if (err == 0)
 		err = conf_check_port(reader, conf, root);
+	if (err == 0)
+		err = check_carried(reader, conf);
 	if (err == 0)
 		err = conf_check_services(reader, conf, root);
 	if (err == 0)
@@ -51,7 +82,7 @@ static int parse(const struct conf_scan *scan, config_t *config, struct conf_err
 		config_error_text(config));
 }
 
-struct conf *conf_load(const char *path, struct conf_error *error)
+static struct conf *load(const char *path, const struct conf *former, struct conf_error *error)
 {
 	struct conf *conf = calloc(1, sizeof(*conf));
 	struct conf_scan scan;
@@ -63,11 +94,11 @@ struct conf *conf_load(const char *path, struct conf_error *error)
 		return NULL;
 	}
 	config_init(&config);
-	err = conf_scan_read(&scan, path, error);
+	err = conf_scan_read(&scan, path, former, error);
 	if (err == 0)
 		err = parse(&scan, &config, error);
 	if (err == 0) {
-		struct conf_reader reader = {&scan, error, 0};
+		struct conf_reader reader = {&scan, error, 0, former};
 		err = read_and_check(&reader, conf, config_root_setting(&config));
 	}
 	config_destroy(&config);
@@ -78,8 +109,24 @@ struct conf *conf_load(const char *path, struct conf_error *error)
 	return NULL;
 }
 
-static void free_service(struct conf_service *service)
+struct conf *conf_load(const char *path, struct conf_error *error)
 {
+	return load(path, NULL, error);
+}
+
+struct conf *conf_reload(const char *path, const struct conf *former, struct conf_error *error)
+{
+	struct conf *conf = load(path, former, error);
+
+	// What is wrong, and where, only the whole reading can say.
+	return conf != NULL ? conf : load(path, NULL, error);
+}
+
+static void put_service(struct conf_service *service)
+{
+	// Acquire and release: the last one sees what all others did with it.
+	if (service == NULL || __atomic_sub_fetch(&service->references, 1, __ATOMIC_ACQ_REL) != 0)
+		return;
 	for (unsigned i = 0; i < service->nb_backends; i++) {
 		free(service->backends[i].name);
 		free(service->backends[i].host);
@@ -90,7 +137,23 @@ static void free_service(struct conf_service *service)
 	free(service->deny.list);
 	free(service->health.path);
 	free(service->health.host);
+	free(service->text);
 	free(service->name);
+	free(service);
+}
+
+#define FREED_AT_A_TIME 10 // services: some hundred microseconds with 100 backends each
+
+bool conf_free_part(struct conf *conf)
+{
+	if (conf == NULL)
+		return true;
+	for (unsigned i = 0; i < FREED_AT_A_TIME && conf->nb_services > 0; i++)
+		put_service(conf->services[--conf->nb_services]);
+	if (conf->nb_services > 0)
+		return false;
+	conf_free(conf);
+	return true;
 }
 
 void conf_free(struct conf *conf)
@@ -98,7 +161,7 @@ void conf_free(struct conf *conf)
 	if (conf == NULL)
 		return;
 	for (unsigned i = 0; i < conf->nb_services; i++)
-		free_service(&conf->services[i]);
+		put_service(conf->services[i]);
 	free(conf->services);
 	free(conf->snat.addresses);
 	for (unsigned i = 0; i < conf->port.nb_eal; i++)

@@ -6,7 +6,8 @@
  * on the machine (cores, the port's own addresses, the link's MTU) is left at "unset" and resolved
  * by the module that asks the machine. A struct conf is never changed after it was loaded.
  *
- * Thread rule: pure functions without state; one thread per struct.
+ * Thread rule: pure functions without state. Any number of threads may read one struct; it is freed
+ * by one, when nobody reads it any more.
  */
 #ifndef WEIR_CONF_H
 #define WEIR_CONF_H
@@ -107,7 +108,6 @@ struct conf_backend {
 	bool backup;             // gets connections only while no other backend can
 	unsigned max_conns;      // connections at a time; 0 = any number
 	unsigned slow_start_ms;  // the service's, or its own; 0 = the whole weight at once
-	unsigned line;           // where it stands, for messages
 };
 
 enum conf_scheduler {
@@ -149,7 +149,13 @@ struct conf_service {
 	struct conf_health health;
 	struct conf_backend *backends;
 	unsigned nb_backends;
-	unsigned line;
+	unsigned nb_names;       // of these: DNS names
+
+	// This module's own: how it stands in the file, to know it again by.
+	char *text;              // from its name to its last }; NULL = parts of it are included
+	size_t text_size;
+	unsigned nb_settings;    // in it, and itself
+	unsigned references;     // of configurations; atomic
 };
 
 struct conf {
@@ -161,7 +167,7 @@ struct conf {
 	unsigned timeout_s[CONF_TIMEOUTS]; // seconds
 	struct net_endpoint resolvers[CONF_RESOLVERS_MAX]; // none = those of /etc/resolv.conf
 	unsigned nb_resolvers;
-	struct conf_service *services;
+	struct conf_service **services; // shared with the configuration that this one was reloaded from
 	unsigned nb_services;
 };
 
@@ -176,8 +182,17 @@ struct conf_error {
  */
 struct conf *conf_load(const char *path, struct conf_error *error);
 
+/*
+ * The same once more, with the same result and the same messages, but faster where `former`, which was
+ * loaded before, has services that stand in the file as they did: these are shared with it, not read.
+ */
+struct conf *conf_reload(const char *path, const struct conf *former, struct conf_error *error);
+
 /* conf_free(NULL) is fine. */
 void conf_free(struct conf *conf);
+
+/* Free some of it: true when all is freed. For a thread that has other things to do in between. */
+bool conf_free_part(struct conf *conf);
 
 /* "maglev", "least_conn" ...: as in the file. */
 const char *conf_scheduler_name(enum conf_scheduler scheduler);

@@ -7,6 +7,7 @@
 #ifndef WEIR_CONF_GRAMMAR_H
 #define WEIR_CONF_GRAMMAR_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "conf_scan.h"
@@ -49,6 +50,15 @@ void conf_grammar_init(struct conf_grammar *grammar, struct conf_scan *scan, FIL
 
 /* The next token of the file, neither END nor BAD nor INCLUDE. 0, or negative with error filled. */
 int conf_grammar_read(struct conf_grammar *grammar, const struct conf_token *token);
+
+/* Whether a name that comes now is that of a service. */
+bool conf_grammar_wants_service(struct conf_grammar *grammar);
+
+/* Whether a setting of the group of services has just ended. */
+bool conf_grammar_ends_service(struct conf_grammar *grammar);
+
+/* The name of a service whose group is known: an empty line stands for it. Likewise. */
+int conf_grammar_carry(struct conf_grammar *grammar, const struct conf_token *name);
 
 /* The file ends: what it opened must be closed. */
 int conf_grammar_end(struct conf_grammar *grammar, const struct conf_token *token);

@@ -18,6 +18,7 @@
 #include "conf_error.h"
 #include "conf_file.h"
 
+struct conf;
 
 #define CONF_DEPTH_MAX 16         // groups and lists in one another; the schema needs 5
 #define CONF_INCLUDE_DEPTH_MAX 10 // as libconfig
@@ -37,6 +38,17 @@ struct conf_place {
 	const char *name;     // not terminated; NULL = an element of a list
 };
 
+struct conf_service;
+
+/* A service as it stands in a file. */
+struct conf_block {
+	const char *text;          // from its name to its last }; NULL = parts of it are included
+	size_t size;
+	uint32_t nb_settings;      // in it, and itself
+	const struct conf_service *carried; // the former one, which it equals; NULL = to be read:
+	uint32_t element;          // its number in libconfig's group
+};
+
 struct conf_scan {
 	char *text;                // for libconfig
 	struct conf_place *places; // of line n + 1 of the text
@@ -44,10 +56,21 @@ struct conf_scan {
 	size_t places_room;
 	struct conf_file **files;  // the first is the main one
 	size_t nb_files;
+	struct conf_block *blocks; // by service
+	size_t nb_blocks;
+	size_t blocks_room;
+	size_t nb_carried;         // settings of former services, which have no place
 };
 
-/* Read and check the file and what it includes. 0, or negative with `error` filled in. */
-int conf_scan_read(struct conf_scan *scan, const char *path, struct conf_error *error);
+/*
+ * Read and check the file and what it includes. 0, or negative with `error` filled in.
+ *
+ * With `former` (NULL = none), a service that stands there word for word as one of its services did is
+ * not looked into, and libconfig has none of it. Lines are then not counted, so that an error only says
+ * that there is one: read again, without.
+ */
+int conf_scan_read(struct conf_scan *scan, const char *path, const struct conf *former,
+	struct conf_error *error);
 
 void conf_scan_fini(struct conf_scan *scan);
 

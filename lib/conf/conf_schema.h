@@ -26,6 +26,7 @@ struct conf_reader {
 	const struct conf_scan *scan;
 	struct conf_error *error;
 	unsigned nb_backends; // so far
+	const struct conf *former; // whose services may be carried over; NULL = none
 };
 
 struct conf_key {
@@ -84,6 +85,10 @@ int conf_reader_text(const struct conf_reader *reader, const config_setting_t *s
 int conf_reader_texts(const struct conf_reader *reader, const config_setting_t *setting,
 	const char *expected, unsigned max);
 const config_setting_t *conf_reader_element(const config_setting_t *setting, unsigned n);
+
+/* The group of the n-th service; NULL when it was carried over. */
+const config_setting_t *conf_reader_service(const struct conf_reader *reader,
+	const config_setting_t *services, unsigned n);
 
 /* The line of a setting in its file, and that file's name. */
 unsigned conf_reader_line(const struct conf_reader *reader, const config_setting_t *setting,

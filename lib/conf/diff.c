@@ -318,15 +318,15 @@ static int diff_service(struct conf_diff *diff, const struct conf_service *from,
 static int diff_services(struct conf_diff *diff, const struct conf *from, const struct conf *to)
 {
 	const struct conf_service **old = calloc(from->nb_services + 1, sizeof(*old));
-	bool *kept = calloc(from->nb_services + 1, sizeof(*kept));
+	bool *kept = calloc(from->nb_services + 1, sizeof(*kept)); // by place in `old`
 	int err = old == NULL || kept == NULL ? -ENOMEM : 0;
 
 	for (unsigned i = 0; err == 0 && i < from->nb_services; i++)
-		old[i] = &from->services[i];
+		old[i] = from->services[i];
 	if (err == 0)
 		qsort(old, from->nb_services, sizeof(*old), compare_names);
 	for (unsigned i = 0; err == 0 && i < to->nb_services; i++) {
-		const struct conf_service *wanted = &to->services[i];
+		const struct conf_service *wanted = to->services[i];
 		const struct conf_service **found = bsearch(&wanted, old, from->nb_services,
 			sizeof(*old), compare_names);
 		if (found == NULL) {
@@ -334,12 +334,15 @@ static int diff_services(struct conf_diff *diff, const struct conf *from, const 
 			err = whole_service(diff, wanted, '+');
 			continue;
 		}
-		kept[*found - from->services] = true;
+		kept[found - old] = true;
+		if (*found == wanted) // shared: nothing changed
+			continue;
 		err = diff_service(diff, *found, wanted, &diff->changed[i]);
 	}
 	for (unsigned i = 0; err == 0 && i < from->nb_services; i++)
-		if (!kept[i])
-			err = whole_service(diff, &from->services[i], '-');
+		if (!kept[(const struct conf_service **)bsearch(&from->services[i], old,
+			    from->nb_services, sizeof(*old), compare_names) - old])
+			err = whole_service(diff, from->services[i], '-');
 	free(old);
 	free(kept);
 	return err;

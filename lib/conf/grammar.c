@@ -72,8 +72,8 @@ static int add_place(struct conf_grammar *g, const struct conf_token *token, con
 	return 0;
 }
 
-/* A setting begins: a line of its own, so that the line's number finds the place. */
-static int begin_setting(struct conf_grammar *g, const struct conf_token *token, const char *name)
+/* Its place, and a line of its own, so that the line's number finds the place. */
+static int begin_line(struct conf_grammar *g, const struct conf_token *token, const char *name)
 {
 	if (g->scan->nb_places == CONF_SETTINGS_MAX)
 		return conf_grammar_fail(g, token->line, "more than %u settings in all",
@@ -87,9 +87,16 @@ static int begin_setting(struct conf_grammar *g, const struct conf_token *token,
 			CONF_KEYS_MAX);
 	if (g->scan->nb_places > 1)
 		fputc('\n', g->out);
-	if (name != NULL)
-		fprintf(g->out, "%.*s=", (int)token->length, name);
 	return 0;
+}
+
+static int begin_setting(struct conf_grammar *g, const struct conf_token *token, const char *name)
+{
+	int err = begin_line(g, token, name);
+
+	if (err == 0 && name != NULL)
+		fprintf(g->out, "%.*s=", (int)token->length, name);
+	return err;
 }
 
 /* A setting is whole. In lists the comma follows when there is a further element. */
@@ -237,6 +244,37 @@ int conf_grammar_read(struct conf_grammar *g, const struct conf_token *token)
 	default:
 		return read_value(g, token);
 	}
+}
+
+/* The group that the top level's "services" is. */
+static bool in_services(struct conf_grammar *g)
+{
+	const struct conf_place *place;
+
+	if (g->depth != 1 || !in_group(g))
+		return false;
+	place = &g->scan->places[g->levels[0].current];
+	return place->name_length == strlen("services") &&
+		memcmp(place->name, "services", place->name_length) == 0;
+}
+
+bool conf_grammar_wants_service(struct conf_grammar *g)
+{
+	return (g->state == CONF_WANT_KEY || g->state == CONF_WANT_END) && in_services(g);
+}
+
+bool conf_grammar_ends_service(struct conf_grammar *g)
+{
+	return g->state == CONF_WANT_END && in_services(g);
+}
+
+int conf_grammar_carry(struct conf_grammar *g, const struct conf_token *name)
+{
+	int err = begin_line(g, name, name->text);
+
+	top(g)->current = CONF_NO_PLACE;
+	g->state = CONF_WANT_END;
+	return err;
 }
 
 int conf_grammar_end(struct conf_grammar *g, const struct conf_token *end)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "conf.h"
+#include "conf_carry.h"
 #include "conf_grammar.h"
 #include "conf_token.h"
 
@@ -19,6 +20,10 @@ struct open_file {
 
 struct reader {
 	struct conf_scan *scan;
+	struct conf_carry carry;
+	struct conf_block *block; // the service that is being read, or NULL
+	size_t block_places;      // before it
+	uint32_t nb_elements;     // services that libconfig has
 	struct conf_grammar grammar;
 	size_t nb_bytes; // of all the files
 	unsigned nb_open;
@@ -105,6 +110,8 @@ static int include(struct reader *r, const struct conf_token *token)
 		return conf_error_memory(r->grammar.error, base);
 	fault = conf_file_read(&file, name);
 	free(name);
+	if (r->block != NULL)
+		r->block->text = NULL; // it isn't whole in one place
 	if (fault == NULL) {
 		fault = loop_fault(r, &file);
 		if (fault == NULL)
@@ -126,6 +133,67 @@ static int leave_file(struct reader *r, const struct conf_token *end)
 	return 0;
 }
 
+/* --- services --- */
+
+static int add_block(struct reader *r, const struct conf_token *name)
+{
+	struct conf_scan *scan = r->scan;
+
+	if (scan->nb_blocks == scan->blocks_room) {
+		size_t room = scan->blocks_room * 2 + 64;
+		struct conf_block *blocks = realloc(scan->blocks, room * sizeof(*blocks));
+		if (blocks == NULL)
+			return conf_error_memory(r->grammar.error, scan->files[0]->name);
+		scan->blocks = blocks;
+		scan->blocks_room = room;
+	}
+	r->block = &scan->blocks[scan->nb_blocks++];
+	r->block_places = scan->nb_places;
+	*r->block = (struct conf_block){
+		.text = name->text,
+		.carried = conf_carry_find(&r->carry, name->text, name->length,
+			r->open[r->nb_open - 1].tokens.end),
+		.element = r->nb_elements,
+	};
+	r->nb_elements += r->block->carried == NULL;
+	return 0;
+}
+
+static void end_block(struct reader *r, const struct conf_token *last)
+{
+	if (r->block->text != NULL)
+		r->block->size = last->text + last->length - r->block->text;
+	r->block->nb_settings = r->scan->nb_places - r->block_places;
+	r->block = NULL;
+}
+
+/* Go on behind its last }. */
+static int carry_over(struct reader *r, const struct conf_token *name)
+{
+	const struct conf_service *service = r->block->carried;
+
+	r->open[r->nb_open - 1].tokens.at = name->text + service->text_size;
+	r->scan->nb_carried += service->nb_settings - 1;
+	r->block = NULL;
+	return conf_grammar_carry(&r->grammar, name);
+}
+
+static int read_token(struct reader *r, const struct conf_token *token)
+{
+	int err = 0;
+
+	if (token->kind == CONF_TOKEN_NAME && conf_grammar_wants_service(&r->grammar)) {
+		err = add_block(r, token);
+		if (err == 0 && r->block->carried != NULL)
+			return carry_over(r, token);
+	}
+	if (err == 0)
+		err = conf_grammar_read(&r->grammar, token);
+	if (err == 0 && r->block != NULL && conf_grammar_ends_service(&r->grammar))
+		end_block(r, token);
+	return err;
+}
+
 static int run(struct reader *r)
 {
 	while (r->nb_open > 0) {
@@ -141,7 +209,7 @@ static int run(struct reader *r)
 		else if (token.kind == CONF_TOKEN_INCLUDE)
 			err = include(r, &token);
 		else
-			err = conf_grammar_read(&r->grammar, &token);
+			err = read_token(r, &token);
 		if (err < 0)
 			return err;
 	}
@@ -196,7 +264,17 @@ static int check_duplicates(const struct conf_scan *scan, struct conf_error *err
 		first->line);
 }
 
-int conf_scan_read(struct conf_scan *scan, const char *path, struct conf_error *error)
+/* Those of carried services count too; which one is too many, only the whole text says. */
+static int check_settings(const struct conf_scan *scan, struct conf_error *error)
+{
+	if (scan->nb_places + scan->nb_carried <= CONF_SETTINGS_MAX)
+		return 0;
+	return conf_error_set(error, scan->files[0]->name, 0, "", "more than %u settings in all",
+		CONF_SETTINGS_MAX);
+}
+
+int conf_scan_read(struct conf_scan *scan, const char *path, const struct conf *former,
+	struct conf_error *error)
 {
 	struct reader reader = {.scan = scan};
 	struct conf_file file;
@@ -216,10 +294,15 @@ int conf_scan_read(struct conf_scan *scan, const char *path, struct conf_error *
 	}
 	conf_grammar_init(&reader.grammar, scan, out, error);
 	err = enter_file(&reader, &file);
+	if (err == 0 && conf_carry_init(&reader.carry, former) < 0)
+		err = conf_error_memory(error, path);
 	if (err == 0)
 		err = run(&reader);
+	conf_carry_fini(&reader.carry);
 	if ((ferror(out) | fclose(out)) != 0 && err == 0)
 		err = conf_error_memory(error, path);
+	if (err == 0)
+		err = check_settings(scan, error);
 	return err < 0 ? err : check_duplicates(scan, error);
 }
 
@@ -231,6 +314,7 @@ void conf_scan_fini(struct conf_scan *scan)
 	}
 	free(scan->files);
 	free(scan->places);
+	free(scan->blocks);
 	free(scan->text);
 	memset(scan, 0, sizeof(*scan));
 }

@@ -86,6 +86,14 @@ const config_setting_t *conf_reader_element(const config_setting_t *setting, uns
 	return is_sequence(setting) ? config_setting_get_elem(setting, n) : setting;
 }
 
+const config_setting_t *conf_reader_service(const struct conf_reader *reader,
+	const config_setting_t *services, unsigned n)
+{
+	const struct conf_block *block = &reader->scan->blocks[n];
+
+	return block->carried != NULL ? NULL : config_setting_get_elem(services, block->element);
+}
+
 int conf_reader_texts(const struct conf_reader *reader, const config_setting_t *setting,
 	const char *expected, unsigned max)
 {

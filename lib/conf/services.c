@@ -145,10 +145,8 @@ static int read_backend(struct conf_reader *reader, const config_setting_t *sett
 	struct conf_backend *backend)
 {
 	char text[NET_ENDPOINT_TEXT];
-	const char *file;
 	int err;
 
-	backend->line = conf_reader_line(reader, setting, &file);
 	err = conf_schema_defaults(reader, backend_keys, backend);
 	if (err == 0 && config_setting_is_group(setting))
 		err = conf_schema_read(reader, backend_keys, setting, backend);
@@ -243,7 +241,7 @@ static sa_family_t family_of(const struct conf_service *service)
 static int read_service(struct conf_reader *reader, const config_setting_t *setting,
 	struct conf_service *service)
 {
-	const char *name = config_setting_name(setting), *file;
+	const char *name = config_setting_name(setting);
 	int err;
 
 	if (!config_setting_is_group(setting))
@@ -252,7 +250,6 @@ static int read_service(struct conf_reader *reader, const config_setting_t *sett
 	if (strlen(name) > CONF_NAME_MAX)
 		return conf_reader_fail(reader, setting, "the name is too long; expected at most "
 			"%u bytes", CONF_NAME_MAX);
-	service->line = conf_reader_line(reader, setting, &file);
 	service->name = strdup(name);
 	if (service->name == NULL)
 		return conf_reader_memory(reader);
@@ -264,9 +261,11 @@ static int read_service(struct conf_reader *reader, const config_setting_t *sett
 	if (err < 0)
 		return err;
 	service->family = family_of(service);
-	for (unsigned i = 0; i < service->nb_backends; i++)
+	for (unsigned i = 0; i < service->nb_backends; i++) {
 		if (service->backends[i].slow_start_ms == SLOW_START_UNSET)
 			service->backends[i].slow_start_ms = service->slow_start_ms;
+		service->nb_names += service->backends[i].host != NULL;
+	}
 
 	/* A short interval alone is no mistake: its probes then time out when the next one is due.
 	 */
@@ -276,6 +275,46 @@ static int read_service(struct conf_reader *reader, const config_setting_t *sett
 		config_setting_get_member(keys, "timeout_ms") == NULL)
 		health->timeout_ms = health->interval_ms;
 	return 0;
+}
+
+/* How it stands in the file is kept with it, for the next time. */
+static int keep_block(struct conf_reader *reader, const struct conf_block *block,
+	struct conf_service *service)
+{
+	service->nb_settings = block->nb_settings;
+	if (block->text == NULL)
+		return 0;
+	service->text = malloc(block->size);
+	if (service->text == NULL)
+		return conf_reader_memory(reader);
+	memcpy(service->text, block->text, block->size);
+	service->text_size = block->size;
+	return 0;
+}
+
+static int add_service(struct conf_reader *reader, const config_setting_t *setting,
+	const struct conf_block *block, struct conf *conf)
+{
+	struct conf_service *service = calloc(1, sizeof(*service));
+
+	if (service == NULL)
+		return conf_reader_memory(reader);
+	service->references = 1;
+	conf->services[conf->nb_services++] = service; // whatever becomes of it, conf_free() frees it
+	int err = read_service(reader, setting, service);
+	return err < 0 ? err : keep_block(reader, block, service);
+}
+
+static int share_service(struct conf_reader *reader, const struct conf_service *carried,
+	struct conf *conf)
+{
+	// All but the count of its owners is never written to.
+	struct conf_service *service = (struct conf_service *)carried;
+
+	__atomic_fetch_add(&service->references, 1, __ATOMIC_RELAXED);
+	conf->services[conf->nb_services++] = service;
+	reader->nb_backends += service->nb_backends;
+	return reader->nb_backends <= CONF_BACKENDS_MAX ? 0 : -EAGAIN; // which one, the whole text says
 }
 
 int conf_services_read(struct conf_reader *reader, const config_setting_t *setting, void *object)
@@ -288,17 +327,17 @@ int conf_services_read(struct conf_reader *reader, const config_setting_t *setti
 			"is %s; expected a group of services, as in "
 			"{ web = { ... }; }",
 			conf_reader_kind(setting));
-	nb = config_setting_length(setting);
+	nb = reader->scan->nb_blocks; // those that libconfig has, and those carried over
 	if (nb == 0)
 		return conf_reader_fail(reader, setting, "holds no service; expected at least one, "
 			"as in { web = { ... }; }");
 	conf->services = calloc(nb, sizeof(*conf->services));
 	if (conf->services == NULL)
 		return conf_reader_memory(reader);
-	conf->nb_services = nb;
 	for (unsigned i = 0; i < nb; i++) {
-		int err = read_service(reader, config_setting_get_elem(setting, i),
-			&conf->services[i]);
+		const struct conf_block *block = &reader->scan->blocks[i];
+		int err = block->carried != NULL ? share_service(reader, block->carried, conf)
+			: add_service(reader, conf_reader_service(reader, setting, i), block, conf);
 		if (err < 0)
 			return err;
 	}

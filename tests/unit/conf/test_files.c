@@ -167,9 +167,8 @@ static void included_files_are_found_beside_the_including_one(void **state)
 	if (conf == NULL)
 		fail_msg("%s", error.text);
 	assert_int_equal(conf->nb_services, 2);
-	assert_int_equal(conf->services[0].nb_backends, 2);
-	assert_int_equal(conf->services[0].backends[1].line, 3);
-	assert_string_equal(conf->services[1].name, "api");
+	assert_int_equal(conf->services[0]->nb_backends, 2);
+	assert_string_equal(conf->services[1]->name, "api");
 	conf_free(conf);
 
 	/* An absolute name, and one without any directory. */
