@@ -28,7 +28,7 @@ enum flow_address { FLOW_CLIENT, FLOW_VIP, FLOW_BACKEND, FLOW_SNAT, FLOW_ADDRESS
 
 enum flow_flag {
 	FLOW_TRANSLATED = 1 << 0, // sequence numbers and timestamps are moved by the offsets
-	FLOW_SIDE = 1 << 1,       // `side` stands in place of the offsets
+	FLOW_SIDE = 1 << 1,       // in TCP_SYN_SENT: `side` stands in place of end[FLOW_FROM_BACKEND]
 	FLOW_FIN_SEEN = 1 << 2,   // by any side
 	FLOW_PINNED = 1 << 3,     // a SYN-ACK was forwarded
 };
@@ -44,15 +44,16 @@ struct flow {
 		};
 		uint64_t client_word;      // of these: read and written whole once inserted
 	};
-	uint32_t end[FLOW_DIRECTIONS]; // sequence number behind the highest segment sent by the side
-	uint32_t ack[FLOW_DIRECTIONS]; // the highest acknowledgement sent by the side
 	union {
+		uint32_t end[FLOW_DIRECTIONS]; // sequence number behind the highest segment sent by the side
 		struct {
-			uint32_t seq_offset;
-			uint32_t ts_offset;
+			uint32_t end_of_client;
+			uint32_t side;         // index of a side record: before the backend has sent anything
 		};
-		uint32_t side;
 	};
+	uint32_t ack[FLOW_DIRECTIONS]; // the highest acknowledgement sent by the side
+	uint32_t seq_offset;
+	uint32_t ts_offset;
 	uint32_t backend;              // FLOW_BACKEND_ID() and FLOW_BACKEND_GENERATION()
 	uint16_t last_seen;            // monotonic seconds, the low 16 bits
 	union {

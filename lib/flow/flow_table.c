@@ -93,6 +93,11 @@ struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_
 	if (err < 0)
 		goto fail_memory;
 	memset(table->workers, 0, nb_workers * sizeof(*table->workers));
+	table->sides = flow_sides_create(flow_sides_count(flows), nb_workers, numa_node, hugepages);
+	if (table->sides == NULL) {
+		err = -errno;
+		goto fail_workers;
+	}
 
 	uint8_t *start = table->memory.start;
 	table->records = start;
@@ -108,6 +113,8 @@ struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_
 	}
 	return table;
 
+fail_workers:
+	free(table->workers);
 fail_memory:
 	flow_memory_unmap(&table->memory);
 fail_table:
@@ -120,6 +127,7 @@ void flow_table_destroy(struct flow_table *table)
 {
 	if (table == NULL)
 		return;
+	flow_sides_destroy(table->sides);
 	flow_memory_unmap(&table->memory);
 	free(table->workers);
 	free(table);
@@ -130,7 +138,7 @@ size_t flow_table_size(const struct flow_table *table)
 	size_t buckets_at, free_at;
 
 	return layout(table, &buckets_at, &free_at) + sizeof(*table) +
-		table->nb_workers * sizeof(*table->workers);
+		table->nb_workers * sizeof(*table->workers) + flow_sides_size(table->sides);
 }
 
 /* The live flow of that tuple in the bucket; any direction. */
@@ -198,20 +206,32 @@ static void cache_put(struct flow_table *table, struct flow_table_worker *worker
 	worker->cache[worker->nb_cache++] = record;
 }
 
-struct flow *flow_table_alloc(struct flow_table *table, unsigned worker)
+struct flow *flow_table_alloc_spare(struct flow_table *table, unsigned worker)
 {
 	struct flow_table_worker *own = &table->workers[worker];
+
+	if (own->nb_cache == 0)
+		cache_refill(table, own);
+	return own->nb_cache == 0 ? NULL : flow_table_record(table, own->cache[--own->nb_cache]);
+}
+
+void flow_table_give_back_spare(struct flow_table *table, unsigned worker, struct flow *flow)
+{
+	cache_put(table, &table->workers[worker], flow_table_number(table, flow));
+}
+
+struct flow *flow_table_alloc(struct flow_table *table, unsigned worker)
+{
+	struct flow *flow;
 
 	// A look first: a full table must not bounce the line between workers.
 	if (flow_table_used(table) >= table->limit)
 		return NULL;
 	if (__atomic_fetch_add(&table->used, 1, __ATOMIC_RELAXED) >= table->limit)
 		goto full;
-	if (own->nb_cache == 0)
-		cache_refill(table, own);
-	if (own->nb_cache == 0)
-		goto full;
-	return flow_table_record(table, own->cache[--own->nb_cache]);
+	flow = flow_table_alloc_spare(table, worker);
+	if (flow != NULL)
+		return flow;
 full:
 	__atomic_fetch_sub(&table->used, 1, __ATOMIC_RELAXED);
 	return NULL;
@@ -219,7 +239,7 @@ full:
 
 void flow_table_give_back(struct flow_table *table, unsigned worker, struct flow *flow)
 {
-	cache_put(table, &table->workers[worker], flow_table_number(table, flow));
+	flow_table_give_back_spare(table, worker, flow);
 	__atomic_fetch_sub(&table->used, 1, __ATOMIC_RELAXED);
 }
 
@@ -375,6 +395,54 @@ struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct
 	lock_release(&bucket->lock);
 	queue_for_giving_way(table, worker, flow, state);
 	return flow;
+}
+
+static bool bucket_swap(struct flow_bucket *bucket, uint32_t from, uint32_t to)
+{
+	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++) {
+		if (__atomic_load_n(&bucket->entry[i], __ATOMIC_RELAXED) == from) {
+			// Release: whoever sees the entry sees the record behind it.
+			__atomic_store_n(&bucket->entry[i], to, __ATOMIC_RELEASE);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *old,
+	struct flow *flow, const struct flow_hashes *hashes, enum tcp_state from)
+{
+	struct flow_table_worker *own = &table->workers[worker];
+	uint64_t hash = hashes->of[FLOW_FROM_CLIENT];
+	struct flow_bucket *first = &table->buckets[flow_hash_primary(table, hash)];
+	struct flow_bucket *second = &table->buckets[flow_hash_secondary(table, hash)];
+	uint32_t from_backend = entry_of(table, flow, FLOW_FROM_BACKEND);
+	uint32_t old_client = entry_of(table, old, FLOW_FROM_CLIENT);
+	uint32_t client = entry_of(table, flow, FLOW_FROM_CLIENT);
+	uint8_t expected = from;
+	struct flow_hashes old_hashes;
+
+	if (!place(table, hashes->of[FLOW_FROM_BACKEND], from_backend))
+		return false;
+	// Nobody makes another flow of the client's tuple while it has none that is alive.
+	lock_take(&first->lock);
+	// Whoever takes the state away takes the flow's entries away, too; that is us, or somebody else.
+	if (!__atomic_compare_exchange_n(&old->state, &expected, TCP_NONE, false, __ATOMIC_ACQ_REL,
+		__ATOMIC_ACQUIRE)) {
+		lock_release(&first->lock);
+		erase(table, hashes->of[FLOW_FROM_BACKEND], from_backend);
+		return false;
+	}
+	// The key is the same, so its place stays, and its signature.
+	if (!bucket_swap(first, old_client, client))
+		bucket_swap(second, old_client, client);
+	__atomic_store_n(&flow->state, from, __ATOMIC_RELEASE);
+	lock_release(&first->lock);
+	flow_table_hashes(table, old, &old_hashes);
+	erase(table, old_hashes.of[FLOW_FROM_BACKEND], entry_of(table, old, FLOW_FROM_BACKEND));
+	own->collected[own->nb_collected++] = flow_table_number(table, old);
+	queue_for_giving_way(table, worker, flow, from);
+	return true;
 }
 
 enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow,

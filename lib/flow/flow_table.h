@@ -32,6 +32,7 @@
 #include "flow.h"
 #include "flow_hash.h"
 #include "flow_memory.h"
+#include "flow_side.h"
 
 #if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
 #include <emmintrin.h>
@@ -92,6 +93,7 @@ struct flow_table {
 	struct rte_rcu_qsbr *rcu;
 	struct flow_table_worker *workers;
 	struct flow_memory memory;
+	struct flow_sides *sides; // of flows whose backend hasn't answered the SYN
 
 	// Shared by the workers, by atomics and under the lock.
 	uint32_t used __attribute__((aligned(64)));
@@ -259,6 +261,23 @@ struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct
  */
 enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow,
 	const struct flow_hashes *hashes);
+
+/*
+ * Put a flow in the place of another one with the same client's tuple, which is half open; the new
+ * record is from flow_table_alloc_spare(), filled in but for its state. The old one is freed by its
+ * state first, the new one's state is written last. False, and the new record is still the caller's:
+ * the old flow isn't in state `from` any more, or the buckets are full. flow_table_may_remove() must
+ * have said yes.
+ */
+bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *old,
+	struct flow *flow, const struct flow_hashes *hashes, enum tcp_state from);
+
+/*
+ * A record for flow_table_replace(), also when the table is at its limit: the number of flows stays.
+ * NULL when none is free. One that isn't used is given back by flow_table_give_back_spare().
+ */
+struct flow *flow_table_alloc_spare(struct flow_table *table, unsigned worker);
+void flow_table_give_back_spare(struct flow_table *table, unsigned worker, struct flow *flow);
 
 /* Whether the worker has room for FLOW_REMOVE_MAX retired records; no as long as some reader is
  * stuck. */
