@@ -285,9 +285,14 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 {
 	const uint8_t *destination =
 		(const uint8_t *)packet_addrs(packet) + net_addr_size(packet->family);
-	uint32_t service = service_find(table, SERVICE_KEY_VIP, packet->family, destination,
-		packet->tcp->dst_port);
+	uint32_t service;
 
+	if (unlikely(packet_bad_address(packet))) {
+		pipeline_drop(pipeline, packet->mbuf, STATS_DROP_BAD_ADDRESS);
+		return;
+	}
+	service = service_find(table, SERVICE_KEY_VIP, packet->family, destination,
+		packet->tcp->dst_port);
 	if (likely(service != SERVICE_NONE)) {
 		if (unlikely(service_find(table, SERVICE_KEY_SNAT, packet->family,
 				packet_addrs(packet), 0) != SERVICE_NONE))

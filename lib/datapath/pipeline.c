@@ -7,12 +7,13 @@
 #include "packet.h"
 #include "track.h"
 
+#define STRIDE 8 // packets parsed before their buckets are asked for
+
 static const uint8_t drop_by_kind[] = {
 	[PACKET_RUNT] = STATS_DROP_RUNT,
 	[PACKET_WRONG_MAC] = STATS_DROP_WRONG_MAC,
 	[PACKET_BAD_IP] = STATS_DROP_BAD_IP,
 	[PACKET_BAD_TCP] = STATS_DROP_BAD_TCP,
-	[PACKET_BAD_ADDRESS] = STATS_DROP_BAD_ADDRESS,
 	[PACKET_FRAGMENT] = STATS_DROP_FRAGMENT,
 	[PACKET_EXTENSION_HEADERS] = STATS_DROP_EXTENSION_HEADERS,
 };
@@ -189,7 +190,7 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 {
 	if (unlikely(entry == FLOW_NOT_FOUND))
 		goto other;
-	struct flow *flow = flow_entry_flow(flows, entry);
+	struct flow *flow = flow_entry_flow_of(flows, entry, family);
 	enum flow_direction direction = flow_entry_direction(entry);
 	const void *addrs = family == AF_INET6 ? (const void *)packet->ip6->src_addr
 					       : (const void *)&packet->ip4->src_addr;
@@ -201,10 +202,12 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 	const struct service_backend *backend = &table->backends[id];
 	if (unlikely(id >= table->nb_backends || backend->tag != flow->backend))
 		goto other;
-	uint64_t source, known;
+	// A client's packet must come from the MAC that is known; the mask spares a branch that is
+	// taken as often as not.
+	uint64_t from_client = (uint64_t)direction - 1, source;
 	memcpy(&source, packet->l3 - 8, sizeof(source)); // the sender's MAC and the type
-	known = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
-	if (unlikely(direction == FLOW_FROM_CLIENT && ((source ^ known) << 16) != 0))
+	source ^= __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
+	if (unlikely(((source << 16) & from_client) != 0))
 		goto other;
 	track_numbers(flow, packet, direction);
 	track_seen(flow, pipeline->now_s);
@@ -214,18 +217,49 @@ other:
 	process_other(pipeline, table, packet, entry, now_ms);
 }
 
-/*
- * The TCP packets of one family, in passes: each asks for what the next one reads, so that the
- * misses of the whole burst overlap.
- */
+/* The TCP packets of one family in a burst, in the order they came. */
+struct burst {
+	struct packet packets[PIPELINE_BURST];
+	const struct flow_bucket *buckets[PIPELINE_BURST]; // where each is looked up first
+	uint32_t count;
+	uint32_t hashed; // so many of them have their hash, and their bucket was asked for
+};
+
+/* Hash what has been parsed since, and ask for the buckets. */
+static __rte_always_inline void hash_parsed(struct pipeline *pipeline,
+	const struct flow_table *flows, struct burst *burst)
+{
+	if (burst->hashed == burst->count || unlikely(flows == NULL))
+		return;
+	flow_hash_burst(pipeline->hasher, burst->packets + burst->hashed,
+		burst->count - burst->hashed);
+	for (uint32_t i = burst->hashed; i < burst->count; i++) {
+		burst->buckets[i] =
+			&flows->buckets[flow_hash_primary(flows, burst->packets[i].hash)];
+		rte_prefetch0(burst->buckets[i]);
+	}
+	burst->hashed = burst->count;
+}
+
+static __rte_always_inline void prefetch_flow(const struct flow_table *flows, uint32_t entry,
+	sa_family_t family)
+{
+	struct flow *flow = flow_entry_flow_of(flows, entry, family);
+
+	rte_prefetch0(flow);
+	if (family == AF_INET6)
+		rte_prefetch0(flow6_of(flow));
+}
+
+/* The look-up: each pass asks for what the next one reads, so that the misses of the whole burst
+ * overlap. */
 static __rte_always_inline void run_family(struct pipeline *pipeline,
-	const struct service_table *table, struct packet *packets, uint32_t count,
-	sa_family_t family, uint64_t now_ms)
+	const struct service_table *table, struct burst *burst, sa_family_t family, uint64_t now_ms)
 {
 	const struct flow_table *flows = pipeline_flows(pipeline, family);
-	const struct flow_bucket *buckets[PIPELINE_BURST];
+	struct packet *packets = burst->packets;
 	uint32_t entries[PIPELINE_BURST];
-	uint32_t missing = 0;
+	uint32_t count = burst->count, missing = 0;
 
 	if (count == 0)
 		return;
@@ -236,18 +270,11 @@ static __rte_always_inline void run_family(struct pipeline *pipeline,
 	}
 
 	pipeline->admitted = false;
-	flow_hash_burst(pipeline->hasher, packets, count);
 	for (uint32_t i = 0; i < count; i++) {
-		buckets[i] = &flows->buckets[flow_hash_primary(flows, packets[i].hash)];
-		rte_prefetch0(buckets[i]);
-	}
-	for (uint32_t i = 0; i < count; i++) {
-		entries[i] = flow_bucket_candidate(buckets[i], flow_hash_signature(packets[i].hash));
+		entries[i] = flow_bucket_candidate(burst->buckets[i],
+			flow_hash_signature(packets[i].hash));
 		if (likely(entries[i] != FLOW_NOT_FOUND)) {
-			uint8_t *flow = (uint8_t *)flow_entry_flow(flows, entries[i]);
-			rte_prefetch0(flow);
-			if (family == AF_INET6)
-				rte_prefetch0(flow - offsetof(struct flow6, flow));
+			prefetch_flow(flows, entries[i], family);
 		} else {
 			missing++;
 			rte_prefetch0(
@@ -261,17 +288,43 @@ static __rte_always_inline void run_family(struct pipeline *pipeline,
 		entries[i] = flow_bucket_candidate(
 			&flows->buckets[flow_hash_secondary(flows, packets[i].hash)],
 			flow_hash_signature(packets[i].hash));
-		if (entries[i] != FLOW_NOT_FOUND) {
-			uint8_t *flow = (uint8_t *)flow_entry_flow(flows, entries[i]);
-			rte_prefetch0(flow);
-			if (family == AF_INET6)
-				rte_prefetch0(flow - offsetof(struct flow6, flow));
-		}
+		if (entries[i] != FLOW_NOT_FOUND)
+			prefetch_flow(flows, entries[i], family);
 	}
 	for (uint32_t i = 0; i < count; i++)
 		process(pipeline, table, flows, &packets[i], entries[i], family, now_ms);
 	if (unlikely(pipeline->nb_syns != 0))
 		pipeline_admit(pipeline, table, family, now_ms);
+}
+
+/* What isn't plainly TCP. */
+static __attribute__((noinline)) void sort_other(struct pipeline *pipeline,
+	const struct service_table *table, struct burst *ip4, struct burst *ip6,
+	struct rte_mbuf *mbuf, uint64_t own)
+{
+	struct packet *packet = packet_parse_other(&ip4->packets[ip4->count],
+		&ip6->packets[ip6->count], mbuf, own);
+
+	if (packet->kind == PACKET_TCP && packet->family == AF_INET)
+		ip4->count++;
+	else if (packet->kind == PACKET_TCP)
+		ip6->count++;
+	else if (packet->kind == PACKET_ARP || packet->kind == PACKET_OTHER)
+		pipeline_punt(pipeline, table, packet);
+	else
+		pipeline_drop(pipeline, packet->mbuf, drop_by_kind[packet->kind]);
+}
+
+/* Ask for the headers of the next packets. */
+static __rte_always_inline void prefetch_headers(struct rte_mbuf *const *mbufs, uint32_t count,
+	bool long_headers)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *frame = rte_pktmbuf_mtod(mbufs[i], const uint8_t *);
+		rte_prefetch0(frame);
+		if (long_headers)
+			rte_prefetch0(frame + RTE_CACHE_LINE_SIZE);
+	}
 }
 
 void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t count,
@@ -280,33 +333,34 @@ void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t c
 	// Acquire: the table is seen as it was before it was published.
 	const struct service_table *table =
 		__atomic_load_n(pipeline->services, __ATOMIC_ACQUIRE);
-	struct packet ip4[PIPELINE_BURST], ip6[PIPELINE_BURST]; // in the order they came
-	uint32_t nb_ip4 = 0, nb_ip6 = 0;
+	uint64_t own = packet_own(&pipeline->mac);
+	bool ip6_seen = pipeline->ip6_seen; // their headers reach into a second line
+	struct burst ip4, ip6;
 
+	ip4.count = ip4.hashed = ip6.count = ip6.hashed = 0;
 	pipeline->now_s = now_ms / 1000;
 	pipeline->stats->live.received += count;
 	for (uint32_t i = 0; i < count; i++)
 		rte_prefetch0(mbufs[i]);
-	for (uint32_t i = 0; i < count; i++)
-		rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void *));
-	if (pipeline->ip6_seen) // their headers reach into a second line
-		for (uint32_t i = 0; i < count; i++)
-			rte_prefetch0(rte_pktmbuf_mtod_offset(mbufs[i], void *, RTE_CACHE_LINE_SIZE));
-	for (uint32_t i = 0; i < count; i++) {
-		struct packet *packet = packet_parse(&ip4[nb_ip4], &ip6[nb_ip6], mbufs[i],
-			&pipeline->mac);
-		if (likely(packet->kind == PACKET_TCP)) {
-			if (likely(packet->family == AF_INET))
-				nb_ip4++;
+	prefetch_headers(mbufs, RTE_MIN(count, (uint32_t)STRIDE), ip6_seen);
+	// A stride's buckets are on their way while the next stride is parsed.
+	for (uint32_t at = 0; at < count; at += STRIDE) {
+		uint32_t end = RTE_MIN(at + STRIDE, count);
+		prefetch_headers(mbufs + end, RTE_MIN(count - end, (uint32_t)STRIDE), ip6_seen);
+		for (uint32_t i = at; i < end; i++) {
+			sa_family_t family = packet_parse_plain(&ip4.packets[ip4.count],
+				&ip6.packets[ip6.count], mbufs[i], own);
+			if (likely(family == AF_INET))
+				ip4.count++;
+			else if (likely(family == AF_INET6))
+				ip6.count++;
 			else
-				nb_ip6++;
-		} else if (packet->kind == PACKET_ARP || packet->kind == PACKET_OTHER) {
-			pipeline_punt(pipeline, table, packet);
-		} else {
-			pipeline_drop(pipeline, packet->mbuf, drop_by_kind[packet->kind]);
+				sort_other(pipeline, table, &ip4, &ip6, mbufs[i], own);
 		}
+		hash_parsed(pipeline, pipeline->flows4, &ip4);
+		hash_parsed(pipeline, pipeline->flows6, &ip6);
 	}
-	pipeline->ip6_seen = nb_ip6 != 0;
-	run_family(pipeline, table, ip4, nb_ip4, AF_INET, now_ms);
-	run_family(pipeline, table, ip6, nb_ip6, AF_INET6, now_ms);
+	pipeline->ip6_seen = ip6.count != 0;
+	run_family(pipeline, table, &ip4, AF_INET, now_ms);
+	run_family(pipeline, table, &ip6, AF_INET6, now_ms);
 }

@@ -73,7 +73,7 @@ void rss_check_packets(struct rss_check *check, unsigned queue, struct rte_mbuf 
 	struct packet packet;
 
 	for (uint32_t i = 0; i < count; i++) {
-		packet_parse(&packet, &packet, mbufs[i], &check->port->mac);
+		packet_parse(&packet, &packet, mbufs[i], packet_own(&check->port->mac));
 		if (!is_plain(rss, &packet))
 			continue;
 		if (!is_right(rss, queue, &packet)) {

@@ -52,7 +52,7 @@ static unsigned next_worker(struct worker_spray *spray, struct worker *worker, s
 	unsigned other = (pipeline->worker + 1) % spray->nb_workers;
 	struct packet packet;
 
-	packet_parse(&packet, &packet, mbuf, &pipeline->mac);
+	packet_parse(&packet, &packet, mbuf, packet_own(&pipeline->mac));
 	const struct flow_table *flows = pipeline_flows(pipeline, packet.family);
 	if (packet.kind != PACKET_TCP || flows == NULL)
 		return other;

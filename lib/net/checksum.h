@@ -17,20 +17,26 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* A 64-bit one's-complement sum of words as one of 32 bits. */
+/*
+ * A 64-bit one's-complement sum of words as one of 32 bits. Added to itself with the halves exchanged,
+ * its upper half is the sum of both with the carry brought round.
+ */
 static inline uint32_t checksum_fold64(uint64_t sum)
 {
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	return (uint32_t)sum;
+	return (sum + (sum << 32 | sum >> 32)) >> 32;
 }
 
 /* A sum as one of 16 bits, not complemented. */
 static inline uint16_t checksum_fold(uint32_t sum)
 {
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)sum;
+	return (sum + (sum << 16 | sum >> 16)) >> 16;
+}
+
+/* Four words more in a 64-bit one's-complement sum: the carry is brought round. */
+static inline uint64_t checksum_add64(uint64_t sum, uint64_t words)
+{
+	sum += words;
+	return sum + (sum < words);
 }
 
 /*
@@ -109,9 +115,9 @@ static inline uint32_t checksum_delta32(uint32_t from, uint32_t to)
 
 static inline uint32_t checksum_delta64(uint64_t from, uint64_t to)
 {
-	uint64_t sum = (~from & 0xffffffff) + (~from >> 32) + (to & 0xffffffff) + (to >> 32);
+	uint32_t sum = checksum_fold64(checksum_add64(~from, to));
 
-	return (uint32_t)((sum & 0xffff) + (sum >> 16)); // less than 2^19: room for more deltas
+	return (sum & 0xffff) + (sum >> 16); // less than 2^17: room for more deltas
 }
 
 /* Of 16 bytes: an IPv6 address. */
@@ -132,6 +138,14 @@ static inline uint32_t checksum_delta128(const void *from, const void *to)
 static inline uint16_t checksum_apply(uint16_t checksum, uint32_t delta)
 {
 	return (uint16_t)~checksum_fold((uint32_t)(uint16_t)~checksum + delta);
+}
+
+/* The same for a 64-bit sum of what the fields lost, complemented, and gained: the address words of a
+ * rewrite, which the IP and the TCP checksum share, so that they are added up once. */
+static inline uint16_t checksum_apply64(uint16_t checksum, uint64_t sum)
+{
+	return (uint16_t)~checksum_fold(
+		checksum_fold64(checksum_add64(sum, (uint16_t)~checksum)));
 }
 
 #endif

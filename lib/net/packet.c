@@ -6,7 +6,7 @@
 
 #define EXTENSION_HEADERS_MAX 8 // case B15: a bounded walk
 
-/* TCP behind an IP header at offset `l4` of the frame: the checks of packet_parse(), for any family. */
+/* TCP behind an IP header at offset `l4` of the frame. */
 static void parse_tcp(struct packet *packet, const uint8_t *frame, uint32_t size, uint32_t l4)
 {
 	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(frame + l4);
@@ -17,9 +17,6 @@ static void parse_tcp(struct packet *packet, const uint8_t *frame, uint32_t size
 		return;
 	uint32_t tcp_size = (tcp->data_off >> 4) * 4;
 	if (tcp_size < sizeof(*tcp) || l4 + tcp_size > ip_end || l4 + tcp_size > size)
-		return;
-	packet->kind = PACKET_BAD_ADDRESS;
-	if (tcp->src_port == 0 || tcp->dst_port == 0)
 		return;
 	packet->tcp = tcp;
 	memcpy(&packet->ports, tcp, sizeof(packet->ports));
@@ -52,20 +49,7 @@ static void parse_ip4(struct packet *packet, const uint8_t *frame, uint32_t size
 	packet->kind = PACKET_FRAGMENT;
 	if (ip->fragment_offset & RTE_BE16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK))
 		return;
-	packet->kind = PACKET_BAD_ADDRESS;
-	if (packet_bad_addrs4(ip->src_addr, ip->dst_addr))
-		return;
 	parse_tcp(packet, frame, size, l3 + header_size);
-}
-
-static bool bad_addrs6(const struct rte_ipv6_hdr *ip)
-{
-	uint64_t from[2], to[2];
-
-	memcpy(from, ip->src_addr, sizeof(from));
-	memcpy(to, ip->dst_addr, sizeof(to));
-	return ip->src_addr[0] == 0xff || ((from[0] ^ to[0]) | (from[1] ^ to[1])) == 0 ||
-		(from[0] == 0 && (from[1] == 0 || from[1] == RTE_BE64(1))); // ::, ::1
 }
 
 static bool is_neighbour_discovery(const uint8_t *frame, uint32_t size, uint32_t l4)
@@ -109,8 +93,8 @@ static void parse_ip6(struct packet *packet, const uint8_t *frame, uint32_t size
 			header_size = l4 + 2 <= size ? (frame[l4 + 1] + 2) * 4 : 0;
 			break;
 		case IPPROTO_TCP:
-			packet->kind = fragment ? PACKET_FRAGMENT : PACKET_BAD_ADDRESS;
-			if (!fragment && !bad_addrs6(ip))
+			packet->kind = PACKET_FRAGMENT;
+			if (!fragment)
 				parse_tcp(packet, frame, size, l4);
 			return;
 		case IPPROTO_ICMPV6:
@@ -128,8 +112,7 @@ static void parse_ip6(struct packet *packet, const uint8_t *frame, uint32_t size
 	}
 }
 
-static void parse_any(struct packet *packet, const uint8_t *frame, uint32_t size,
-	const struct net_mac *own)
+static void parse_any(struct packet *packet, const uint8_t *frame, uint32_t size, uint64_t own)
 {
 	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)frame;
 
@@ -160,56 +143,41 @@ static void parse_any(struct packet *packet, const uint8_t *frame, uint32_t size
 
 	// The port may be promiscuous, and no TCP goes to a group address (case B12).
 	bool group = frame[0] & 1;
-	if ((!group && memcmp(frame, own, sizeof(*own)) != 0) ||
+	if ((!group && !packet_is_to(frame, own)) ||
 		(group && packet->kind == PACKET_TCP))
 		packet->kind = PACKET_WRONG_MAC;
 }
 
-/* The common IPv6 case: TCP right behind the IP header. False when it isn't plainly that. */
-static bool parse_plain_ip6(struct packet *packet, struct rte_mbuf *mbuf, const struct net_mac *own)
+struct packet *packet_parse_other(struct packet *packet4, struct packet *packet6,
+	struct rte_mbuf *mbuf, uint64_t own)
 {
-	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)frame;
-	struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(frame + sizeof(*ether));
-	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + 1);
-	uint32_t size = rte_pktmbuf_data_len(mbuf);
-
-	if (size < sizeof(*ether) + sizeof(*ip) + sizeof(*tcp) ||
-		ether->ether_type != RTE_BE16(RTE_ETHER_TYPE_IPV6) ||
-		memcmp(frame, own, sizeof(*own)) != 0 ||
-		(ip->vtc_flow & RTE_BE32(0xf0000000)) != RTE_BE32(0x60000000) ||
-		ip->proto != IPPROTO_TCP || bad_addrs6(ip))
-		return false;
-	uint32_t ip_size = rte_be_to_cpu_16(ip->payload_len) + sizeof(*ip);
-	uint32_t tcp_size = (tcp->data_off >> 4) * 4, headers = sizeof(*ip) + tcp_size;
-	if (ip_size > rte_pktmbuf_pkt_len(mbuf) - sizeof(*ether) || tcp_size < sizeof(*tcp) ||
-		headers > ip_size || headers + sizeof(*ether) > size || tcp->src_port == 0 ||
-		tcp->dst_port == 0)
-		return false;
-	packet->mbuf = mbuf;
-	packet->ip6 = ip;
-	packet->tcp = tcp;
-	memcpy(&packet->ports, tcp, sizeof(packet->ports));
-	packet->ip_size = RTE_MIN(ip_size, (uint32_t)UINT16_MAX);
-	packet->payload = ip_size - headers;
-	packet->kind = PACKET_TCP;
-	packet->family = AF_INET6;
-	packet->flags = tcp->tcp_flags;
-	packet->protocol = IPPROTO_TCP;
-	return true;
+	packet4->mbuf = mbuf;
+	parse_any(packet4, rte_pktmbuf_mtod(mbuf, const uint8_t *), rte_pktmbuf_data_len(mbuf), own);
+	if (packet4->kind != PACKET_TCP || packet4->family != AF_INET6)
+		return packet4;
+	*packet6 = *packet4;
+	return packet6;
 }
 
-struct packet *packet_parse_other(struct packet *packet, struct packet *packet6,
-	struct rte_mbuf *mbuf, const struct net_mac *own)
+static bool bad_addrs4(const struct rte_ipv4_hdr *ip)
 {
-	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	uint8_t first = ip->src_addr & 0xff; // the first byte on the wire, x86 and Arm alike
 
-	if (parse_plain_ip6(packet6, mbuf, own))
-		return packet6;
-	packet->mbuf = mbuf;
-	parse_any(packet, frame, rte_pktmbuf_data_len(mbuf), own);
-	if (packet->kind != PACKET_TCP || packet->family != AF_INET6)
-		return packet;
-	*packet6 = *packet;
-	return packet6;
+	return first == 0 || first == 127 || first >= 224 || ip->src_addr == ip->dst_addr;
+}
+
+static bool bad_addrs6(const struct rte_ipv6_hdr *ip)
+{
+	uint64_t from[2], to[2];
+
+	memcpy(from, ip->src_addr, sizeof(from));
+	memcpy(to, ip->dst_addr, sizeof(to));
+	return ip->src_addr[0] == 0xff || ((from[0] ^ to[0]) | (from[1] ^ to[1])) == 0 ||
+		(from[0] == 0 && (from[1] == 0 || from[1] == RTE_BE64(1))); // ::, ::1
+}
+
+bool packet_bad_address(const struct packet *packet)
+{
+	return packet->tcp->src_port == 0 || packet->tcp->dst_port == 0 ||
+		(packet->family == AF_INET6 ? bad_addrs6(packet->ip6) : bad_addrs4(packet->ip4));
 }

@@ -29,7 +29,6 @@ enum packet_kind {
 	PACKET_WRONG_MAC,
 	PACKET_BAD_IP,
 	PACKET_BAD_TCP,
-	PACKET_BAD_ADDRESS,
 	PACKET_FRAGMENT,
 	PACKET_EXTENSION_HEADERS,
 };
@@ -75,63 +74,114 @@ static inline void packet_destination(const struct packet *packet, struct net_ad
 	memcpy(addr->v6, (const uint8_t *)packet_addrs(packet) + size, size);
 }
 
-/* The other half of the parser: whatever packet_parse() doesn't decide on its own. */
-struct packet *packet_parse_other(struct packet *packet, struct packet *packet6,
-	struct rte_mbuf *mbuf, const struct net_mac *own);
-
-/* Sources that no TCP packet may have, and LAND (case B12). IPv4, addresses in network order. */
-static inline bool packet_bad_addrs4(uint32_t source, uint32_t destination)
+/* The first 8 bytes of a frame to this MAC address, as packet_parse_plain() compares them. */
+static inline uint64_t packet_own(const struct net_mac *mac)
 {
-	uint8_t first = source & 0xff; // the first byte on the wire, x86 and Arm alike
-	return first == 0 || first == 127 || first >= 224 || source == destination;
+	uint64_t own = 0;
+
+	memcpy(&own, mac, sizeof(*mac));
+#if RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN
+	return own << 16;
+#else
+	return own >> 16;
+#endif
+}
+
+static inline bool packet_is_to(const uint8_t *frame, uint64_t own)
+{
+	uint64_t to;
+
+	memcpy(&to, frame, sizeof(to));
+#if RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN
+	return to << 16 == own;
+#else
+	return to >> 16 == own;
+#endif
 }
 
 /*
- * Parse the frame of `mbuf` into `packet`, or a TCP packet of IPv6 into `packet6`, which may be the
- * same; returns which. `own` is the port's MAC. The common case, an IPv4 TCP packet without options
- * or tag, is decided here.
+ * TCP right behind an IP header of `ip_header` bytes, in a frame that holds a TCP header of the
+ * smallest size. All lengths are checked by their differences' signs, in one branch.
  */
-static inline struct packet *packet_parse(struct packet *packet, struct packet *packet6,
-	struct rte_mbuf *mbuf, const struct net_mac *own)
+static __rte_always_inline bool packet_fill_plain(struct packet *packet, struct rte_mbuf *mbuf,
+	uint8_t *frame, int32_t ip_header, int32_t ip_size, sa_family_t family)
 {
-	const uint8_t *frame = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)frame;
-	struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(frame + sizeof(*ether));
-	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + 1);
-	uint32_t size = rte_pktmbuf_data_len(mbuf);
-	uint64_t to, mine = 0;
+	uint8_t *l3 = frame + sizeof(struct rte_ether_hdr);
+	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(l3 + ip_header);
+	int32_t tcp_size = tcp->data_off >> 2 & 0x3c;
+	int32_t payload = ip_size - ip_header - tcp_size;
+	int32_t in_segment = rte_pktmbuf_data_len(mbuf) - sizeof(struct rte_ether_hdr) - ip_header;
+	int32_t in_frame = rte_pktmbuf_pkt_len(mbuf) - sizeof(struct rte_ether_hdr);
 
+	if (unlikely(((tcp_size - (int32_t)sizeof(*tcp)) | payload | (in_segment - tcp_size) |
+			(in_frame - ip_size) | (UINT16_MAX - ip_size)) < 0))
+		return false;
 	packet->mbuf = mbuf;
-	if (unlikely(size < sizeof(*ether) + sizeof(*ip) + sizeof(*tcp)))
-		goto other;
-	memcpy(&to, frame, sizeof(to));
-	memcpy(&mine, own, sizeof(*own));
-	if (unlikely(((to ^ mine) << 16) != 0) || ether->ether_type != RTE_BE16(RTE_ETHER_TYPE_IPV4) ||
-		ip->version_ihl != RTE_IPV4_VHL_DEF || ip->next_proto_id != IPPROTO_TCP ||
-		(ip->fragment_offset & RTE_BE16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK)))
-		goto other;
-
-	uint32_t ip_size = rte_be_to_cpu_16(ip->total_length);
-	uint32_t tcp_size = (tcp->data_off >> 4) * 4;
-	uint32_t headers = sizeof(*ip) + tcp_size;
-	if (unlikely(ip_size > rte_pktmbuf_pkt_len(mbuf) - sizeof(*ether) || tcp_size < sizeof(*tcp) ||
-		headers > ip_size || headers + sizeof(*ether) > size ||
-		packet_bad_addrs4(ip->src_addr, ip->dst_addr) || tcp->src_port == 0 ||
-		tcp->dst_port == 0))
-		goto other;
-
-	packet->ip4 = ip;
+	packet->l3 = l3;
 	packet->tcp = tcp;
 	memcpy(&packet->ports, tcp, sizeof(packet->ports));
 	packet->ip_size = ip_size;
-	packet->payload = ip_size - headers;
+	packet->payload = payload;
 	packet->kind = PACKET_TCP;
-	packet->family = AF_INET;
+	packet->family = family;
 	packet->flags = tcp->tcp_flags;
 	packet->protocol = IPPROTO_TCP;
-	return packet;
-other:
-	return packet_parse_other(packet, packet6, mbuf, own);
+	return true;
 }
+
+/*
+ * The common case: an IPv4 TCP packet without options into `packet4`, or an IPv6 one without
+ * extension headers into `packet6`, untagged and to the MAC of `own`. Returns its family; 0 when the
+ * frame isn't plainly that, and packet_parse_other() is to say what it is.
+ */
+static __rte_always_inline sa_family_t packet_parse_plain(struct packet *packet4,
+	struct packet *packet6, struct rte_mbuf *mbuf, uint64_t own)
+{
+	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	struct rte_ipv4_hdr *ip4 = (struct rte_ipv4_hdr *)(frame + sizeof(struct rte_ether_hdr));
+	struct rte_ipv6_hdr *ip6 = (struct rte_ipv6_hdr *)ip4;
+	unsigned size = rte_pktmbuf_data_len(mbuf);
+	uint32_t type, fragment;
+
+	if (unlikely(size < sizeof(struct rte_ether_hdr) + sizeof(*ip4) + sizeof(struct rte_tcp_hdr) ||
+		!packet_is_to(frame, own)))
+		return 0;
+	// Type, version and header length of IPv4; then fragment offset and protocol, the TTL between.
+	memcpy(&type, frame + 12, sizeof(type));
+	memcpy(&fragment, &ip4->fragment_offset, sizeof(fragment));
+	if (likely((type & RTE_BE32(0xffffff00)) == RTE_BE32(0x08004500)))
+		return (fragment & RTE_BE32(0x3fff00ff)) == RTE_BE32(IPPROTO_TCP) &&
+				packet_fill_plain(packet4, mbuf, frame, sizeof(*ip4),
+					rte_be_to_cpu_16(ip4->total_length), AF_INET)
+			? AF_INET : 0;
+	return (type & RTE_BE32(0xfffff000)) == RTE_BE32(0x86dd6000) && ip6->proto == IPPROTO_TCP &&
+			size >= sizeof(struct rte_ether_hdr) + sizeof(*ip6) + sizeof(struct rte_tcp_hdr) &&
+			packet_fill_plain(packet6, mbuf, frame, sizeof(*ip6),
+				rte_be_to_cpu_16(ip6->payload_len) + sizeof(*ip6), AF_INET6)
+		? AF_INET6 : 0;
+}
+
+/* Whatever packet_parse_plain() doesn't decide: any frame. A TCP packet of IPv6 goes into `packet6`,
+ * anything else into `packet4`, which may be the same; returns which. */
+struct packet *packet_parse_other(struct packet *packet4, struct packet *packet6,
+	struct rte_mbuf *mbuf, uint64_t own);
+
+/* Both. `own`: packet_own() of the port's MAC. */
+static inline struct packet *packet_parse(struct packet *packet4, struct packet *packet6,
+	struct rte_mbuf *mbuf, uint64_t own)
+{
+	sa_family_t family = packet_parse_plain(packet4, packet6, mbuf, own);
+
+	if (likely(family != 0))
+		return family == AF_INET ? packet4 : packet6;
+	return packet_parse_other(packet4, packet6, mbuf, own);
+}
+
+/*
+ * Whether a PACKET_TCP comes from an address or port that can't be, or from where it goes (LAND):
+ * case B12. To be asked before a packet makes a flow or leaves as the kernel's; a flow's own packets
+ * have its addresses.
+ */
+bool packet_bad_address(const struct packet *packet);
 
 #endif

@@ -175,7 +175,7 @@ static void packets_hash_as_their_tuples(void **state)
 				.sport = packets_random(&seed) | 1, .dport = 80, .ttl = 9,
 			};
 			mbufs[i] = packets_mbuf(frame, packets_build(&segment, frame));
-			packet_parse(&packets[i], &packets[i], mbufs[i], &mac);
+			packet_parse(&packets[i], &packets[i], mbufs[i], packet_own(&mac));
 			assert_int_equal(packets[i].kind, PACKET_TCP);
 			packets[i].hash = 0;
 		}

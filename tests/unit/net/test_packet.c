@@ -31,7 +31,7 @@ static enum packet_kind parse_full(const void *frame, unsigned size, struct pack
 	const uint8_t *start = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 
 	memset(packet, 0xa5, sizeof(*packet));
-	packet_parse(packet, packet, mbuf, &own);
+	packet_parse(packet, packet, mbuf, packet_own(&own));
 	assert_ptr_equal(packet->mbuf, mbuf);
 	if (packet->kind == PACKET_TCP) {
 		const uint8_t *tcp = (const uint8_t *)packet->tcp;
@@ -319,6 +319,19 @@ static void what_is_behind_extension_headers(void **state) // B10, B15
 	}
 }
 
+static bool has_bad_address(const struct segment *segment)
+{
+	uint8_t frame[PACKETS_SIZE_MAX];
+	struct packet packet;
+	struct rte_mbuf *mbuf = packets_mbuf(frame, packets_build(segment, frame));
+
+	packet_parse(&packet, &packet, mbuf, packet_own(&own));
+	assert_int_equal(packet.kind, PACKET_TCP);
+	bool bad = packet_bad_address(&packet);
+	packets_free(mbuf);
+	return bad;
+}
+
 static void addresses_and_ports_that_cannot_be(void **state) // B12
 {
 	static const char *const bad4[] = {"0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255",
@@ -326,29 +339,28 @@ static void addresses_and_ports_that_cannot_be(void **state) // B12
 	static const char *const bad6[] = {"::", "::1", "ff02::1", "ff0e::1234", "2001:db8::80"};
 	static const char *const good[] = {"1.0.0.1", "126.255.255.255", "128.0.0.1", "223.255.255.255",
 		"::2", "fe80::1", "fd00::1"};
-	uint8_t frame[PACKETS_SIZE_MAX];
 
 	for (unsigned i = 0; i < sizeof(bad4) / sizeof(bad4[0]); i++) {
 		struct segment segment = segment_of(AF_INET);
 		segment.src = packets_addr(bad4[i]);
-		assert_int_equal(parse(frame, packets_build(&segment, frame)), PACKET_BAD_ADDRESS);
+		assert_true(has_bad_address(&segment));
 	}
 	for (unsigned i = 0; i < sizeof(bad6) / sizeof(bad6[0]); i++) {
 		struct segment segment = segment_of(AF_INET6);
 		segment.src = packets_addr(bad6[i]);
-		assert_int_equal(parse(frame, packets_build(&segment, frame)), PACKET_BAD_ADDRESS);
+		assert_true(has_bad_address(&segment));
 	}
 	for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
 		struct net_addr src = packets_addr(good[i]);
 		struct segment segment = segment_of(src.family);
 		segment.src = src;
-		assert_int_equal(parse(frame, packets_build(&segment, frame)), PACKET_TCP);
+		assert_false(has_bad_address(&segment));
 	}
 	for (unsigned i = 0; i < 6; i++) {
 		struct segment segment = segment_of(i & 1 ? AF_INET6 : AF_INET);
 		segment.sport = i >> 1 == 1 ? 40000 : 0;
 		segment.dport = i >> 1 == 0 ? 80 : 0;
-		assert_int_equal(parse(frame, packets_build(&segment, frame)), PACKET_BAD_ADDRESS);
+		assert_true(has_bad_address(&segment));
 	}
 }
 
@@ -421,7 +433,7 @@ static void headers_must_lie_in_the_first_segment(void **state)
 	for (unsigned first = 0; first <= size; first++) {
 		struct rte_mbuf *mbuf = packets_mbuf(frame, first);
 		mbuf->pkt_len = size; // the rest is in a next segment
-		packet_parse(&packet, &packet, mbuf, &own);
+		packet_parse(&packet, &packet, mbuf, packet_own(&own));
 		if (first < TCP4)
 			assert_int_equal(packet.kind, PACKET_RUNT);
 		else
@@ -452,9 +464,9 @@ static void both_halves_agree(void **state)
 		struct packet fast, slow;
 		memset(&fast, 0, sizeof(fast));
 		memset(&slow, 0, sizeof(slow));
-		packet_parse(&fast, &fast, mbuf, &own);
+		packet_parse(&fast, &fast, mbuf, packet_own(&own));
 		slow.mbuf = mbuf;
-		packet_parse_other(&slow, &slow, mbuf, &own);
+		packet_parse_other(&slow, &slow, mbuf, packet_own(&own));
 		assert_int_equal(fast.kind, slow.kind);
 		if (fast.kind == PACKET_TCP)
 			assert_memory_equal(&fast, &slow, sizeof(fast));
