@@ -9,7 +9,7 @@
 
 enum {
 	FLOWS_A_SIDE = 64,
-	COUNT_MIN = 256,
+	COUNT_MIN = 128,
 	COUNT_MAX = 16384,
 };
 

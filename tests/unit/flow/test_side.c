@@ -24,7 +24,7 @@ static struct flow_sides *sides_create(uint32_t count, unsigned nb_workers)
 static void goes_with_the_table_and_has_bounds(void **state)
 {
 	assert_int_equal(flow_sides_count(16), 16);
-	assert_int_equal(flow_sides_count(1024), 256);
+	assert_int_equal(flow_sides_count(1024), 128);
 	assert_int_equal(flow_sides_count(65536), 1024);
 	assert_int_equal(flow_sides_count(1048576), 16384);
 	assert_int_equal(flow_sides_count(67108864), 16384);
