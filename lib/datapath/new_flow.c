@@ -267,17 +267,16 @@ void pipeline_admit(struct pipeline *pipeline, const struct service_table *table
 		insert(pipeline, table, flows, &syns[i]);
 }
 
-/* From a backend's address and port to a port that Weir lends: its own, though the flow is gone. */
-static bool is_stray_of_backend(const struct service_table *table, const struct packet *packet)
+bool pipeline_is_lent(const struct service_table *table, sa_family_t family, const void *addrs,
+	uint32_t ports)
 {
-	const uint8_t *source = packet_addrs(packet);
-	const uint8_t *destination = source + net_addr_size(packet->family);
+	const uint8_t *source = addrs, *destination = source + net_addr_size(family);
+	uint16_t port[2]; // source and destination
 
-	return service_find(table, SERVICE_KEY_ENDPOINT, packet->family, source,
-		       packet->tcp->src_port) != SERVICE_NONE &&
-		service_find(table, SERVICE_KEY_SNAT, packet->family, destination, 0) !=
-			SERVICE_NONE &&
-		snat_contains(table->snat, rte_be_to_cpu_16(packet->tcp->dst_port));
+	memcpy(port, &ports, sizeof(port));
+	return service_find(table, SERVICE_KEY_ENDPOINT, family, source, port[0]) != SERVICE_NONE &&
+		service_find(table, SERVICE_KEY_SNAT, family, destination, 0) != SERVICE_NONE &&
+		snat_contains(table->snat, rte_be_to_cpu_16(port[1]));
 }
 
 void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *table,
@@ -306,7 +305,7 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 		else
 			pipeline->syns[pipeline->nb_syns++] =
 				(struct pipeline_syn){.packet = packet, .service = service};
-	} else if (is_stray_of_backend(table, packet)) {
+	} else if (pipeline_is_lent(table, packet->family, packet_addrs(packet), packet->ports)) {
 		if (packet->flags & RTE_TCP_ACK_FLAG)
 			pipeline_reset_limited(pipeline, packet, STATS_DROP_STRAY_BACKEND, now_ms);
 		else

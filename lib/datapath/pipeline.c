@@ -16,6 +16,7 @@ static const uint8_t drop_by_kind[] = {
 	[PACKET_BAD_TCP] = STATS_DROP_BAD_TCP,
 	[PACKET_FRAGMENT] = STATS_DROP_FRAGMENT,
 	[PACKET_EXTENSION_HEADERS] = STATS_DROP_EXTENSION_HEADERS,
+	[PACKET_BAD_ICMP] = STATS_DROP_BAD_ICMP,
 };
 
 void pipeline_init(struct pipeline *pipeline)
@@ -311,6 +312,8 @@ static __attribute__((noinline)) void sort_other(struct pipeline *pipeline,
 		ip6->count++;
 	else if (packet->kind == PACKET_ARP || packet->kind == PACKET_OTHER)
 		pipeline_punt(pipeline, table, packet);
+	else if (packet->kind == PACKET_ICMP_ERROR)
+		pipeline_icmp_error(pipeline, table, packet);
 	else
 		pipeline_drop(pipeline, packet->mbuf, drop_by_kind[packet->kind]);
 }

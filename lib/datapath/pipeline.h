@@ -132,6 +132,15 @@ void pipeline_punt(struct pipeline *pipeline, const struct service_table *table,
 void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *table,
 	struct packet *packet, uint64_t now_ms);
 
+/* Whether the tuple is one that Weir lends: from a backend's address and port to a SNAT port. Who
+ * comes with it is no business of the kernel's, though the flow is gone. */
+bool pipeline_is_lent(const struct service_table *table, sa_family_t family, const void *addrs,
+	uint32_t ports);
+
+/* An ICMP error that quotes a TCP packet: to whoever sent that, or the kernel's, or dropped. */
+void pipeline_icmp_error(struct pipeline *pipeline, const struct service_table *table,
+	const struct packet *packet);
+
 /* Make flows of the waiting SYNs, all of one family, and forward them. */
 void pipeline_admit(struct pipeline *pipeline, const struct service_table *table,
 	sa_family_t family, uint64_t now_ms);

@@ -4,7 +4,8 @@
 #include <netinet/icmp6.h>
 #include <rte_arp.h>
 
-#define EXTENSION_HEADERS_MAX 8 // case B15: a bounded walk
+#include "icmp.h"
+#include "ip6.h"
 
 /* TCP behind an IP header at offset `l4` of the frame. */
 static void parse_tcp(struct packet *packet, const uint8_t *frame, uint32_t size, uint32_t l4)
@@ -42,12 +43,18 @@ static void parse_ip4(struct packet *packet, const uint8_t *frame, uint32_t size
 	if (ip->version_ihl >> 4 != 4 || header_size < sizeof(*ip) || l3 + header_size > size ||
 		packet->ip_size < header_size || l3 + packet->ip_size > rte_pktmbuf_pkt_len(packet->mbuf))
 		return;
+	bool fragment = ip->fragment_offset &
+		RTE_BE16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK);
+	if (packet->protocol == IPPROTO_ICMP && !fragment) {
+		icmp_parse(packet, frame, size, l3 + header_size);
+		return;
+	}
 	if (packet->protocol != IPPROTO_TCP) {
 		packet->kind = PACKET_OTHER;
 		return;
 	}
 	packet->kind = PACKET_FRAGMENT;
-	if (ip->fragment_offset & RTE_BE16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK))
+	if (fragment)
 		return;
 	parse_tcp(packet, frame, size, l3 + header_size);
 }
@@ -57,14 +64,12 @@ static bool is_neighbour_discovery(const uint8_t *frame, uint32_t size, uint32_t
 	return l4 < size && frame[l4] >= ND_ROUTER_SOLICIT && frame[l4] <= ND_REDIRECT;
 }
 
-/* RFC 8200, 4: the chain of extension headers, no further than TCP, the first segment or the bound. */
 static void parse_ip6(struct packet *packet, const uint8_t *frame, uint32_t size, uint32_t l3)
 {
 	struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(frame + l3);
-	uint32_t l4 = l3 + sizeof(*ip);
-	bool fragment = false;
+	struct ip6_payload payload = {.at = l3 + sizeof(*ip)};
 
-	if (l4 > size) {
+	if (payload.at > size) {
 		packet->kind = PACKET_RUNT;
 		return;
 	}
@@ -72,43 +77,27 @@ static void parse_ip6(struct packet *packet, const uint8_t *frame, uint32_t size
 	packet->ip6 = ip;
 	packet->ip_size = RTE_MIN(ip_size, (uint32_t)UINT16_MAX);
 	packet->family = AF_INET6;
-	packet->protocol = ip->proto;
 	packet->kind = PACKET_BAD_IP;
 	if (rte_be_to_cpu_32(ip->vtc_flow) >> 28 != 6 || l3 + ip_size > rte_pktmbuf_pkt_len(packet->mbuf))
 		return;
 
-	for (unsigned walked = 0;; walked++) {
-		uint32_t header_size;
-		switch (packet->protocol) {
-		case IPPROTO_HOPOPTS:
-		case IPPROTO_ROUTING:
-		case IPPROTO_DSTOPTS:
-			header_size = l4 + 2 <= size ? (frame[l4 + 1] + 1) * 8 : 0;
-			break;
-		case IPPROTO_FRAGMENT:
-			header_size = 8;
-			fragment = true;
-			break;
-		case IPPROTO_AH:
-			header_size = l4 + 2 <= size ? (frame[l4 + 1] + 2) * 4 : 0;
-			break;
-		case IPPROTO_TCP:
-			packet->kind = PACKET_FRAGMENT;
-			if (!fragment)
-				parse_tcp(packet, frame, size, l4);
-			return;
-		case IPPROTO_ICMPV6:
-			packet->kind = is_neighbour_discovery(frame, size, l4) ? PACKET_ARP : PACKET_OTHER;
-			return;
-		default:
-			packet->kind = PACKET_OTHER;
-			return;
-		}
+	payload.protocol = ip->proto;
+	bool whole = ip6_skip_extensions(frame, size, &payload);
+	packet->protocol = payload.protocol;
+	if (!whole) {
 		packet->kind = PACKET_EXTENSION_HEADERS;
-		if (walked == EXTENSION_HEADERS_MAX || header_size == 0 || l4 + header_size > size)
-			return;
-		packet->protocol = frame[l4];
-		l4 += header_size;
+	} else if (payload.protocol == IPPROTO_TCP) {
+		packet->kind = PACKET_FRAGMENT;
+		if (!payload.is_fragment)
+			parse_tcp(packet, frame, size, payload.at);
+	} else if (payload.protocol != IPPROTO_ICMPV6) {
+		packet->kind = PACKET_OTHER;
+	} else if (is_neighbour_discovery(frame, size, payload.at)) {
+		packet->kind = PACKET_ARP;
+	} else if (payload.is_fragment) {
+		packet->kind = PACKET_OTHER;
+	} else {
+		icmp_parse(packet, frame, size, payload.at);
 	}
 }
 
@@ -118,6 +107,7 @@ static void parse_any(struct packet *packet, const uint8_t *frame, uint32_t size
 
 	packet->l3 = NULL;
 	packet->tcp = NULL;
+	packet->icmp = NULL;
 	packet->ports = 0;
 	packet->ip_size = 0;
 	packet->payload = 0;
@@ -141,10 +131,11 @@ static void parse_any(struct packet *packet, const uint8_t *frame, uint32_t size
 		packet->kind = PACKET_OTHER; // tagged and non-IP frames are the kernel's
 	}
 
-	// The port may be promiscuous, and no TCP goes to a group address (case B12).
+	// The port may be promiscuous, and neither TCP nor an error about it goes to a group address
+	// (case B12).
 	bool group = frame[0] & 1;
 	if ((!group && !packet_is_to(frame, own)) ||
-		(group && packet->kind == PACKET_TCP))
+		(group && (packet->kind == PACKET_TCP || packet->kind == PACKET_ICMP_ERROR)))
 		packet->kind = PACKET_WRONG_MAC;
 }
 

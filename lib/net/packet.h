@@ -23,6 +23,7 @@
 enum packet_kind {
 	PACKET_TCP,            // complete headers; look it up
 	PACKET_ARP,            // ARP or IPv6 neighbour discovery, for the kernel
+	PACKET_ICMP_ERROR,     // quotes a TCP packet: icmp.h
 	PACKET_OTHER,          // anything else the kernel may know: ICMP, UDP, LLDP, fragments of those
 	// Below: to be dropped.
 	PACKET_RUNT,
@@ -31,6 +32,7 @@ enum packet_kind {
 	PACKET_BAD_TCP,
 	PACKET_FRAGMENT,
 	PACKET_EXTENSION_HEADERS,
+	PACKET_BAD_ICMP,
 };
 
 struct packet {
@@ -40,11 +42,14 @@ struct packet {
 		struct rte_ipv6_hdr *ip6;
 		uint8_t *l3;       // NULL when the frame isn't IP
 	};
-	struct rte_tcp_hdr *tcp;   // PACKET_TCP only
-	uint64_t hash;             // keyed hash of the tuple, filled in by flow_hash_burst()
-	uint32_t ports;            // source and destination, as in the header
+	struct rte_tcp_hdr *tcp;   // PACKET_TCP; of a PACKET_ICMP_ERROR the quoted one
+	union {
+		uint64_t hash;     // PACKET_TCP: of the tuple, filled in by flow_hash_burst()
+		uint8_t *icmp;     // PACKET_ICMP_ERROR: its header, the quoted packet behind it
+	};
+	uint32_t ports;            // source and destination, as in the TCP header
 	uint16_t ip_size;          // bytes of the IP packet by its own length field
-	uint16_t payload;          // bytes of TCP payload
+	uint16_t payload;          // bytes of TCP payload; of an error the bytes quoted from `tcp` on
 	uint8_t kind;              // enum packet_kind
 	uint8_t family;            // AF_INET or AF_INET6, 0 when the frame isn't IP
 	uint8_t flags;             // TCP flags

@@ -23,6 +23,8 @@
 	X(BAD_ADDRESS, "bad_address")                 /* source or port that can't be: cases B12 */\
 	X(FRAGMENT, "fragment")                       /* of a TCP packet */                        \
 	X(EXTENSION_HEADERS, "extension_headers")     /* IPv6: too many, or cut */                 \
+	X(BAD_ICMP, "bad_icmp")                       /* error: checksum, or what it quotes */     \
+	X(ICMP_NO_FLOW, "icmp_no_flow")               /* error about a packet of no known flow */  \
 	X(TTL, "ttl_expired")                         /* time exceeded not sent: rate limit */     \
 	X(DENIED, "denied")                           /* SYN of a client that may not connect */   \
 	X(NO_BACKEND, "no_backend")                   /* SYN in silence: on_all_down = "drop" */   \

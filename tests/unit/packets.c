@@ -91,31 +91,38 @@ void packets_seal_ip4(void *frame, unsigned size)
 	put16(ip + 10, ~sum(ip, size, 0));
 }
 
-static unsigned build_ip(const struct segment *segment, uint8_t *ip, unsigned tcp_size)
+/* The link and IP headers in front of `l4_size` bytes; returns their size. */
+static unsigned build_ip(uint8_t *frame, const struct net_mac *from, const struct net_mac *to,
+	const struct net_addr *src, const struct net_addr *dst, uint8_t ttl, uint8_t protocol,
+	unsigned l4_size)
 {
-	bool v6 = segment->src.family == AF_INET6;
+	uint8_t *ip = frame + PACKETS_IP_OFFSET;
+	bool v6 = src->family == AF_INET6;
 
+	memcpy(frame, to, 6);
+	memcpy(frame + 6, from, 6);
+	put16(frame + 12, v6 ? 0x86dd : 0x0800);
 	if (v6) {
 		memset(ip, 0, 40);
 		ip[0] = 0x60;
-		put16(ip + 4, tcp_size);
-		ip[6] = IPPROTO_TCP;
-		ip[7] = segment->ttl;
-		memcpy(ip + 8, segment->src.v6, 16);
-		memcpy(ip + 24, segment->dst.v6, 16);
-		return 40;
+		put16(ip + 4, l4_size);
+		ip[6] = protocol;
+		ip[7] = ttl;
+		memcpy(ip + 8, src->v6, 16);
+		memcpy(ip + 24, dst->v6, 16);
+		return PACKETS_IP_OFFSET + 40;
 	}
 	memset(ip, 0, 20);
 	ip[0] = 0x45;
-	put16(ip + 2, 20 + tcp_size);
+	put16(ip + 2, 20 + l4_size);
 	put16(ip + 4, 0x1234);
 	put16(ip + 6, 0x4000);
-	ip[8] = segment->ttl;
-	ip[9] = IPPROTO_TCP;
-	memcpy(ip + 12, &segment->src.v4, 4);
-	memcpy(ip + 16, &segment->dst.v4, 4);
+	ip[8] = ttl;
+	ip[9] = protocol;
+	memcpy(ip + 12, &src->v4, 4);
+	memcpy(ip + 16, &dst->v4, 4);
 	put16(ip + 10, ~sum(ip, 20, 0));
-	return 20;
+	return PACKETS_IP_OFFSET + 20;
 }
 
 unsigned packets_build(const struct segment *segment, void *bytes)
@@ -124,10 +131,8 @@ unsigned packets_build(const struct segment *segment, void *bytes)
 	unsigned header = 20 + segment->options_size;
 	unsigned tcp_size = header + segment->payload_size;
 
-	memcpy(frame, &segment->to, 6);
-	memcpy(frame + 6, &segment->from, 6);
-	put16(frame + 12, segment->src.family == AF_INET6 ? 0x86dd : 0x0800);
-	unsigned l4 = PACKETS_IP_OFFSET + build_ip(segment, frame + PACKETS_IP_OFFSET, tcp_size);
+	unsigned l4 = build_ip(frame, &segment->from, &segment->to, &segment->src, &segment->dst,
+		segment->ttl, IPPROTO_TCP, tcp_size);
 	assert(l4 + tcp_size <= PACKETS_SIZE_MAX && segment->options_size % 4 == 0);
 
 	uint8_t *tcp = frame + l4;
@@ -147,6 +152,22 @@ unsigned packets_build(const struct segment *segment, void *bytes)
 			? ((const uint8_t *)segment->payload)[i] : (uint8_t)(segment->seq + i * 7);
 	put16(tcp + 16, l4_sum(frame, l4, IPPROTO_TCP));
 	return l4 + tcp_size;
+}
+
+unsigned packets_build_error(const struct icmp_error *error, void *bytes)
+{
+	uint8_t *frame = bytes;
+	bool v6 = error->src.family == AF_INET6;
+	unsigned l4 = build_ip(frame, &error->from, &error->to, &error->src, &error->dst, error->ttl,
+		v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, 8 + error->quote_size);
+
+	assert(l4 + 8 + error->quote_size <= PACKETS_SIZE_MAX);
+	frame[l4] = error->type;
+	frame[l4 + 1] = error->code;
+	put32(frame + l4 + 4, error->rest);
+	memcpy(frame + l4 + 8, error->quote, error->quote_size);
+	packets_seal_icmp(frame, l4);
+	return l4 + 8 + error->quote_size;
 }
 
 bool packets_read(const void *bytes, unsigned size, struct segment *segment)
@@ -188,6 +209,30 @@ bool packets_read(const void *bytes, unsigned size, struct segment *segment)
 	return true;
 }
 
+/* IPv4's has no pseudo header. */
+static uint16_t icmp4_sum(const uint8_t *frame, unsigned l4)
+{
+	unsigned end = PACKETS_IP_OFFSET + get16(frame + PACKETS_IP_OFFSET + 2);
+
+	return ~sum(frame + l4, end - l4, 0);
+}
+
+bool packets_l4_right(const void *frame, unsigned l4_offset, uint8_t protocol)
+{
+	if (protocol == IPPROTO_ICMP)
+		return icmp4_sum(frame, l4_offset) == 0;
+	return l4_sum(frame, l4_offset, protocol) == 0;
+}
+
+void packets_seal_icmp(void *bytes, unsigned l4_offset)
+{
+	uint8_t *frame = bytes;
+
+	put16(frame + l4_offset + 2, 0);
+	put16(frame + l4_offset + 2, is_v6(frame) ? l4_sum(frame, l4_offset, IPPROTO_ICMPV6)
+						  : icmp4_sum(frame, l4_offset));
+}
+
 bool packets_checksums_right(const void *bytes, unsigned size, unsigned l4_offset)
 {
 	const uint8_t *frame = bytes, *ip = frame + PACKETS_IP_OFFSET;
@@ -201,10 +246,8 @@ bool packets_checksums_right(const void *bytes, unsigned size, unsigned l4_offse
 		return false;
 	if (l4_offset != 0)
 		protocol = IPPROTO_TCP;
-	if (protocol == IPPROTO_ICMP)
-		return (uint16_t)~sum(frame + l4, end - l4, 0) == 0;
-	if (protocol == IPPROTO_TCP || protocol == IPPROTO_ICMPV6)
-		return l4_sum(frame, l4, protocol) == 0;
+	if (protocol == IPPROTO_ICMP || protocol == IPPROTO_TCP || protocol == IPPROTO_ICMPV6)
+		return packets_l4_right(frame, l4, protocol);
 	return true;
 }
 

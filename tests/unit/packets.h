@@ -44,6 +44,19 @@ struct segment {
 /* Write the frame, checksums and all; returns its size. */
 unsigned packets_build(const struct segment *segment, void *frame);
 
+/* An ICMP error and what it quotes. */
+struct icmp_error {
+	struct net_mac from, to;
+	struct net_addr src, dst;
+	uint8_t type, code, ttl;
+	uint32_t rest;       // of the ICMP header, host byte order: MTU, pointer, RFC 4884's length
+	const void *quote;   // an IP packet, and what else is to follow
+	unsigned quote_size;
+};
+
+/* Write the frame, checksums and all; returns its size. */
+unsigned packets_build_error(const struct icmp_error *error, void *frame);
+
 /* What a frame says; `options` and `payload` point into it. False when it isn't TCP over IP, all
  * there. IPv4 options and IPv6 extension headers are refused. */
 bool packets_read(const void *frame, unsigned size, struct segment *segment);
@@ -51,6 +64,11 @@ bool packets_read(const void *frame, unsigned size, struct segment *segment);
 /* Whether all checksums of an IPv4 or IPv6 frame are right: of the IPv4 header, and of TCP, ICMP or
  * ICMPv6 when it is one of these. `l4_offset` 0 = right behind a plain IP header. */
 bool packets_checksums_right(const void *frame, unsigned size, unsigned l4_offset);
+
+/* Whether the sum of TCP, ICMP or ICMPv6 at that offset is right. */
+bool packets_l4_right(const void *frame, unsigned l4_offset, uint8_t protocol);
+/* Set the checksum of an ICMP or ICMPv6 message at that offset anew. */
+void packets_seal_icmp(void *frame, unsigned l4_offset);
 
 /* The checksum of TCP over its pseudo header as it should be, network byte order. */
 uint16_t packets_tcp_checksum(const void *frame, unsigned l4_offset);

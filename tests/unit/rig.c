@@ -265,17 +265,17 @@ static bool is_ip6(const uint8_t *frame)
 	return frame[12] == 0x86 && frame[13] == 0xdd;
 }
 
-/* Where TCP begins in a frame that was forwarded: behind options and extension headers. */
-static unsigned l4_of(const uint8_t *frame)
+/* Where the payload of an IP packet begins, behind options and extension headers, and what it is. */
+static unsigned payload_of(const uint8_t *ip, uint8_t *protocol)
 {
-	const uint8_t *ip = frame + PACKETS_IP_OFFSET;
+	unsigned at = 40;
 
-	if (!is_ip6(frame))
-		return PACKETS_IP_OFFSET + (ip[0] & 0xf) * 4;
-	unsigned at = PACKETS_IP_OFFSET + 40;
-	for (uint8_t protocol = ip[6]; protocol != IPPROTO_TCP;) {
-		unsigned size = protocol == IPPROTO_AH ? (frame[at + 1] + 2) * 4 : (frame[at + 1] + 1) * 8;
-		protocol = frame[at];
+	*protocol = ip[0] >> 4 == 4 ? ip[9] : ip[6];
+	if (ip[0] >> 4 == 4)
+		return (ip[0] & 0xf) * 4;
+	while (*protocol != IPPROTO_TCP && *protocol != IPPROTO_ICMPV6) {
+		unsigned size = *protocol == IPPROTO_AH ? (ip[at + 1] + 2) * 4 : (ip[at + 1] + 1) * 8;
+		*protocol = ip[at];
 		at += size;
 	}
 	return at;
@@ -307,40 +307,130 @@ static unsigned ip4_error(const uint8_t *frame)
 	return error_of(is, packets_checksum(copy, size));
 }
 
-static void check_forwarded(const struct rig *rig, const struct rig_frame *in,
-	const struct rig_packet *out)
-{
-	const uint8_t *before = in->bytes, *ip = out->frame + PACKETS_IP_OFFSET;
-	bool v6 = is_ip6(out->frame);
-	sa_family_t family = v6 ? AF_INET6 : AF_INET;
-	unsigned addr_size = net_addr_size(family), l4 = l4_of(out->frame);
-	const uint8_t *src = ip + (v6 ? 8 : 12), *dst = src + addr_size;
-	const uint8_t *tcp = out->frame + l4;
-	uint16_t sport = tcp[0] << 8 | tcp[1], dport = tcp[2] << 8 | tcp[3];
-	uint8_t masked[PACKETS_SIZE_MAX];
+/* An IP header's source and destination, with the ports if there are any. */
+struct tuple {
+	const uint8_t *src, *dst;
+	uint16_t sport, dport;
+};
 
-	// I3: the tuple is that of one side.
-	bool to_backend = is_snat(rig, src, family, sport) && is_backend(rig, dst, family, dport);
-	bool to_client = is_vip(src, family, sport) && !is_snat(rig, dst, family, dport);
-	check(to_backend != to_client);
-	// All but link header, addresses, ports, TTL and checksums is as it was.
-	check(out->size == in->size);
-	memcpy(masked, out->frame, out->size);
+static struct tuple tuple_of(const uint8_t *ip, const uint8_t *tcp)
+{
+	bool v6 = ip[0] >> 4 == 6;
+	const uint8_t *addrs = ip + (v6 ? 8 : 12);
+
+	return (struct tuple){addrs, addrs + (v6 ? 16 : 4), tcp[0] << 8 | tcp[1], tcp[2] << 8 | tcp[3]};
+}
+
+/* What both sides' packets have in common: link header, addresses, TTL, and the IPv4 header's
+ * checksum. `masked` is the outgoing frame, in which all that may change is set back. */
+static void check_and_mask_ip(const uint8_t *before, const uint8_t *after, uint8_t *masked)
+{
+	bool v6 = is_ip6(after);
+	unsigned addrs_at = PACKETS_IP_OFFSET + (v6 ? 8 : 12), ttl_at = PACKETS_IP_OFFSET + (v6 ? 7 : 8);
+	struct net_mac mac = rig_mac();
+
+	check(memcmp(after + 6, &mac, 6) == 0);
 	memcpy(masked, before, 12);
-	unsigned addrs_at = src - out->frame, ttl_at = PACKETS_IP_OFFSET + (v6 ? 7 : 8);
-	memcpy(masked + addrs_at, before + addrs_at, addr_size * 2);
-	memcpy(masked + l4, before + l4, 4);
-	memcpy(masked + l4 + 16, before + l4 + 16, 2);
-	check(before[ttl_at] > 1 && out->frame[ttl_at] == before[ttl_at] - 1);
+	memcpy(masked + addrs_at, before + addrs_at, v6 ? 32 : 8);
+	check(before[ttl_at] > 1 && after[ttl_at] == before[ttl_at] - 1);
 	masked[ttl_at] = before[ttl_at];
 	if (!v6) {
 		memcpy(masked + PACKETS_IP_OFFSET + 10, before + PACKETS_IP_OFFSET + 10, 2);
-		check(ip4_error(out->frame) == ip4_error(before)); // I4, B11
+		check(ip4_error(after) == ip4_error(before)); // I4, B11
 	}
-	check(memcmp(masked, before, out->size) == 0);
-	check(tcp_error(out->frame, l4) == tcp_error(before, l4)); // I4, B11
-	struct net_mac mac = rig_mac();
-	check(memcmp(out->frame + 6, &mac, 6) == 0);
+}
+
+static void check_forwarded(const struct rig *rig, const uint8_t *before, const uint8_t *after,
+	unsigned size, unsigned l4)
+{
+	sa_family_t family = is_ip6(after) ? AF_INET6 : AF_INET;
+	struct tuple tuple = tuple_of(after + PACKETS_IP_OFFSET, after + l4);
+	uint8_t masked[PACKETS_SIZE_MAX];
+
+	// I3: the tuple is that of one side.
+	bool to_backend = is_snat(rig, tuple.src, family, tuple.sport) &&
+		is_backend(rig, tuple.dst, family, tuple.dport);
+	bool to_client = is_vip(tuple.src, family, tuple.sport) &&
+		!is_snat(rig, tuple.dst, family, tuple.dport);
+	check(to_backend != to_client);
+	// All but link header, addresses, ports, TTL and checksums is as it was.
+	memcpy(masked, after, size);
+	check_and_mask_ip(before, after, masked);
+	memcpy(masked + l4, before + l4, 4);
+	memcpy(masked + l4 + 16, before + l4 + 16, 2);
+	check(memcmp(masked, before, size) == 0);
+	check(tcp_error(after, l4) == tcp_error(before, l4)); // I4, B11
+}
+
+/* The sum that a quoted TCP checksum is about, over as much of the packet as is there. */
+static uint16_t quoted_sum(const uint8_t *ip, unsigned tcp, unsigned size)
+{
+	uint8_t copy[PACKETS_SIZE_MAX];
+	unsigned addrs_size = ip[0] >> 4 == 6 ? 32 : 8;
+
+	memcpy(copy, ip + (ip[0] >> 4 == 6 ? 8 : 12), addrs_size);
+	memcpy(copy + addrs_size, ip + tcp, size - tcp);
+	return packets_checksum(copy, addrs_size + size - tcp);
+}
+
+/* An ICMP error: B16. */
+static void check_forwarded_error(const struct rig *rig, const uint8_t *before, const uint8_t *after,
+	unsigned size, unsigned icmp)
+{
+	bool v6 = is_ip6(after);
+	sa_family_t family = v6 ? AF_INET6 : AF_INET;
+	const uint8_t *ip = after + PACKETS_IP_OFFSET;
+	unsigned quote = icmp + 8, addrs_at = quote + (v6 ? 8 : 12), addr_size = net_addr_size(family);
+	unsigned end = PACKETS_IP_OFFSET + (v6 ? 40 + (ip[4] << 8 | ip[5]) : ip[2] << 8 | ip[3]);
+	uint8_t protocol, masked[PACKETS_SIZE_MAX];
+	unsigned tcp = quote + payload_of(after + quote, &protocol);
+
+	check(protocol == IPPROTO_TCP && tcp + 8 <= end && end <= size);
+	// I3: outside and inside it is all of one side.
+	struct tuple outer = tuple_of(ip, after + tcp);
+	struct tuple inner = tuple_of(after + quote, after + tcp);
+	bool to_backend = is_backend(rig, inner.src, family, inner.sport) &&
+		is_snat(rig, inner.dst, family, inner.dport);
+	bool to_client = is_vip(inner.dst, family, inner.dport) &&
+		!is_snat(rig, inner.src, family, inner.sport);
+	check(to_backend != to_client);
+	check(memcmp(outer.src, inner.dst, addr_size) == 0);
+	check(memcmp(outer.dst, inner.src, addr_size) == 0);
+	// I4: of the message, of the quoted IP header, and of quoted TCP if it is there.
+	check(packets_l4_right(after, icmp, v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP));
+	check(v6 || packets_checksum(after + quote, (after[quote] & 0xf) * 4) == 0);
+	// RFC 4884: where the packet ends and extensions begin.
+	unsigned words = v6 ? (after[icmp] == 1 || after[icmp] == 3 ? after[icmp + 4] * 8 : 0)
+			    : (after[icmp] != 4 ? after[icmp + 5] * 4 : 0);
+	if (words != 0 && quote + words < end)
+		end = quote + words;
+	check(tcp + 8 <= end);
+	memcpy(masked, after, size);
+	check_and_mask_ip(before, after, masked);
+	memcpy(masked + icmp + 2, before + icmp + 2, 2);
+	if (!v6)
+		memcpy(masked + quote + 10, before + quote + 10, 2);
+	memcpy(masked + addrs_at, before + addrs_at, addr_size * 2);
+	memcpy(masked + tcp, before + tcp, 4);
+	if (tcp + 18 <= end) {
+		memcpy(masked + tcp + 16, before + tcp + 16, 2);
+		check(error_of(quoted_sum(after + quote, tcp - quote, end - quote),
+			quoted_sum(before + quote, tcp - quote, end - quote)) == 0);
+	}
+	check(memcmp(masked, before, size) == 0);
+}
+
+static void check_sent_on(const struct rig *rig, const struct rig_frame *in,
+	const struct rig_packet *out)
+{
+	uint8_t protocol;
+	unsigned l4 = PACKETS_IP_OFFSET + payload_of(out->frame + PACKETS_IP_OFFSET, &protocol);
+
+	check(out->size == in->size);
+	if (protocol == IPPROTO_TCP)
+		check_forwarded(rig, in->bytes, out->frame, out->size, l4);
+	else
+		check_forwarded_error(rig, in->bytes, out->frame, out->size, l4);
 }
 
 static void check_answered(const struct rig_frame *in, const struct rig_packet *out)
@@ -427,7 +517,7 @@ void rig_run(struct rig *rig, unsigned worker, const struct rig_frame *frames, u
 		const struct rig_packet *out = &results[i];
 		check(out->fate < RIG_PUNTED + PUNT_CLASSES);
 		if (out->fate == RIG_FORWARDED)
-			check_forwarded(rig, &frames[i], out);
+			check_sent_on(rig, &frames[i], out);
 		else if (out->fate == RIG_ANSWERED)
 			check_answered(&frames[i], out);
 		else
