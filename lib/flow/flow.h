@@ -31,6 +31,8 @@ enum flow_flag {
 	FLOW_SIDE = 1 << 1,       // in TCP_SYN_SENT: `side` stands in place of end[FLOW_FROM_BACKEND]
 	FLOW_FIN_SEEN = 1 << 2,   // by any side
 	FLOW_PINNED = 1 << 3,     // a SYN-ACK was forwarded
+	FLOW_LINGERS = 1 << 4,    // the backend closed first: it keeps the tuple in TIME_WAIT
+	FLOW_DETACHED = 1 << 5,   // found by the backend's tuple only: the client's is another flow's
 };
 
 /* The part that is the same in both families. */
@@ -44,6 +46,8 @@ struct flow {
 		};
 		uint64_t client_word;      // of these: read and written whole once inserted
 	};
+	// Numbers of a stream are kept as its sender counts them: an acknowledgement in those of the
+	// side that it is for.
 	union {
 		uint32_t end[FLOW_DIRECTIONS]; // sequence number behind the highest segment sent by the side
 		struct {
@@ -51,9 +55,15 @@ struct flow {
 			uint32_t side;         // index of a side record: before the backend has sent anything
 		};
 	};
-	uint32_t ack[FLOW_DIRECTIONS]; // the highest acknowledgement sent by the side
-	uint32_t seq_offset;
-	uint32_t ts_offset;
+	union {
+		uint32_t ack[FLOW_DIRECTIONS]; // the highest acknowledgement sent by the side
+		uint32_t last_ts_moved;        // the client's has this in its place: see flow_offsets.h
+	};
+	uint32_t seq_offset;           // FLOW_TRANSLATED: what the backend sees the client's numbers moved by
+	union {
+		uint32_t ts_offset;    // and its timestamps
+		uint32_t last_ts;      // without offsets: see flow_offsets.h
+	};
 	uint32_t backend;              // FLOW_BACKEND_ID() and FLOW_BACKEND_GENERATION()
 	uint16_t last_seen;            // monotonic seconds, the low 16 bits
 	union {

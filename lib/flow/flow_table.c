@@ -464,6 +464,14 @@ enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, stru
 	return state;
 }
 
+void flow_table_detach(struct flow_table *table, struct flow *flow)
+{
+	struct flow_hashes hashes;
+
+	flow_table_hashes(table, flow, &hashes);
+	erase(table, hashes.of[FLOW_FROM_CLIENT], entry_of(table, flow, FLOW_FROM_CLIENT));
+}
+
 bool flow_table_reclaim(struct flow_table *table, unsigned worker, uint64_t now_ms)
 {
 	struct flow_table_worker *own = &table->workers[worker];

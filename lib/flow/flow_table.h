@@ -289,6 +289,12 @@ bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *
 struct flow *flow_table_alloc_spare(struct flow_table *table, unsigned worker);
 void flow_table_give_back_spare(struct flow_table *table, unsigned worker, struct flow *flow);
 
+/*
+ * Take the client's tuple from a flow: it is found by the backend's only, until it is removed. Any
+ * worker, any number of times.
+ */
+void flow_table_detach(struct flow_table *table, struct flow *flow);
+
 /* Whether the worker has room for FLOW_REMOVE_MAX retired records; no as long as some reader is
  * stuck. */
 static inline bool flow_table_may_remove(const struct flow_table *table, unsigned worker)
