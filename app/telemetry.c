@@ -396,6 +396,7 @@ static int tell_flows(struct rte_tel_data *answer, const char *parameters)
 		tell(object, "created", flows->created);
 		tell(object, "expired", flows->expired);
 		tell(object, "evicted", flows->evicted);
+		tell(object, "renumbered", flows->renumbered);
 		tell(object, "reset", flows->reset);
 		tell(object, "refused_no_backend", flows->refused_no_backend);
 		tell(object, "refused_max_conns", flows->refused_max_conns);

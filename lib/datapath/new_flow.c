@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <rte_mbuf.h>
 
+#include "flow_offsets.h"
 #include "nat.h"
 #include "packet.h"
 #include "pipeline.h"
 #include "snat.h"
+#include "tcp_options.h"
 
 #define EVICT_BURST 8
 
@@ -94,6 +96,23 @@ uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_tabl
 		nb_first++;
 	}
 	return nb_first;
+}
+
+void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow)
+{
+	enum tcp_state state;
+
+	if (!flow_has(flow, FLOW_LINGERS)) {
+		pipeline_end_flows(pipeline, table, flows, &flow, 1);
+		return;
+	}
+	flow_set_flag(flow, FLOW_DETACHED);
+	do {
+		state = flow_state(flow);
+	} while (state != TCP_NONE && !tcp_state_closed(state) &&
+		!pipeline_set_state(pipeline, table, flows, flow, state, TCP_CLOSE));
+	flow_table_detach(flows, flow);
 }
 
 /*
@@ -201,6 +220,20 @@ static bool complete(struct pipeline *pipeline, const struct service_table *tabl
 	return true;
 }
 
+/* What the new flow's SYN says, against what its tuple was last used with. */
+static void take_over_numbers(struct pipeline *pipeline, struct pipeline_syn *syn,
+	const struct flow *before)
+{
+	struct flow_syn said = {
+		.seq = rte_be_to_cpu_32(syn->packet->tcp->sent_seq),
+		.secret = syn->packet->hash,
+	};
+
+	said.has_ts = tcp_option_ts(syn->packet->tcp, &said.ts);
+	if (flow_take_over(syn->flow, &said, before, pipeline->now_s))
+		pipeline->stats->live.flows[stats_family(syn->packet->family)].renumbered++;
+}
+
 /* A closed flow gave its SNAT port back, and makes way when that is lent again. */
 static bool take_over_tuple(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct pipeline_syn *syn)
@@ -215,6 +248,7 @@ static bool take_over_tuple(struct pipeline *pipeline, const struct service_tabl
 	if (!flow_table_may_remove(flows, pipeline->worker))
 		return false;
 	struct flow *closed = flow_entry_flow(flows, entry);
+	take_over_numbers(pipeline, syn, closed);
 	pipeline->stats->live.flows[stats_family(flows->family)].evicted +=
 		pipeline_end_flows(pipeline, table, flows, &closed, 1);
 	return true;

@@ -4,6 +4,7 @@
 #include <rte_mbuf.h>
 
 #include "nat.h"
+#include "nat_shift.h"
 #include "packet.h"
 #include "track.h"
 
@@ -122,7 +123,7 @@ static void track(struct pipeline *pipeline, const struct service_table *table,
 	} while (next != state && !pipeline_set_state(pipeline, table,
 			pipeline_flows(pipeline, packet->family), flow, state, next));
 	if (!(packet->flags & (RTE_TCP_SYN_FLAG | RTE_TCP_RST_FLAG)))
-		track_numbers(flow, packet, direction);
+		track_stream(flow, packet, direction);
 	else if (!counts)
 		return; // and doesn't keep the flow alive either (case A16)
 	track_seen(flow, pipeline->now_s);
@@ -141,6 +142,10 @@ void pipeline_forward(struct pipeline *pipeline, const struct service_table *tab
 	if (direction == FLOW_FROM_CLIENT)
 		learn_client_mac(flow, packet->l3 - sizeof(struct rte_ether_hdr));
 	track(pipeline, table, packet, flow, direction);
+	if (flow_has(flow, FLOW_TRANSLATED)) {
+		struct flow_offsets offsets = flow_offsets(flow);
+		nat_shift(packet, direction, &offsets);
+	}
 	put_out(pipeline, packet, flow, direction, &table->backends[id], packet->family);
 }
 
@@ -166,7 +171,8 @@ static __attribute__((noinline)) void process_other(struct pipeline *pipeline,
 		pipeline_admit(pipeline, table, packet->family, now_ms);
 	if (entry != FLOW_NOT_FOUND || pipeline->admitted)
 		entry = flow_table_find(flows, packet->hash, packet_addrs(packet), packet->ports);
-	if (entry == FLOW_NOT_FOUND) {
+	// Who holds on to a connection that its client has given up meets no flow.
+	if (entry == FLOW_NOT_FOUND || flow_has(flow_entry_flow(flows, entry), FLOW_DETACHED)) {
 		pipeline_new_flow(pipeline, table, packet, now_ms);
 		return;
 	}
@@ -177,7 +183,7 @@ static __attribute__((noinline)) void process_other(struct pipeline *pipeline,
 		pipeline_time_exceeded(pipeline, packet, now_ms);
 	} else if (starts_anew(packet, flow, direction) &&
 		flow_table_may_remove(flows, pipeline->worker)) {
-		pipeline_end_flows(pipeline, table, flows, &flow, 1);
+		pipeline_leave_tuple(pipeline, table, flows, flow);
 		pipeline_new_flow(pipeline, table, packet, now_ms);
 	} else {
 		pipeline_forward(pipeline, table, packet, flow, direction);

@@ -190,6 +190,11 @@ bool pipeline_set_state(struct pipeline *pipeline, const struct service_table *t
 uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow **ended, uint32_t count);
 
+/* The client's tuple is to be another flow's. The closing flow ends; or it stays under the backend's
+ * tuple, closed, when what it knows will be needed by who gets its SNAT port next. */
+void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow);
+
 /* The part of the tick that ends flows of backends marked by the service table. */
 bool pipeline_reset_flows(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget);
 

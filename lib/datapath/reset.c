@@ -12,6 +12,7 @@
 #include <rte_mbuf.h>
 
 #include "checksum.h"
+#include "flow_offsets.h"
 #include "nat.h"
 #include "pipeline.h"
 
@@ -63,7 +64,8 @@ static void write_tcp(struct rte_tcp_hdr *tcp, const struct flow *flow, const st
 	*tcp = (struct rte_tcp_hdr){
 		.src_port = flow->port[end->source],
 		.dst_port = flow->port[end->destination],
-		.sent_seq = rte_cpu_to_be_32(seq),
+		.sent_seq = rte_cpu_to_be_32(flow_seq_at_other(flow, end->from, seq)),
+		// The receiver's stream, as it counts itself.
 		.recv_ack = rte_cpu_to_be_32(flow->end[1 - end->from]),
 		.data_off = sizeof(*tcp) / 4 << 4,
 		// In SYN_SENT a RST counts only with an ACK of the SYN (RFC 9293, 3.10.7.3).
@@ -117,7 +119,7 @@ static bool reset_end(struct walk *walk, struct flow *flow, const struct end *en
 	if (!send_reset(walk, flow, end, to, sent))
 		return false;
 	return expected == sent || tcp_state_half_open(flow_state(flow)) ||
-		send_reset(walk, flow, end, to, expected);
+		!flow_keeps_ack(flow, 1 - end->from) || send_reset(walk, flow, end, to, expected);
 }
 
 /* False: no room for more now. */

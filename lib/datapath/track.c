@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "track.h"
 
+#include "tcp_options.h"
+
 // A client seldom has more than this under way when it closes; a blind one hits it once in 4,096.
 #define FLIGHT_MAX (1u << 20)
 
-static uint8_t flags_of(const struct flow *flow)
+/* The packet's acknowledgement, in the numbers of the side that it is for. */
+static uint32_t acknowledged(const struct flow *flow, const struct packet *packet,
+	enum flow_direction direction)
 {
-	return __atomic_load_n(&flow->flags, __ATOMIC_RELAXED);
-}
-
-static void set_flag(struct flow *flow, enum flow_flag flag)
-{
-	__atomic_store_n(&flow->flags, flags_of(flow) | flag, __ATOMIC_RELAXED);
+	return flow_seq_at_sender(flow, 1 - direction, rte_be_to_cpu_32(packet->tcp->recv_ack));
 }
 
 /*
@@ -36,13 +35,13 @@ static bool reset_is_exact(const struct flow *flow, const struct packet *packet,
 
 	if (state == TCP_SYN_SENT && direction == FLOW_FROM_BACKEND)
 		return (packet->flags & RTE_TCP_ACK_FLAG) &&
-			rte_be_to_cpu_32(packet->tcp->recv_ack) ==
+			acknowledged(flow, packet, direction) ==
 				track_load(&flow->end[FLOW_FROM_CLIENT]);
 	if (state == TCP_SYN_SENT)
 		return seq == track_load(&flow->end[FLOW_FROM_CLIENT]);
 	return seq == track_load(&flow->ack[1 - direction]) ||
 		(seq == track_load(&flow->end[direction]) && is_under_way(flow, direction, seq)) ||
-		(flags_of(flow) & FLOW_FIN_SEEN);
+		flow_has(flow, FLOW_FIN_SEEN);
 }
 
 /* Acknowledges the other side's SYN: its number, and the data with it, if any. */
@@ -51,7 +50,7 @@ static bool acknowledges_syn(const struct flow *flow, const struct packet *packe
 {
 	return (packet->flags & RTE_TCP_ACK_FLAG) &&
 		track_load(&flow->end[1 - direction]) -
-				rte_be_to_cpu_32(packet->tcp->recv_ack) <= UINT16_MAX;
+				acknowledged(flow, packet, direction) <= UINT16_MAX;
 }
 
 /* Whether both ends could take it. */
@@ -74,26 +73,57 @@ static bool is_credible(const struct flow *flow, const struct packet *packet,
 	}
 }
 
+/* A FIN that does not acknowledge the other side's: who closes first keeps a TIME_WAIT. */
+static bool closes_first(const struct flow *flow, const struct packet *packet,
+	enum flow_direction direction)
+{
+	return !flow_has(flow, FLOW_FIN_SEEN) ||
+		tcp_seq_after(track_load(&flow->end[1 - direction]),
+			acknowledged(flow, packet, direction));
+}
+
+static void note_syn(struct flow *flow, const struct packet *packet, enum flow_direction direction)
+{
+	uint32_t seq = rte_be_to_cpu_32(packet->tcp->sent_seq);
+
+	// The first, a retransmission, or a new attempt with a number of its own.
+	track_store(&flow->end[direction], seq + packet->payload + 1);
+	if (flow_keeps_ack(flow, 1 - direction))
+		track_store(&flow->ack[1 - direction], seq);
+}
+
 enum tcp_state track_state(struct flow *flow, const struct packet *packet,
 	enum flow_direction direction, enum tcp_state state, bool *counts)
 {
 	enum tcp_event event = tcp_event(packet->flags);
-	uint32_t seq = rte_be_to_cpu_32(packet->tcp->sent_seq);
 
 	*counts = is_credible(flow, packet, direction, state, event);
 	if (!*counts)
 		return state;
-	if (event == TCP_EVENT_FIN)
-		set_flag(flow, FLOW_FIN_SEEN);
-	if (event == TCP_EVENT_SYN || event == TCP_EVENT_SYNACK) {
-		// The first, a retransmission, or a new attempt with a number of its own.
-		track_store(&flow->end[direction], seq + packet->payload + 1);
-		track_store(&flow->ack[1 - direction], seq);
+	if (event == TCP_EVENT_FIN) {
+		if (direction == FLOW_FROM_BACKEND && closes_first(flow, packet, direction))
+			flow_lingers(flow);
+		flow_set_flag(flow, FLOW_FIN_SEEN);
 	}
+	if (event == TCP_EVENT_SYN || event == TCP_EVENT_SYNACK)
+		note_syn(flow, packet, direction);
 	if (event == TCP_EVENT_SYNACK) {
-		track_store(&flow->ack[direction], rte_be_to_cpu_32(packet->tcp->recv_ack));
+		if (flow_keeps_ack(flow, direction))
+			track_store(&flow->ack[direction], acknowledged(flow, packet, direction));
 		if (direction == FLOW_FROM_BACKEND)
-			set_flag(flow, FLOW_PINNED);
+			flow_set_flag(flow, FLOW_PINNED);
 	}
 	return tcp_next_state(direction, event, state);
+}
+
+void track_stream(struct flow *flow, const struct packet *packet, enum flow_direction direction)
+{
+	uint32_t ts;
+
+	track_end(flow, packet, direction);
+	if ((packet->flags & RTE_TCP_ACK_FLAG) && flow_keeps_ack(flow, direction))
+		track_ack(flow, direction, acknowledged(flow, packet, direction));
+	if (direction == FLOW_FROM_CLIENT && flow_has(flow, FLOW_LINGERS) &&
+		tcp_option_ts(packet->tcp, &ts))
+		flow_note_ts(flow, ts);
 }

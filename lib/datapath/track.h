@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "flow_offsets.h"
 #include "flow_table.h"
 #include "packet.h"
 
@@ -41,20 +42,32 @@ static inline uint32_t track_later(uint32_t highest, uint32_t value)
 	return tcp_seq_after(value, highest) ? value : highest;
 }
 
-/* How far the sender has sent and acknowledged. Not for SYN and RST: theirs are no numbers of the
- * stream. */
-static inline void track_numbers(struct flow *flow, const struct packet *packet,
+static inline void track_end(struct flow *flow, const struct packet *packet,
 	enum flow_direction direction)
 {
-	const struct rte_tcp_hdr *tcp = packet->tcp;
-	uint32_t end = rte_be_to_cpu_32(tcp->sent_seq) + packet->payload +
+	uint32_t end = rte_be_to_cpu_32(packet->tcp->sent_seq) + packet->payload +
 		(packet->flags & RTE_TCP_FIN_FLAG);
 
 	track_store(&flow->end[direction], track_later(track_load(&flow->end[direction]), end));
-	if (likely(packet->flags & RTE_TCP_ACK_FLAG))
-		track_store(&flow->ack[direction], track_later(track_load(&flow->ack[direction]),
-			rte_be_to_cpu_32(tcp->recv_ack)));
 }
+
+static inline void track_ack(struct flow *flow, enum flow_direction direction, uint32_t ack)
+{
+	track_store(&flow->ack[direction], track_later(track_load(&flow->ack[direction]), ack));
+}
+
+/* How far the sender has sent and acknowledged, in a plain flow. Not for SYN and RST: theirs are no
+ * numbers of the stream. */
+static inline void track_numbers(struct flow *flow, const struct packet *packet,
+	enum flow_direction direction)
+{
+	track_end(flow, packet, direction);
+	if (likely(packet->flags & RTE_TCP_ACK_FLAG))
+		track_ack(flow, direction, rte_be_to_cpu_32(packet->tcp->recv_ack));
+}
+
+/* The same in any flow; and what is kept of a closing one. */
+void track_stream(struct flow *flow, const struct packet *packet, enum flow_direction direction);
 
 static inline void track_seen(struct flow *flow, uint32_t now_s)
 {

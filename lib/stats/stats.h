@@ -50,6 +50,7 @@ struct stats_flows {
 	uint64_t created;
 	uint64_t expired;            // by time
 	uint64_t evicted;            // closed or half-open ones that gave way to new ones
+	uint64_t renumbered;         // of those created: the backend sees numbers moved by an offset
 	uint64_t reset;              // ended by Weir: the backend was down, or left the file
 	uint64_t refused_no_backend; // SYN answered by RST: no backend is up,
 	uint64_t refused_max_conns;  // all backends have their max_conns,

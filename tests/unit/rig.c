@@ -340,6 +340,67 @@ static void check_and_mask_ip(const uint8_t *before, const uint8_t *after, uint8
 	}
 }
 
+static uint32_t number_at(const uint8_t *field)
+{
+	return (uint32_t)field[0] << 24 | field[1] << 16 | field[2] << 8 | field[3];
+}
+
+static void number_add(uint8_t *field, uint32_t by)
+{
+	uint32_t number = number_at(field) + by;
+
+	for (unsigned i = 0; i < 4; i++)
+		field[i] = number >> (24 - 8 * i);
+}
+
+/* The option of that kind and size (0 = any) from `at` on; 0 = none. */
+static unsigned option_at(const uint8_t *tcp, unsigned at, uint8_t kind, uint8_t size)
+{
+	unsigned end = (tcp[12] >> 4) * 4;
+
+	for (; at + 1 < end && tcp[at] != 0; at += tcp[at] == 1 ? 1 : tcp[at + 1]) {
+		if (tcp[at] != 1 && (tcp[at + 1] < 2 || at + tcp[at + 1] > end))
+			break;
+		if (tcp[at] == kind && (size == 0 || tcp[at + 1] == size))
+			return at;
+	}
+	return 0;
+}
+
+/* Whether there has been a flow whose numbers are moved. */
+static bool moves_numbers(const struct rig *rig)
+{
+	uint64_t renumbered = 0;
+
+	for (unsigned w = 0; w < rig->options.nb_workers; w++)
+		renumbered += rig->workers[w].stats->live.flows[0].renumbered +
+			rig->workers[w].stats->live.flows[1].renumbered;
+	return renumbered != 0;
+}
+
+/*
+ * Undo in a packet that came out what was done to the client's numbers: all of them moved by the
+ * same, nothing else.
+ */
+static void move_back(const struct rig *rig, uint8_t *tcp, const uint8_t *before, bool to_backend)
+{
+	bool has_ack = before[13] & TCP_ACK;
+	unsigned number = to_backend ? 4 : 8, ts = to_backend ? 2 : 6;
+	unsigned first = option_at(before, 20, 8, 10);
+	uint32_t seq_by = number_at(before + number) - number_at(tcp + number), ts_by = 0;
+
+	if (first != 0)
+		ts_by = number_at(before + first + ts) - number_at(tcp + first + ts);
+	check((seq_by == 0 && ts_by == 0) || (moves_numbers(rig) && (to_backend || has_ack)));
+	number_add(tcp + number, seq_by);
+	for (unsigned at = first; at != 0; at = option_at(before, at + 10, 8, 10))
+		number_add(tcp + at + ts, ts_by);
+	for (unsigned at = option_at(before, 20, 5, 0); at != 0 && !to_backend;
+		at = option_at(before, at + before[at + 1], 5, 0))
+		for (unsigned edge = 0; edge < (before[at + 1] - 2u) / 8 * 2; edge++)
+			number_add(tcp + at + 2 + edge * 4, seq_by);
+}
+
 static void check_forwarded(const struct rig *rig, const uint8_t *before, const uint8_t *after,
 	unsigned size, unsigned l4)
 {
@@ -358,6 +419,7 @@ static void check_forwarded(const struct rig *rig, const uint8_t *before, const 
 	check_and_mask_ip(before, after, masked);
 	memcpy(masked + l4, before + l4, 4);
 	memcpy(masked + l4 + 16, before + l4 + 16, 2);
+	move_back(rig, masked + l4, before + l4, to_backend);
 	check(memcmp(masked, before, size) == 0);
 	check(tcp_error(after, l4) == tcp_error(before, l4)); // I4, B11
 }
@@ -412,6 +474,8 @@ static void check_forwarded_error(const struct rig *rig, const uint8_t *before, 
 		memcpy(masked + quote + 10, before + quote + 10, 2);
 	memcpy(masked + addrs_at, before + addrs_at, addr_size * 2);
 	memcpy(masked + tcp, before + tcp, 4);
+	if (moves_numbers(rig))
+		memcpy(masked + tcp + 4, before + tcp + 4, tcp + 12 <= end ? 8 : 4);
 	if (tcp + 18 <= end) {
 		memcpy(masked + tcp + 16, before + tcp + 16, 2);
 		check(error_of(quoted_sum(after + quote, tcp - quote, end - quote),

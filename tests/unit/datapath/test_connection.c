@@ -227,7 +227,8 @@ static void syn_on_a_closing_flow_makes_a_new_one(void **state) // A13
 		assert_int_equal(connection_state(&c), TCP_SYN_SENT);
 		assert_ptr_not_equal(connection_flow(&c), before);
 		assert_int_equal(rig_created(rig), 2);
-		assert_int_equal(flow_table_used(rig_flows(rig, family)), 1);
+		// The backend closed first: what it knows of the tuple is kept.
+		assert_int_equal(flow_table_used(rig_flows(rig, family)), closing == TCP_CLOSE ? 1 : 2);
 		assert_int_equal(rig_ports_used(rig), 1);
 		connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
 		connection_send(&c, 0, CLIENT, TCP_ACK, 0);
