@@ -11,6 +11,11 @@ Lab(routed=True) puts the hosts at 10.0.0.11 and 10.0.0.12 behind a gateway 192.
 one, 192.0.2.2). Lab(local=True) runs con3 and con4 on the balancer's own machine, on the address
 192.0.2.30 of another interface of its.
 
+Lab(narrow="hosts") puts the hosts behind two routers, at 192.0.2.1 and 10.0.0.1, with a link of MTU
+1280 between them; Lab(narrow="client") puts the client there, at 10.0.0.100.
+
+    switch ── router1 ══ 1280 bytes ══ router2 ── second switch ── hosts, or client
+
 In the emulated machine of tests/nic the port is a network card: Lab(nic="0000:00:05.0") puts no
 veth there, and plugs the kernel interface "uplink", which that card is wired to, into the switch.
 
@@ -34,6 +39,7 @@ CLIENT, CLIENT6 = "192.0.2.100", "2001:db8::100"
 LOCAL = "192.0.2.30"
 GATEWAYS = ("192.0.2.1", "192.0.2.2")
 PORT = "port"                           # weir's interface in the namespace lb
+NARROW_MTU = 1280                       # the smallest of IPv6
 UPLINK = "uplink"                       # leads to weir's PCI device, if it has one
 PORT_MAC = "02:57:65:69:72:0a"
 SERVERS = (("con1", 0, 8080), ("con2", 0, 8081), ("con3", 1, 8080), ("con4", 1, 8081))
@@ -197,16 +203,18 @@ class Lab:
 
     _count = 0
 
-    def __init__(self, name=None, routed=False, local=False, nic=None):
+    def __init__(self, name=None, routed=False, local=False, nic=None, narrow=None):
         if name is None:
             name = f"t{os.getpid()}x{Lab._count}"
             Lab._count += 1
-        self.name, self.routed, self.local, self.nic = name, routed, local, nic
+        self.name, self.local, self.nic, self.narrow = name, local, nic, narrow
+        self.routed = routed or narrow == "hosts"
         self.directory = f"{STATE}/{name}"
         self.files = f"{self.directory}/files"
         self.client, self.switch, self.lb = map(self._namespace, ("client", "switch", "lb"))
         self.hosts = [self._namespace("host1"), self._namespace("host2")]
-        self.routers = [self._namespace("router1"), self._namespace("router2")] if routed else []
+        self.routers = [self._namespace("router1"), self._namespace("router2")] \
+            if routed or narrow else []
         self.backends = []
         self.weirs = []                 # running ones, kept by class Weir
         self.port_queues = 0
@@ -291,20 +299,18 @@ class Lab:
             namespace.sysctl(ipv6__conf__all__accept_dad=0, ipv6__conf__default__accept_dad=0)
         self.switch.sysctl(ipv6__conf__default__disable_ipv6=1)
         self._bridge("br0")
-        self._cable(self.client, "eth0", "client", "br0", f"{CLIENT}/24", f"{CLIENT6}/64")
-        hosts_bridge = "br0"
-        if self.routed:
-            hosts_bridge = "br1"
+        if self.routers:
             self._bridge("br1")
-            for index, router in enumerate(self.routers):
-                name = f"router{index + 1}"
-                self._cable(router, "eth0", name, "br0", f"{GATEWAYS[index]}/24",
-                            f"2001:db8::{index + 1}/64")
-                self._cable(router, "eth1", name + "in", "br1", f"10.0.0.{index + 1}/24",
-                            f"2001:db8:1::{index + 1}/64")
-                # Two routers and one host behind both: the way back may be the other one's.
-                router.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1,
-                              ipv4__conf__all__rp_filter=0, ipv4__conf__all__send_redirects=0)
+        if self.narrow:
+            self._lay_narrow_path()
+        elif self.routed:
+            self._lay_two_paths()
+        if self.narrow == "client":
+            self._cable(self.client, "eth0", "client", "br1", "10.0.0.100/24", "2001:db8:1::100/64")
+            self.client.ip("route add default via 10.0.0.1", "route add default via 2001:db8:1::1")
+        else:
+            self._cable(self.client, "eth0", "client", "br0", f"{CLIENT}/24", f"{CLIENT6}/64")
+        hosts_bridge = "br1" if self.routed else "br0"
         for index, host in enumerate(self.hosts):
             self._cable(host, "eth0", f"host{index + 1}", hosts_bridge,
                         f"{self.host_address(index)}/24", f"{self.host_address6(index)}/64")
@@ -318,6 +324,34 @@ class Lab:
             run("ip", "link", "set", UPLINK, "netns", self.switch.name)
             self.switch.ip(f"link set {UPLINK} master br0 up")
         self.plug_port(1)
+
+    def _lay_two_paths(self):
+        for index, router in enumerate(self.routers):
+            name = f"router{index + 1}"
+            self._cable(router, "eth0", name, "br0", f"{GATEWAYS[index]}/24",
+                        f"2001:db8::{index + 1}/64")
+            self._cable(router, "eth1", name + "in", "br1", f"10.0.0.{index + 1}/24",
+                        f"2001:db8:1::{index + 1}/64")
+            self._make_router(router)
+
+    def _lay_narrow_path(self):
+        near, far = self.routers
+        self._cable(near, "eth0", "router1", "br0", f"{GATEWAYS[0]}/24", "2001:db8::1/64")
+        self._cable(far, "eth0", "router2", "br1", "10.0.0.1/24", "2001:db8:1::1/64")
+        near.ip(f"link add eth1 mtu {NARROW_MTU} type veth peer name eth1 mtu {NARROW_MTU} "
+                f"netns {far.name}")
+        for own, router in enumerate(self.routers, 1):
+            offloads_off(router, "eth1")
+            self._make_router(router)
+            router.ip(f"address add 10.1.0.{own}/24 dev eth1",
+                      f"address add 2001:db8:2::{own}/64 nodad dev eth1", "link set eth1 up")
+        near.ip("route add 10.0.0.0/24 via 10.1.0.2", "route add 2001:db8:1::/64 via 2001:db8:2::2")
+        far.ip("route add default via 10.1.0.1", "route add default via 2001:db8:2::1")
+
+    def _make_router(self, router):
+        # With two routers and a host behind both, the way back may be the other one's.
+        router.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1,
+                      ipv4__conf__all__rp_filter=0, ipv4__conf__all__send_redirects=0)
 
     def _bridge(self, name):
         self.switch.ip(f"link add {name} type bridge forward_delay 0 stp_state 0 mcast_snooping 0",
