@@ -166,6 +166,16 @@ def tcp_packet(source, destination, sport, dport, flags, seq=1000, ack=0, payloa
     return start + header + payload
 
 
+def icmp_error(source, destination, kind, code, rest, quote):
+    """An IPv4 packet: an ICMP error that quotes the bytes of another one."""
+    message = struct.pack("!BBHI", kind, code, 0, rest) + quote
+    message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
+    start = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(message), 1, 0, 64, socket.IPPROTO_ICMP, 0)
+    start = start[:10] + struct.pack("!H", checksum(start + addresses)) + addresses
+    return start + message
+
+
 def send_raw(namespace, packets, destination=VIP):
     """Send whole IPv4 packets; the kernel adds the Ethernet header."""
     with namespace.entered():
