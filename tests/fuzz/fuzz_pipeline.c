@@ -115,6 +115,55 @@ static void add_segment(struct burst *burst, struct input *input)
 	add(burst, of, size);
 }
 
+/*
+ * An ICMP error about a packet that went to one end of a connection, quoted as far as it may be; with
+ * damage in the quote, its checksums right again or not.
+ */
+static void add_error(struct burst *burst, struct input *input)
+{
+	uint32_t what = take(input, 2);
+	unsigned of = what % CONNECTIONS;
+	const struct connection *connection = &connections[of];
+	enum flow_direction direction = what >> 4 & 1;
+	struct segment back = connection_segment(connection, direction, TCP_ACK), quoted = back;
+	uint8_t quote[PACKETS_SIZE_MAX];
+	bool v6 = connection->family == AF_INET6;
+
+	quoted.src = back.dst;
+	quoted.dst = back.src;
+	quoted.sport = back.dport;
+	quoted.dport = back.sport;
+	quoted.payload_size = what >> 5 & 63;
+	unsigned size = packets_build(&quoted, quote) - PACKETS_IP_OFFSET;
+	struct icmp_error error = {
+		.from = back.from, .to = back.to, .src = back.src, .dst = back.dst, .ttl = back.ttl,
+		.type = v6 ? 1 : 3, .quote = quote + PACKETS_IP_OFFSET, .quote_size = size,
+	};
+	if (what & 1 << 12) {
+		error.type = take(input, 1);
+		error.code = error.type >> 4;
+		error.rest = take(input, 4);
+	}
+	if (what & 1 << 13)
+		error.quote_size = take(input, 1) * 2 % (size + 1);
+	if (what & 1 << 14) {
+		for (unsigned n = take(input, 1) & 3; n > 0; n--) {
+			uint32_t at = take(input, 1) % size;
+			quote[PACKETS_IP_OFFSET + at] = take(input, 1);
+		}
+		if (!v6 && (quote[PACKETS_IP_OFFSET] & 15) >= 5)
+			packets_seal_ip4(quote, (quote[PACKETS_IP_OFFSET] & 15) * 4);
+	}
+	uint8_t *frame = burst->bytes[burst->count];
+	size = packets_build_error(&error, frame);
+	if (what & 1 << 15) {
+		uint32_t at = take(input, 1) % size;
+		frame[at] = take(input, 1);
+		size = RTE_MIN(size, take(input, 1) * 2);
+	}
+	add(burst, of, size);
+}
+
 /* Any bytes, behind the port's address or not. */
 static void add_raw(struct burst *burst, struct input *input)
 {
@@ -188,6 +237,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			rig_set_backend(rig, (op >> 4) % (2 * BACKENDS), op >> 6 & 1, op >> 7);
 		} else if ((op & 15) == 2) {
 			add_raw(&burst, &input);
+		} else if ((op & 15) == 3) {
+			add_error(&burst, &input);
 		} else {
 			add_segment(&burst, &input);
 		}
