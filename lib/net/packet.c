@@ -2,31 +2,21 @@
 #include "packet.h"
 
 #include <netinet/icmp6.h>
-#include <rte_arp.h>
 
 #include "icmp.h"
 #include "ip6.h"
 
-/* TCP behind an IP header at offset `l4` of the frame. */
-static void parse_tcp(struct packet *packet, const uint8_t *frame, uint32_t size, uint32_t l4)
+/* TCP behind an IP header at offset `l4` of the frame: by the checks of the common case. */
+static void parse_tcp(struct packet *packet, uint8_t *frame, uint32_t size, uint32_t l4)
 {
-	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(frame + l4);
-	uint32_t ip_end = (packet->l3 - frame) + packet->ip_size;
+	uint32_t headers = l4 - (packet->l3 - frame);
 
 	packet->kind = PACKET_BAD_TCP;
-	if (l4 + sizeof(*tcp) > size || l4 + sizeof(*tcp) > ip_end)
-		return;
-	uint32_t tcp_size = (tcp->data_off >> 4) * 4;
-	if (tcp_size < sizeof(*tcp) || l4 + tcp_size > ip_end || l4 + tcp_size > size)
-		return;
-	packet->tcp = tcp;
-	memcpy(&packet->ports, tcp, sizeof(packet->ports));
-	packet->payload = ip_end - l4 - tcp_size;
-	packet->flags = tcp->tcp_flags;
-	packet->kind = PACKET_TCP;
+	if (l4 + sizeof(struct rte_tcp_hdr) <= size)
+		packet_fill_plain(packet, packet->mbuf, frame, headers, packet->ip_size, packet->family);
 }
 
-static void parse_ip4(struct packet *packet, const uint8_t *frame, uint32_t size, uint32_t l3)
+static void parse_ip4(struct packet *packet, uint8_t *frame, uint32_t size, uint32_t l3)
 {
 	struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(frame + l3);
 
@@ -64,7 +54,7 @@ static bool is_neighbour_discovery(const uint8_t *frame, uint32_t size, uint32_t
 	return l4 < size && frame[l4] >= ND_ROUTER_SOLICIT && frame[l4] <= ND_REDIRECT;
 }
 
-static void parse_ip6(struct packet *packet, const uint8_t *frame, uint32_t size, uint32_t l3)
+static void parse_ip6(struct packet *packet, uint8_t *frame, uint32_t size, uint32_t l3)
 {
 	struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(frame + l3);
 	struct ip6_payload payload = {.at = l3 + sizeof(*ip)};
@@ -101,7 +91,7 @@ static void parse_ip6(struct packet *packet, const uint8_t *frame, uint32_t size
 	}
 }
 
-static void parse_any(struct packet *packet, const uint8_t *frame, uint32_t size, uint64_t own)
+static void parse_any(struct packet *packet, uint8_t *frame, uint32_t size, uint64_t own)
 {
 	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)frame;
 
@@ -143,7 +133,7 @@ struct packet *packet_parse_other(struct packet *packet4, struct packet *packet6
 	struct rte_mbuf *mbuf, uint64_t own)
 {
 	packet4->mbuf = mbuf;
-	parse_any(packet4, rte_pktmbuf_mtod(mbuf, const uint8_t *), rte_pktmbuf_data_len(mbuf), own);
+	parse_any(packet4, rte_pktmbuf_mtod(mbuf, uint8_t *), rte_pktmbuf_data_len(mbuf), own);
 	if (packet4->kind != PACKET_TCP || packet4->family != AF_INET6)
 		return packet4;
 	*packet6 = *packet4;
