@@ -3,36 +3,52 @@
 
 #include "icmp.h"
 #include "nat.h"
+#include "nat_shift.h"
 
-/* What to add to the numbers of a quoted segment to make them those that its sender wrote. */
-struct quote_offsets {
-	uint32_t seq;
-	uint32_t ack;
-};
+#define TCP_HEADER_MAX 60
 
-/*
- * The offset is what the backend sees the client's numbers moved by: it was added to the sequence
- * number of the client's segment, and taken from the acknowledgement of the backend's. The receiver
- * looks for its own number in the quote (RFC 5927, 4.1), and mustn't find the moved one.
- */
-static struct quote_offsets quote_offsets(const struct flow *flow, enum flow_direction direction)
-{
-	if (!(__atomic_load_n(&flow->flags, __ATOMIC_RELAXED) & FLOW_TRANSLATED))
-		return (struct quote_offsets){0, 0};
-	if (direction == FLOW_FROM_BACKEND) // about a segment of the client's
-		return (struct quote_offsets){.seq = -flow->seq_offset};
-	return (struct quote_offsets){.ack = flow->seq_offset};
-}
+/* Whether the quote holds the TCP header up to this field, with it. */
+#define QUOTES(packet, field)                                                                      \
+	((packet)->payload >= offsetof(struct rte_tcp_hdr, field) +                                \
+			sizeof(((struct rte_tcp_hdr *)0)->field))
 
 /* Add to a number in network byte order; returns the delta. */
-static uint32_t add32(void *field, uint32_t offset)
+static uint32_t add32(void *field, uint32_t by)
 {
 	uint32_t from, to;
 
 	memcpy(&from, field, sizeof(from));
-	to = rte_cpu_to_be_32(rte_be_to_cpu_32(from) + offset);
+	to = rte_cpu_to_be_32(rte_be_to_cpu_32(from) + by);
 	memcpy(field, &to, sizeof(to));
 	return checksum_delta32(from, to);
+}
+
+/*
+ * Undo nat_shift() in a quote: the receiver looks for its own sequence number there (RFC 5927, 4.1), and
+ * mustn't find the moved one. Of a header that is cut the options stay as they are, and what they add
+ * to its checksum.
+ */
+static void move_back(const struct packet *packet, const struct flow *flow,
+	enum flow_direction sender)
+{
+	struct rte_tcp_hdr *tcp = packet->tcp;
+	struct flow_offsets offsets = flow_offsets(flow), back;
+
+	for (unsigned side = 0; side < FLOW_DIRECTIONS; side++) {
+		back.seq[side] = -offsets.seq[side];
+		back.ts[side] = -offsets.ts[side];
+	}
+	if (packet->payload >= sizeof(*tcp) && tcp->data_off >> 4 >= 5 &&
+		packet->payload >= (tcp->data_off >> 4) * 4) {
+		struct packet quoted = {.tcp = tcp, .flags = tcp->tcp_flags};
+		nat_shift(&quoted, sender, &back);
+		return;
+	}
+	uint32_t delta = add32(&tcp->sent_seq, back.seq[sender]);
+	if (QUOTES(packet, tcp_flags) && (tcp->tcp_flags & RTE_TCP_ACK_FLAG))
+		delta += add32(&tcp->recv_ack, -back.seq[1 - sender]);
+	if (QUOTES(packet, cksum))
+		tcp->cksum = checksum_apply(tcp->cksum, delta);
 }
 
 /*
@@ -44,21 +60,18 @@ static uint32_t rewrite_quoted_tcp(const struct packet *packet, struct flow *flo
 	enum flow_direction direction, uint32_t addr_delta)
 {
 	struct rte_tcp_hdr *tcp = packet->tcp;
-	struct quote_offsets offsets = quote_offsets(flow, direction);
-	uint32_t ports, delta;
+	unsigned size = RTE_MIN(packet->payload, TCP_HEADER_MAX) & ~1u; // no half of a word changes
+	uint16_t before = checksum_fold(checksum_sum(tcp, size, 0));
+	uint32_t ports;
 
 	memcpy(&ports, &flow->port[(1 - direction) * 2], sizeof(ports));
-	delta = checksum_delta32(packet->ports, ports);
 	memcpy(tcp, &ports, sizeof(ports));
-	delta += add32(&tcp->sent_seq, offsets.seq);
-	if (packet->payload >= offsetof(struct rte_tcp_hdr, recv_ack) + sizeof(tcp->recv_ack))
-		delta += add32(&tcp->recv_ack, offsets.ack);
-	if (packet->payload >= offsetof(struct rte_tcp_hdr, cksum) + sizeof(tcp->cksum)) {
-		uint16_t from = tcp->cksum;
-		tcp->cksum = checksum_apply(from, addr_delta + delta);
-		delta += checksum_delta16(from, tcp->cksum);
-	}
-	return delta;
+	if (QUOTES(packet, cksum))
+		tcp->cksum = checksum_apply(tcp->cksum,
+			addr_delta + checksum_delta32(packet->ports, ports));
+	if (flow_has(flow, FLOW_TRANSLATED))
+		move_back(packet, flow, 1 - direction);
+	return checksum_delta16(before, checksum_fold(checksum_sum(tcp, size, 0)));
 }
 
 static void apply(const struct packet *packet, size_t checksum_at, uint32_t delta)

@@ -474,7 +474,9 @@ static void check_forwarded_error(const struct rig *rig, const uint8_t *before, 
 		memcpy(masked + quote + 10, before + quote + 10, 2);
 	memcpy(masked + addrs_at, before + addrs_at, addr_size * 2);
 	memcpy(masked + tcp, before + tcp, 4);
-	if (moves_numbers(rig))
+	if (tcp + 20 <= end && tcp + (after[tcp + 12] >> 4) * 4 <= end)
+		move_back(rig, masked + tcp, before + tcp, to_client);
+	else if (moves_numbers(rig))
 		memcpy(masked + tcp + 4, before + tcp + 4, tcp + 12 <= end ? 8 : 4);
 	if (tcp + 18 <= end) {
 		memcpy(masked + tcp + 16, before + tcp + 16, 2);
