@@ -8,43 +8,51 @@
 #include "checksum.h"
 #include "packet.h"
 #include "pipeline.h"
+#include "segment.h"
 
-#define REPLY_TTL 64
-
-/* Back to the sender: link and IP addresses change places. */
-static void turn_round(struct pipeline *pipeline, struct packet *packet)
+/* The link addresses of an answer: back to the sender. */
+static void turn_link(struct pipeline *pipeline, struct rte_ether_hdr *ether)
 {
-	struct rte_ether_hdr *ether = rte_pktmbuf_mtod(packet->mbuf, struct rte_ether_hdr *);
+	memcpy(&ether->dst_addr, &ether->src_addr, sizeof(ether->dst_addr));
+	memcpy(&ether->src_addr, &pipeline->mac, sizeof(ether->src_addr));
+}
+
+static void turn_addrs(struct packet *packet)
+{
 	uint8_t *addrs = (uint8_t *)packet_addrs(packet);
 	unsigned size = net_addr_size(packet->family);
 	uint8_t source[16];
 
-	memcpy(&ether->dst_addr, &ether->src_addr, sizeof(ether->dst_addr));
-	memcpy(&ether->src_addr, &pipeline->mac, sizeof(ether->src_addr));
 	memcpy(source, addrs, size);
 	memcpy(addrs, addrs + size, size);
 	memcpy(addrs + size, source, size);
 }
 
-/* Cut the frame to its Ethernet header and `ip_size` bytes, and finish the IP header. */
-static void finish_ip(struct packet *packet, uint16_t ip_size, uint8_t protocol)
+/* Make the frame its Ethernet header and `ip_size` bytes long, and put it out. */
+static void send_answer(struct pipeline *pipeline, struct packet *packet, uint16_t ip_size)
 {
 	struct rte_mbuf *mbuf = packet->mbuf;
 	uint32_t size = packet->l3 - rte_pktmbuf_mtod(mbuf, uint8_t *) + ip_size;
 
-	if (mbuf->next != NULL) {
+	if (unlikely(mbuf->next != NULL)) {
 		rte_pktmbuf_free(mbuf->next);
 		mbuf->next = NULL;
 		mbuf->nb_segs = 1;
 	}
 	mbuf->data_len = size;
 	mbuf->pkt_len = size;
+	pipeline->stats->live.answered++;
+	pipeline_out_add(&pipeline->reply, mbuf);
+}
+
+static void write_ip(struct packet *packet, uint16_t ip_size, uint8_t protocol)
+{
 	if (packet->family == AF_INET6) {
 		struct rte_ipv6_hdr *ip = packet->ip6;
 		ip->vtc_flow = RTE_BE32(0x60000000);
 		ip->payload_len = rte_cpu_to_be_16(ip_size - sizeof(*ip));
 		ip->proto = protocol;
-		ip->hop_limits = REPLY_TTL;
+		ip->hop_limits = SEGMENT_TTL;
 		return;
 	}
 	struct rte_ipv4_hdr *ip = packet->ip4;
@@ -53,7 +61,7 @@ static void finish_ip(struct packet *packet, uint16_t ip_size, uint8_t protocol)
 	ip->total_length = rte_cpu_to_be_16(ip_size);
 	ip->packet_id = 0;
 	ip->fragment_offset = RTE_BE16(RTE_IPV4_HDR_DF_FLAG);
-	ip->time_to_live = REPLY_TTL;
+	ip->time_to_live = SEGMENT_TTL;
 	ip->next_proto_id = protocol;
 	ip->hdr_checksum = 0;
 	ip->hdr_checksum = checksum_ip(ip, sizeof(*ip));
@@ -67,31 +75,26 @@ static unsigned ip_header_size(const struct packet *packet)
 
 void pipeline_reset(struct pipeline *pipeline, struct packet *packet)
 {
-	unsigned header = ip_header_size(packet);
-	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(packet->l3 + header);
-	uint32_t seq = packet->tcp->sent_seq, ack = packet->tcp->recv_ack;
-	bool had_ack = packet->flags & RTE_TCP_ACK_FLAG;
-	uint32_t length = packet->payload + !!(packet->flags & RTE_TCP_SYN_FLAG) +
-		!!(packet->flags & RTE_TCP_FIN_FLAG);
-
-	// Options and extension headers go: the TCP header moves up behind the plain IP header.
-	tcp->src_port = packet->ports >> 16;
-	tcp->dst_port = packet->ports & 0xffff;
-	tcp->sent_seq = had_ack ? ack : 0;
-	tcp->recv_ack = had_ack ? 0 : rte_cpu_to_be_32(rte_be_to_cpu_32(seq) + length);
-	tcp->data_off = sizeof(*tcp) / 4 << 4;
-	tcp->tcp_flags = RTE_TCP_RST_FLAG | (had_ack ? 0 : RTE_TCP_ACK_FLAG);
-	tcp->rx_win = 0;
-	tcp->cksum = 0;
-	tcp->tcp_urp = 0;
-	turn_round(pipeline, packet);
-	finish_ip(packet, header + sizeof(*tcp), IPPROTO_TCP);
-
 	const uint8_t *addrs = packet_addrs(packet);
-	tcp->cksum = checksum_l4(packet->family, addrs, addrs + net_addr_size(packet->family),
-		IPPROTO_TCP, tcp, sizeof(*tcp));
-	pipeline->stats->live.answered++;
-	pipeline_out_add(&pipeline->reply, packet->mbuf);
+	const struct rte_tcp_hdr *tcp = packet->tcp;
+	struct segment_fields fields = {
+		.source = addrs + net_addr_size(packet->family),
+		.destination = addrs,
+		.ports = packet->ports << 16 | packet->ports >> 16,
+		.flags = RTE_TCP_RST_FLAG,
+	};
+
+	if (packet->flags & RTE_TCP_ACK_FLAG) {
+		fields.seq = tcp->recv_ack;
+	} else {
+		fields.flags |= RTE_TCP_ACK_FLAG;
+		fields.ack = rte_cpu_to_be_32(rte_be_to_cpu_32(tcp->sent_seq) + packet->payload +
+			!!(packet->flags & RTE_TCP_SYN_FLAG) + !!(packet->flags & RTE_TCP_FIN_FLAG));
+	}
+	// Options and extension headers go: the TCP header moves up behind the plain IP header.
+	segment_write(packet->l3, packet->family, &fields);
+	turn_link(pipeline, rte_pktmbuf_mtod(packet->mbuf, struct rte_ether_hdr *));
+	send_answer(pipeline, packet, segment_size(packet->family));
 }
 
 void pipeline_reset_limited(struct pipeline *pipeline, struct packet *packet,
@@ -141,8 +144,9 @@ void pipeline_time_exceeded(struct pipeline *pipeline, struct packet *packet, ui
 	packet->l3 = quoted - space;
 	memset(packet->l3, 0, space);
 	memcpy((uint8_t *)packet_addrs(packet), addrs, size * 2);
-	turn_round(pipeline, packet);
-	finish_ip(packet, space + quote, v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+	turn_link(pipeline, rte_pktmbuf_mtod(mbuf, struct rte_ether_hdr *));
+	turn_addrs(packet);
+	write_ip(packet, space + quote, v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
 
 	uint8_t *icmp = packet->l3 + header; // type, code, checksum, four unused bytes
 	uint16_t checksum;
@@ -151,6 +155,5 @@ void pipeline_time_exceeded(struct pipeline *pipeline, struct packet *packet, ui
 	checksum = v6 ? checksum_l4(AF_INET6, own, own + size, IPPROTO_ICMPV6, icmp, 8 + quote)
 		      : checksum_ip(icmp, 8 + quote);
 	memcpy(icmp + 2, &checksum, sizeof(checksum));
-	pipeline->stats->live.answered++;
-	pipeline_out_add(&pipeline->reply, mbuf);
+	send_answer(pipeline, packet, space + quote);
 }

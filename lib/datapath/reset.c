@@ -11,12 +11,11 @@
  */
 #include <rte_mbuf.h>
 
-#include "checksum.h"
 #include "flow_offsets.h"
 #include "nat.h"
 #include "pipeline.h"
+#include "segment.h"
 
-#define RESET_TTL 64
 #define WALK_FACTOR 8     // records a tick, by the sweep's budget: most need a look only
 #define WALK_PERIOD_MS 2000
 #define PACKETS_A_FLOW 4
@@ -37,76 +36,34 @@ struct end {
 static const struct end to_client = {FLOW_FROM_BACKEND, FLOW_VIP, FLOW_CLIENT};
 static const struct end to_backend = {FLOW_FROM_CLIENT, FLOW_SNAT, FLOW_BACKEND};
 
-static void write_ip4(struct rte_ipv4_hdr *ip, uint16_t size)
-{
-	*ip = (struct rte_ipv4_hdr){
-		.version_ihl = RTE_IPV4_VHL_DEF,
-		.total_length = rte_cpu_to_be_16(size),
-		.fragment_offset = RTE_BE16(RTE_IPV4_HDR_DF_FLAG),
-		.time_to_live = RESET_TTL,
-		.next_proto_id = IPPROTO_TCP,
-	};
-}
-
-static void write_ip6(struct rte_ipv6_hdr *ip, uint16_t size)
-{
-	*ip = (struct rte_ipv6_hdr){
-		.vtc_flow = RTE_BE32(0x60000000),
-		.payload_len = rte_cpu_to_be_16(size - sizeof(*ip)),
-		.proto = IPPROTO_TCP,
-		.hop_limits = RESET_TTL,
-	};
-}
-
-static void write_tcp(struct rte_tcp_hdr *tcp, const struct flow *flow, const struct end *end,
-	uint32_t seq)
-{
-	*tcp = (struct rte_tcp_hdr){
-		.src_port = flow->port[end->source],
-		.dst_port = flow->port[end->destination],
-		.sent_seq = rte_cpu_to_be_32(flow_seq_at_other(flow, end->from, seq)),
-		// The receiver's stream, as it counts itself.
-		.recv_ack = rte_cpu_to_be_32(flow->end[1 - end->from]),
-		.data_off = sizeof(*tcp) / 4 << 4,
-		// In SYN_SENT a RST counts only with an ACK of the SYN (RFC 9293, 3.10.7.3).
-		.tcp_flags = RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG,
-	};
-}
-
 /* False when there is no buffer. */
 static bool send_reset(struct walk *walk, struct flow *flow, const struct end *end,
 	const struct net_mac *to, uint32_t seq)
 {
 	struct pipeline *pipeline = walk->pipeline;
 	sa_family_t family = walk->flows->family;
-	unsigned addr_size = net_addr_size(family);
-	unsigned ip_header = family == AF_INET6 ? sizeof(struct rte_ipv6_hdr)
-						: sizeof(struct rte_ipv4_hdr);
-	unsigned ip_size = ip_header + sizeof(struct rte_tcp_hdr);
 	struct rte_mbuf *mbuf = pipeline->new_mbuf(pipeline->new_mbuf_context);
+	struct segment_fields fields = {
+		.source = flow_addr(flow, family, end->source),
+		.destination = flow_addr(flow, family, end->destination),
+		.seq = rte_cpu_to_be_32(flow_seq_at_other(flow, end->from, seq)),
+		// The receiver's stream, as it counts itself.
+		.ack = rte_cpu_to_be_32(flow->end[1 - end->from]),
+		// In SYN_SENT a RST counts only with an ACK of the SYN (RFC 9293, 3.10.7.3).
+		.flags = RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG,
+	};
 
 	if (mbuf == NULL)
 		return false;
-	struct rte_ether_hdr *ether =
-		(struct rte_ether_hdr *)rte_pktmbuf_append(mbuf, sizeof(*ether) + ip_size);
-	uint8_t *ip = (uint8_t *)(ether + 1);
-	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + ip_header);
-
+	const uint16_t ports[2] = {flow->port[end->source], flow->port[end->destination]};
+	memcpy(&fields.ports, ports, sizeof(fields.ports));
+	struct rte_ether_hdr *ether = (struct rte_ether_hdr *)rte_pktmbuf_append(mbuf,
+		sizeof(*ether) + segment_size(family));
 	memcpy(&ether->dst_addr, to, sizeof(*to));
 	memcpy(&ether->src_addr, &pipeline->mac, sizeof(pipeline->mac));
 	ether->ether_type = family == AF_INET6 ? RTE_BE16(RTE_ETHER_TYPE_IPV6)
 					       : RTE_BE16(RTE_ETHER_TYPE_IPV4);
-	if (family == AF_INET6)
-		write_ip6((struct rte_ipv6_hdr *)ip, ip_size);
-	else
-		write_ip4((struct rte_ipv4_hdr *)ip, ip_size);
-	uint8_t *addrs = ip + ip_header - 2 * addr_size;
-	memcpy(addrs, flow_addr(flow, family, end->source), addr_size);
-	memcpy(addrs + addr_size, flow_addr(flow, family, end->destination), addr_size);
-	if (family == AF_INET)
-		((struct rte_ipv4_hdr *)ip)->hdr_checksum = checksum_ip(ip, ip_header);
-	write_tcp(tcp, flow, end, seq);
-	tcp->cksum = checksum_l4(family, addrs, addrs + addr_size, IPPROTO_TCP, tcp, sizeof(*tcp));
+	segment_write((uint8_t *)(ether + 1), family, &fields);
 	pipeline_out_add(&pipeline->reply, mbuf);
 	return true;
 }
