@@ -187,6 +187,11 @@ static bool choose(struct pipeline *pipeline, const struct service_table *table,
 			refuse(pipeline, syn->packet, &counters->refused_no_backend);
 		return false;
 	}
+	// Before a backend is looked for: a flood meets a full table.
+	if (unlikely(flow_table_is_exhausted(flows))) {
+		refuse(pipeline, syn->packet, &counters->refused_flows_full);
+		return false;
+	}
 	syn->id = pipeline_pick(pipeline, service, &pipeline->cursors[syn->service], syn->packet,
 		now_ms);
 	if (unlikely(syn->id == SERVICE_NONE)) {
@@ -313,6 +318,17 @@ bool pipeline_is_lent(const struct service_table *table, sa_family_t family, con
 		snat_contains(table->snat, rte_be_to_cpu_16(port[1]));
 }
 
+/* The few addresses one by one: whether a hash finds its place empty at once is a toss of a coin. */
+static bool is_snat_addr(const struct service_table *table, sa_family_t family, const void *addr)
+{
+	const struct service_snat *snat = service_snat(table, family);
+
+	for (uint32_t i = 0; i < snat->count; i++)
+		if (memcmp(snat->addrs[i].v6, addr, net_addr_size(family)) == 0)
+			return true;
+	return false;
+}
+
 void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *table,
 	struct packet *packet, uint64_t now_ms)
 {
@@ -327,8 +343,7 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 	service = service_find(table, SERVICE_KEY_VIP, packet->family, destination,
 		packet->tcp->dst_port);
 	if (likely(service != SERVICE_NONE)) {
-		if (unlikely(service_find(table, SERVICE_KEY_SNAT, packet->family,
-				packet_addrs(packet), 0) != SERVICE_NONE))
+		if (unlikely(is_snat_addr(table, packet->family, packet_addrs(packet))))
 			pipeline_drop(pipeline, packet->mbuf, STATS_DROP_BAD_ADDRESS); // our own
 		else if (unlikely(!pipeline_is_first_syn(packet->flags)))
 			pipeline_reset_limited(pipeline, packet, STATS_DROP_NO_FLOW, now_ms);

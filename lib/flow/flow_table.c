@@ -536,13 +536,18 @@ static struct flow *fifo_first(struct flow_table *table, struct flow_fifo *fifo,
 	return NULL;
 }
 
+static bool nothing_gives_way(const struct flow_table_worker *owner)
+{
+	return fifo_is_empty(&owner->closed) && fifo_is_empty(&owner->half_open);
+}
+
 static struct flow *pop_oldest(struct flow_table *table, struct flow_table_worker *owner,
 	uint32_t *budget)
 {
 	struct flow *flow;
 
 	// Not worth a lock: a table full of established flows refuses SYNs by the million.
-	if (fifo_is_empty(&owner->closed) && fifo_is_empty(&owner->half_open))
+	if (nothing_gives_way(owner))
 		return NULL;
 	lock_take(&owner->fifo_lock);
 	flow = fifo_first(table, &owner->closed, tcp_state_closed, true, budget);
@@ -550,6 +555,16 @@ static struct flow *pop_oldest(struct flow_table *table, struct flow_table_worke
 		flow = fifo_first(table, &owner->half_open, tcp_state_half_open, true, budget);
 	lock_release(&owner->fifo_lock);
 	return flow;
+}
+
+bool flow_table_is_exhausted(const struct flow_table *table)
+{
+	if (likely(flow_table_used(table) < table->limit))
+		return false;
+	for (unsigned w = 0; w < table->nb_workers; w++)
+		if (!nothing_gives_way(&table->workers[w]))
+			return false;
+	return true;
 }
 
 struct flow *flow_table_oldest(struct flow_table *table, unsigned worker)

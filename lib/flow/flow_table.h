@@ -323,6 +323,10 @@ bool flow_table_set_state(struct flow_table *table, unsigned worker, struct flow
 #define FLOW_STALE_MAX 256
 struct flow *flow_table_oldest(struct flow_table *table, unsigned worker);
 
+/* Whether the table is full and no queue names a flow to give way: a new one would be refused, and
+ * nothing else need be asked. */
+bool flow_table_is_exhausted(const struct flow_table *table);
+
 /*
  * Look at the next `count` records of this worker's share. Calls expired() for each flow that has
  * been idle for its state's timeout; that removes it, or has it removed with up to FLOW_REMOVE_MAX

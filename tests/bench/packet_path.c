@@ -173,6 +173,17 @@ void bench_established(struct bench_rounds *rounds)
 	rows_destroy(&rows);
 }
 
+void bench_refused(struct bench_rounds *rounds)
+{
+	struct world *world = established_create(AF_INET, DEFAULT_FLOWS);
+	uint32_t next_client = 1u << 28;
+
+	refused_fill(world);
+	while (bench_rounds_next(rounds))
+		refused_measure(world, &next_client, rounds->done - 1);
+	world_destroy(world);
+}
+
 void bench_packet_path(struct bench_rounds *rounds)
 {
 	rounds->flows = rounds->family = 0; // the rest needs all rows
