@@ -232,7 +232,10 @@ static int worker_init(struct daemon *daemon, struct worker *worker, unsigned nu
 	pipeline->backends = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->backends));
 	pipeline->cursors = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->cursors));
 	pipeline->active = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->active));
-	if (pipeline->backends == NULL || pipeline->cursors == NULL || pipeline->active == NULL)
+	pipeline->connects = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->connects));
+	pipeline->retries = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->retries));
+	if (pipeline->backends == NULL || pipeline->cursors == NULL || pipeline->active == NULL ||
+		pipeline->connects == NULL || pipeline->retries == NULL)
 		return -ENOMEM;
 	daemon->counters[number] = pipeline->backends;
 	pipeline->peers = daemon->counters;
@@ -280,6 +283,10 @@ static void workers_fini(struct daemon *daemon)
 			munmap(pipeline->cursors, BACKENDS_IDS_MAX * sizeof(*pipeline->cursors));
 		if (pipeline->active != NULL)
 			munmap(pipeline->active, BACKENDS_IDS_MAX * sizeof(*pipeline->active));
+		if (pipeline->connects != NULL)
+			munmap(pipeline->connects, BACKENDS_IDS_MAX * sizeof(*pipeline->connects));
+		if (pipeline->retries != NULL)
+			munmap(pipeline->retries, BACKENDS_IDS_MAX * sizeof(*pipeline->retries));
 	}
 	free(daemon->workers);
 	worker_spray_destroy(daemon->spray);

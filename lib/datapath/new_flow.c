@@ -88,6 +88,8 @@ uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_tabl
 		if (state == TCP_NONE)
 			continue;
 		uint32_t id = FLOW_BACKEND_ID(ended[i]->backend);
+		if (state == TCP_SYN_SENT)
+			pipeline_connect_end(pipeline, table, flows, ended[i], ended[i]->side, false);
 		if (!tcp_state_closed(state)) {
 			pipeline_count_ended(pipeline, id);
 			snat_put(table, ended[i], flows->family);
@@ -152,8 +154,7 @@ static void fill(struct pipeline *pipeline, struct pipeline_syn *syn)
 	const struct service_backend *backend = syn->backend;
 	struct flow *flow = syn->flow;
 	sa_family_t family = packet->family;
-	const struct rte_ether_hdr *ether =
-		rte_pktmbuf_mtod(packet->mbuf, const struct rte_ether_hdr *);
+	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)packet->l3 - 1;
 
 	// The state stays TCP_NONE and is not touched: sweeps of other workers read it, and last_seen.
 	memset(flow, 0, offsetof(struct flow, last_seen));
@@ -208,21 +209,33 @@ static bool choose(struct pipeline *pipeline, const struct service_table *table,
 	return true;
 }
 
+bool pipeline_fill(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct pipeline_syn *syn)
+{
+	fill(pipeline, syn);
+	if (!snat_get(pipeline, table, syn->backend, syn->flow, syn->packet->hash))
+		return false;
+	flow_table_hashes(flows, syn->flow, &syn->hashes);
+	flow_table_prefetch(flows, &syn->hashes);
+	return true;
+}
+
+void pipeline_unfill(const struct service_table *table, struct flow_table *flows, struct flow *flow)
+{
+	snat_put(table, flow, flows->family);
+}
+
 /* The SNAT address and port, and with it the whole record. False: refused. */
 static bool complete(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct pipeline_syn *syn)
 {
-	fill(pipeline, syn);
-	if (!snat_get(pipeline, table, syn->backend, syn->flow, syn->packet->hash)) {
-		flow_table_give_back(flows, pipeline->worker, syn->flow);
-		pipeline_count_opened(pipeline, syn->id, -1);
-		refuse(pipeline, syn->packet,
-			&pipeline->stats->live.flows[stats_family(flows->family)].refused_snat_full);
-		return false;
-	}
-	flow_table_hashes(flows, syn->flow, &syn->hashes);
-	flow_table_prefetch(flows, &syn->hashes);
-	return true;
+	if (likely(pipeline_fill(pipeline, table, flows, syn)))
+		return true;
+	flow_table_give_back(flows, pipeline->worker, syn->flow);
+	pipeline_count_opened(pipeline, syn->id, -1);
+	refuse(pipeline, syn->packet,
+		&pipeline->stats->live.flows[stats_family(flows->family)].refused_snat_full);
+	return false;
 }
 
 /* What the new flow's SYN says, against what its tuple was last used with. */
@@ -239,8 +252,7 @@ static void take_over_numbers(struct pipeline *pipeline, struct pipeline_syn *sy
 		pipeline->stats->live.flows[stats_family(syn->packet->family)].renumbered++;
 }
 
-/* A closed flow gave its SNAT port back, and makes way when that is lent again. */
-static bool take_over_tuple(struct pipeline *pipeline, const struct service_table *table,
+bool pipeline_take_over_tuple(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct pipeline_syn *syn)
 {
 	const void *addrs = flow_addr(syn->flow, flows->family, FLOW_BACKEND);
@@ -261,18 +273,20 @@ static bool take_over_tuple(struct pipeline *pipeline, const struct service_tabl
 
 /* Into the table, and out to the backend. */
 static void insert(struct pipeline *pipeline, const struct service_table *table,
-	struct flow_table *flows, struct pipeline_syn *syn)
+	struct flow_table *flows, struct pipeline_syn *syn, uint64_t now_ms)
 {
 	struct stats_flows *counters = &pipeline->stats->live.flows[stats_family(flows->family)];
 	struct flow *inserted = NULL;
 
-	if (likely(take_over_tuple(pipeline, table, flows, syn)))
+	pipeline_connect_begin(pipeline, table, flows, syn, now_ms);
+	if (likely(pipeline_take_over_tuple(pipeline, table, flows, syn)))
 		inserted = flow_table_insert(flows, pipeline->worker, syn->flow, &syn->hashes,
 			TCP_SYN_SENT);
 
 	if (likely(inserted == syn->flow)) {
 		counters->created++;
 	} else {
+		pipeline_connect_end(pipeline, table, flows, syn->flow, syn->flow->side, false);
 		pipeline_count_opened(pipeline, syn->id, -1);
 		snat_put(table, syn->flow, flows->family);
 		flow_table_give_back(flows, pipeline->worker, syn->flow);
@@ -303,7 +317,7 @@ void pipeline_admit(struct pipeline *pipeline, const struct service_table *table
 		if (complete(pipeline, table, flows, &syns[i]))
 			syns[left++] = syns[i];
 	for (uint32_t i = 0; i < left; i++)
-		insert(pipeline, table, flows, &syns[i]);
+		insert(pipeline, table, flows, &syns[i], now_ms);
 }
 
 bool pipeline_is_lent(const struct service_table *table, sa_family_t family, const void *addrs,

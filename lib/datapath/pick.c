@@ -113,6 +113,48 @@ uint32_t pipeline_pick(struct pipeline *pipeline, const struct service *service,
 	return id;
 }
 
+static bool is_among(uint32_t id, const uint32_t *tried, unsigned nb_tried)
+{
+	for (unsigned i = 0; i < nb_tried; i++)
+		if (tried[i] == id)
+			return true;
+	return false;
+}
+
+uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_table *table,
+	const struct service *service, struct scheduler_cursor *cursor,
+	const struct packet *packet, const uint32_t *tried, unsigned nb_tried, uint64_t now_ms)
+{
+	const struct scheduler_ops *scheduler = service->scheduler;
+	const struct scheduler_load load = {pipeline->active, service->candidates, service->limits};
+	uint32_t count = service->nb_candidates, index = 0;
+	uint64_t hash = packet->hash;
+
+	if (count == 0)
+		return SERVICE_NONE;
+	if (scheduler->by_source)
+		hash = scheduler_source_hash(packet_addrs(packet), net_addr_size(packet->family));
+	if (scheduler->pick_by_load != NULL)
+		refresh(pipeline, service, cursor, now_ms);
+	// What the scheduler would choose next; behind its picks whoever comes first.
+	for (uint32_t looked = 0; looked < MAX_PICKS + RTE_MIN(count, (uint32_t)MAX_LOOKED); looked++) {
+		if (looked == 0 && scheduler->pick_by_load != NULL)
+			index = scheduler->pick_by_load(service->schedule, &load, cursor);
+		else if (looked < MAX_PICKS && scheduler->pick != NULL)
+			index = scheduler->pick(service->schedule, hash = hash_again(hash), cursor);
+		else
+			index = looked <= MAX_PICKS ? hash_again(hash) % count
+						    : index + 1 < count ? index + 1 : 0;
+		uint32_t id = service->candidates[index];
+		if (is_among(id, tried, nb_tried) || !table->backends[id].resolved ||
+			(service->limits != NULL && is_full(pipeline, service, index)))
+			continue;
+		pipeline_count_opened(pipeline, id, 1);
+		return id;
+	}
+	return SERVICE_NONE;
+}
+
 bool pipeline_allows(const struct service *service, const struct packet *packet)
 {
 	return service->access == NULL ||

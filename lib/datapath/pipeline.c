@@ -111,26 +111,34 @@ static inline void put_out(struct pipeline *pipeline, const struct packet *packe
 	pipeline_out_add(&pipeline->forward, packet->mbuf);
 }
 
-static void track(struct pipeline *pipeline, const struct service_table *table,
+/* False: the flow is over, and its record nobody's. */
+static bool track(struct pipeline *pipeline, const struct service_table *table,
 	const struct packet *packet, struct flow *flow, enum flow_direction direction)
 {
+	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
+	uint32_t side = __atomic_load_n(&flow->side, __ATOMIC_RELAXED);
 	enum tcp_state state, next;
 	bool counts;
 
 	do { // again when another worker changed it in the meantime
 		state = flow_state(flow);
 		next = track_state(flow, packet, direction, state, &counts);
-	} while (next != state && !pipeline_set_state(pipeline, table,
-			pipeline_flows(pipeline, packet->family), flow, state, next));
-	if (!(packet->flags & (RTE_TCP_SYN_FLAG | RTE_TCP_RST_FLAG)))
+	} while (next != state &&
+		!pipeline_set_state(pipeline, table, flows, flow, state, next));
+	if (state == TCP_SYN_SENT && next != state)
+		pipeline_connect_end(pipeline, table, flows, flow, side,
+			direction == FLOW_FROM_BACKEND && next != TCP_CLOSE);
+	// Before the backend has answered, there is no stream, and a side record in place of its numbers.
+	if (!(packet->flags & (RTE_TCP_SYN_FLAG | RTE_TCP_RST_FLAG)) && next != TCP_SYN_SENT)
 		track_stream(flow, packet, direction);
 	else if (!counts)
-		return; // and doesn't keep the flow alive either (case A16)
+		return state != TCP_NONE; // and doesn't keep the flow alive either (case A16)
 	track_seen(flow, pipeline->now_s);
+	return state != TCP_NONE;
 }
 
 void pipeline_forward(struct pipeline *pipeline, const struct service_table *table,
-	const struct packet *packet, struct flow *flow, enum flow_direction direction)
+	struct packet *packet, struct flow *flow, enum flow_direction direction)
 {
 	uint32_t id = FLOW_BACKEND_ID(flow->backend);
 
@@ -141,7 +149,12 @@ void pipeline_forward(struct pipeline *pipeline, const struct service_table *tab
 	}
 	if (direction == FLOW_FROM_CLIENT)
 		learn_client_mac(flow, packet->l3 - sizeof(struct rte_ether_hdr));
-	track(pipeline, table, packet, flow, direction);
+	if (unlikely(!track(pipeline, table, packet, flow, direction) &&
+		direction == FLOW_FROM_BACKEND)) {
+		// Moved to another backend since it was found: this one's answer is no client's.
+		pipeline_new_flow(pipeline, table, packet, pipeline->now_us / 1000);
+		return;
+	}
 	if (flow_has(flow, FLOW_TRANSLATED)) {
 		struct flow_offsets offsets = flow_offsets(flow);
 		nat_shift(packet, direction, &offsets);
@@ -185,7 +198,8 @@ static __attribute__((noinline)) void process_other(struct pipeline *pipeline,
 		flow_table_may_remove(flows, pipeline->worker)) {
 		pipeline_leave_tuple(pipeline, table, flows, flow);
 		pipeline_new_flow(pipeline, table, packet, now_ms);
-	} else {
+	} else if (flow_state(flow) != TCP_SYN_SENT ||
+		!pipeline_connect_packet(pipeline, table, flows, packet, flow, direction, now_ms)) {
 		pipeline_forward(pipeline, table, packet, flow, direction);
 	}
 }
@@ -348,6 +362,7 @@ void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t c
 
 	ip4.count = ip4.hashed = ip6.count = ip6.hashed = 0;
 	pipeline->now_s = now_ms / 1000;
+	pipeline->now_us = now_ms * 1000 + pipeline->now_part_us;
 	pipeline->stats->live.received += count;
 	for (uint32_t i = 0; i < count; i++)
 		rte_prefetch0(mbufs[i]);

@@ -24,10 +24,13 @@
 #include "addr.h"
 #include "flow_table.h"
 #include "punt.h"
+#include "retry.h"
 #include "scheduler.h"
 #include "service.h"
 #include "stats.h"
+#include "stats_connect.h"
 
+struct flow_side;
 struct rte_mbuf;
 
 #define PIPELINE_BURST 32 // packets a run, at most
@@ -62,6 +65,16 @@ struct pipeline_walk {
 	uint64_t walked_ms;
 };
 
+/*
+ * The backends whose connects failed of late, for the control core: what was counted says the rest. An
+ * id may be overwritten before it was read; who fails on comes back.
+ */
+#define PIPELINE_FAILS 64
+struct pipeline_fails {
+	uint32_t count;               // so far; the last ones stand in `ids`; worker: write; atomic
+	uint32_t ids[PIPELINE_FAILS]; // atomic
+};
+
 struct pipeline {
 	// Set by the owner before the first run.
 	unsigned worker;
@@ -73,12 +86,16 @@ struct pipeline {
 	struct stats_worker *stats;
 	struct stats_backend *backends;          // by backend id, this worker's own
 	uint32_t *active;                        // by backend id: its connections, as this worker sees
+	struct stats_connect *connects;          // by backend id, this worker's own
+	struct retry *retries;                   // by service index, this worker's own
 	struct stats_backend *const *peers;      // `backends` of all workers, this one's too
 	unsigned nb_peers;
 	struct scheduler_cursor *cursors;        // by service index, this worker's own
 	uint16_t timeout_s[TCP_STATES];          // idle seconds by state, below 2^16 - 64
 	struct rte_mbuf *(*new_mbuf)(void *context); // for packets that Weir makes; NULL = none left
 	void *new_mbuf_context;
+	uint32_t now_part_us;                    // of the millisecond that the next run is told; 0 where
+	                                         // the clock is no finer
 
 	// Out: whoever calls empties them after each run. A dropped packet is counted already; the
 	// others are counted by who sends them.
@@ -92,12 +109,14 @@ struct pipeline {
 	struct pipeline_rate reset_rate;         // RST to packets without a flow
 	struct pipeline_rate icmp_rate;          // time exceeded
 	uint32_t now_s;                          // of this run
+	uint64_t now_us;                         // likewise
 	bool admitted;                           // SYNs of this burst have made flows
 	bool ip6_seen;                           // in the last run
 	uint32_t nb_syns;
 	struct pipeline_syn syns[PIPELINE_BURST];
 	uint64_t swept_ms;                       // until when the sweep has done its share
 	struct pipeline_walk walk;
+	struct pipeline_fails fails;
 };
 
 /* Defaults of what isn't the caller's: limits, timeouts (RFC 5382). */
@@ -155,6 +174,43 @@ bool pipeline_allows(const struct service *service, const struct packet *packet)
 uint32_t pipeline_pick(struct pipeline *pipeline, const struct service *service,
 	struct scheduler_cursor *cursor, const struct packet *packet, uint64_t now_ms);
 
+/* Another one for a connection that some did not take; one more of these is no choice. */
+uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_table *table,
+	const struct service *service, struct scheduler_cursor *cursor,
+	const struct packet *packet, const uint32_t *tried, unsigned nb_tried, uint64_t now_ms);
+
+/*
+ * The record of a SYN, whose backend is known: all but its state, with a SNAT address and port; and the
+ * hashes. False: no port is left.
+ */
+bool pipeline_fill(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct pipeline_syn *syn);
+/* A filled record that is no flow: its port back. */
+void pipeline_unfill(const struct service_table *table, struct flow_table *flows,
+	struct flow *flow);
+/* A closed flow gave its SNAT port back, and makes way when that is lent again. False: not now. */
+bool pipeline_take_over_tuple(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct pipeline_syn *syn);
+
+/* --- connects: from the SYN to its answer --- */
+
+/* A filled record is about to be a flow: keep the SYN, start the time. */
+void pipeline_connect_begin(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, const struct pipeline_syn *syn, uint64_t now_ms);
+/* The flow has left TCP_SYN_SENT; `side` is what its record said before. `answered`: by the backend,
+ * and it takes the connection. */
+void pipeline_connect_end(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow, uint32_t side, bool answered);
+/* A packet of a flow in TCP_SYN_SENT. True: it was taken, and all is done. */
+bool pipeline_connect_packet(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct packet *packet, struct flow *flow,
+	enum flow_direction direction, uint64_t now_ms);
+/* The part of the tick that looks after silent backends. True: there is more to do at once. */
+bool pipeline_connect_tick(struct pipeline *pipeline, uint64_t now_ms);
+
+/* Tell the client, by a RST that it takes, that the flow is over. False: there is no buffer. */
+bool pipeline_reset_client(struct pipeline *pipeline, struct flow_table *flows, struct flow *flow);
+
 /* Connections more of a backend: 1, or -1 to take it back. */
 static inline void pipeline_count_opened(struct pipeline *pipeline, uint32_t id, int count)
 {
@@ -176,7 +232,7 @@ static inline void pipeline_count_ended(struct pipeline *pipeline, uint32_t id)
 
 /* Track, translate and forward; flow and direction as found. Any state, any segment. */
 void pipeline_forward(struct pipeline *pipeline, const struct service_table *table,
-	const struct packet *packet, struct flow *flow, enum flow_direction direction);
+	struct packet *packet, struct flow *flow, enum flow_direction direction);
 
 /*
  * Change a flow's state; false when another worker did. A flow that closes gives its SNAT port back:

@@ -36,19 +36,25 @@ struct end {
 static const struct end to_client = {FLOW_FROM_BACKEND, FLOW_VIP, FLOW_CLIENT};
 static const struct end to_backend = {FLOW_FROM_CLIENT, FLOW_SNAT, FLOW_BACKEND};
 
-/* False when there is no buffer. */
-static bool send_reset(struct walk *walk, struct flow *flow, const struct end *end,
-	const struct net_mac *to, uint32_t seq)
+/* What the end has sent; nothing as long as a backend hasn't answered the SYN. */
+static uint32_t sent_by(const struct flow *flow, enum flow_direction direction)
 {
-	struct pipeline *pipeline = walk->pipeline;
-	sa_family_t family = walk->flows->family;
+	if (direction == FLOW_FROM_BACKEND && flow_state(flow) == TCP_SYN_SENT)
+		return 0;
+	return flow->end[direction];
+}
+
+/* False when there is no buffer. */
+static bool send_reset(struct pipeline *pipeline, sa_family_t family, struct flow *flow,
+	const struct end *end, const struct net_mac *to, uint32_t seq)
+{
 	struct rte_mbuf *mbuf = pipeline->new_mbuf(pipeline->new_mbuf_context);
 	struct segment_fields fields = {
 		.source = flow_addr(flow, family, end->source),
 		.destination = flow_addr(flow, family, end->destination),
 		.seq = rte_cpu_to_be_32(flow_seq_at_other(flow, end->from, seq)),
 		// The receiver's stream, as it counts itself.
-		.ack = rte_cpu_to_be_32(flow->end[1 - end->from]),
+		.ack = rte_cpu_to_be_32(sent_by(flow, 1 - end->from)),
 		// In SYN_SENT a RST counts only with an ACK of the SYN (RFC 9293, 3.10.7.3).
 		.flags = RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG,
 	};
@@ -71,12 +77,20 @@ static bool send_reset(struct walk *walk, struct flow *flow, const struct end *e
 static bool reset_end(struct walk *walk, struct flow *flow, const struct end *end,
 	const struct net_mac *to)
 {
-	uint32_t sent = flow->end[end->from], expected = flow->ack[1 - end->from];
+	uint32_t sent = sent_by(flow, end->from), expected = flow->ack[1 - end->from];
 
-	if (!send_reset(walk, flow, end, to, sent))
+	if (!send_reset(walk->pipeline, walk->flows->family, flow, end, to, sent))
 		return false;
 	return expected == sent || tcp_state_half_open(flow_state(flow)) ||
-		!flow_keeps_ack(flow, 1 - end->from) || send_reset(walk, flow, end, to, expected);
+		!flow_keeps_ack(flow, 1 - end->from) ||
+		send_reset(walk->pipeline, walk->flows->family, flow, end, to, expected);
+}
+
+bool pipeline_reset_client(struct pipeline *pipeline, struct flow_table *flows, struct flow *flow)
+{
+	return pipeline->reply.count < RTE_DIM(pipeline->reply.mbufs) &&
+		send_reset(pipeline, flows->family, flow, &to_client, &flow->client_mac,
+			sent_by(flow, FLOW_FROM_BACKEND));
 }
 
 /* False: no room for more now. */

@@ -56,6 +56,7 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 	uint64_t done_ms = elapsed_ms;
 
 	pipeline->now_s = now_ms / 1000;
+	pipeline->now_us = now_ms * 1000 + pipeline->now_part_us;
 	for (unsigned i = 0; i < RTE_DIM(tables); i++) {
 		if (tables[i] == NULL)
 			continue;
@@ -74,6 +75,7 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 	}
 	// What the budget didn't allow is still due at the next tick.
 	pipeline->swept_ms = now_ms - (elapsed_ms - done_ms);
-	bool more = pipeline_reset_flows(pipeline, now_ms, budget);
+	bool more = pipeline_connect_tick(pipeline, now_ms);
+	more |= pipeline_reset_flows(pipeline, now_ms, budget);
 	return more || done_ms < elapsed_ms;
 }

@@ -44,6 +44,11 @@ static bool reset_is_exact(const struct flow *flow, const struct packet *packet,
 		flow_has(flow, FLOW_FIN_SEEN);
 }
 
+bool track_refuses(const struct flow *flow, const struct packet *packet)
+{
+	return reset_is_exact(flow, packet, FLOW_FROM_BACKEND, TCP_SYN_SENT);
+}
+
 /* Acknowledges the other side's SYN: its number, and the data with it, if any. */
 static bool acknowledges_syn(const struct flow *flow, const struct packet *packet,
 	enum flow_direction direction)

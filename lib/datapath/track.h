@@ -26,6 +26,9 @@
 enum tcp_state track_state(struct flow *flow, const struct packet *packet,
 	enum flow_direction direction, enum tcp_state state, bool *counts);
 
+/* Whether the RST of a backend is an answer to the client's SYN: RFC 9293, 3.10.7.3. */
+bool track_refuses(const struct flow *flow, const struct packet *packet);
+
 static inline uint32_t track_load(const uint32_t *number)
 {
 	return __atomic_load_n(number, __ATOMIC_RELAXED);

@@ -140,6 +140,7 @@ static int worker_main(void *argument)
 		rss_check_burst(worker->rss, pipeline->worker, mbufs, count);
 		if (unlikely(worker->spray != NULL))
 			count = worker_spray(worker->spray, worker, mbufs, count);
+		pipeline->now_part_us = now_ns / 1000 - now_ms * 1000;
 		if (count != 0)
 			pipeline_run(pipeline, mbufs, count, now_ms);
 		flush(worker);

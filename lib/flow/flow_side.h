@@ -42,7 +42,8 @@ struct flow_side {
 	uint8_t tcp_at;       // where its TCP header begins
 	uint16_t epoch;       // of the backend, when the SYN was sent
 	uint8_t nb_tried;     // backends so far, the flow's own the last
-	uint8_t repeats;      // of the client's SYN since the flow has this backend
+	uint8_t repeats : 7;  // of the client's SYN since the flow has this backend
+	uint8_t is_late : 1;  // that has been silent for too long, and counted as such
 	uint64_t sent_us;     // when that backend was first sent the SYN; monotonic
 	uint32_t tried[FLOW_SIDE_TRIES_MAX]; // ids
 	uint8_t frame[FLOW_SIDE_FRAME_MAX];  // as it came

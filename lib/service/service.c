@@ -26,6 +26,7 @@ struct service *service_create(const struct service_source *source)
 	strncpy(service->name, source->name, SERVICE_NAME_MAX);
 	service->family = source->family;
 	service->drop_when_down = source->drop_when_down;
+	service->connect = source->connect;
 	service->scheduler = source->scheduler;
 	service->nb_candidates = source->nb_candidates;
 	service->access = service_access_get(source->access);

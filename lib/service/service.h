@@ -40,8 +40,17 @@ struct service_backend {
 	sa_family_t family;
 	bool resolved;           // the next hop's MAC is known
 	bool reset;              // its flows are to be ended, with a RST to both sides
+	uint16_t epoch;          // changes when it takes connections again; SYNs of before count for
+				 // nothing
 	struct snat_pool *const *pools; // by SNAT address of the family, as in service_snat
 } __attribute__((aligned(64)));
+
+/* What a connection that its backend doesn't take may cost. */
+struct service_connect {
+	uint32_t timeout_ms;     // silence for so long is a failure; 0 = it never is
+	uint32_t retry_percent;  // of the connects: those that are moved for silence
+	uint8_t tries;           // backends a connection; 0 and 1 = the first one only
+};
 
 /* One service: immutable. */
 struct service {
@@ -49,6 +58,7 @@ struct service {
 	char name[SERVICE_NAME_MAX + 1];
 	sa_family_t family;
 	bool drop_when_down;     // no backend up: silence in place of RST
+	struct service_connect connect;
 	const struct scheduler_ops *scheduler;
 	void *schedule;          // of `scheduler`; NULL when there is no candidate
 	struct service_access *access; // who may connect; NULL = everybody
@@ -142,6 +152,7 @@ struct service_source {
 	const char *name;
 	sa_family_t family;
 	bool drop_when_down;
+	struct service_connect connect;
 	const struct scheduler_ops *scheduler;
 	const uint32_t *candidates; // ids of usable backends
 	const struct scheduler_backend *weights; // of these

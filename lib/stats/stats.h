@@ -52,6 +52,9 @@ struct stats_flows {
 	uint64_t evicted;            // closed or half-open ones that gave way to new ones
 	uint64_t renumbered;         // of those created: the backend sees numbers moved by an offset
 	uint64_t reset;              // ended by Weir: the backend was down, or left the file
+	uint64_t moved;              // given another backend before the first one had answered
+	uint64_t over_budget;        // silent ones that stayed where they were: retry_budget
+	uint64_t given_up;           // as many backends as may be tried were silent: reset
 	uint64_t refused_no_backend; // SYN answered by RST: no backend is up,
 	uint64_t refused_max_conns;  // all backends have their max_conns,
 	uint64_t refused_flows_full; // the flow table is full,
@@ -86,7 +89,7 @@ struct stats_worker {
 	struct stats_counters published;  // worker: write; anybody: stats_read()
 } __attribute__((aligned(64)));
 
-/* Worker, at a burst boundary: make the live counters readable. About 50 stores. */
+/* Worker, at a burst boundary: make the live counters readable. About 60 stores. */
 void stats_publish(struct stats_worker *stats);
 
 /* Any thread: a copy in which the identity holds. */

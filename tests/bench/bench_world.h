@@ -35,6 +35,8 @@ struct world_worker {
 	struct stats_worker stats;
 	struct stats_backend backends[WORLD_BACKENDS];
 	uint32_t active[WORLD_BACKENDS];
+	struct stats_connect connects[WORLD_BACKENDS];
+	struct retry retries[WORLD_SERVICES];
 	struct scheduler_cursor cursors[WORLD_SERVICES];
 	struct rte_mbuf **mbufs; // BENCH_BATCH of them
 } __attribute__((aligned(64)));

@@ -101,6 +101,7 @@ static struct service *make_service(struct world *world, unsigned s)
 	uint32_t candidates[WORLD_BACKENDS / WORLD_SERVICES];
 	struct service_source source = {.name = "bench",
 		.family = world->family,
+		.connect = {.timeout_ms = 250, .retry_percent = 20, .tries = 3}, // the defaults
 		.scheduler = &scheduler_maglev,
 		.candidates = candidates,
 		.weights = weights};
@@ -183,6 +184,8 @@ static void make_worker(struct world *world, unsigned w)
 	pipeline->stats = &worker->stats;
 	pipeline->backends = worker->backends;
 	pipeline->active = worker->active;
+	pipeline->connects = worker->connects;
+	pipeline->retries = worker->retries;
 	pipeline->cursors = worker->cursors;
 	pipeline->new_mbuf = new_mbuf;
 	pipeline->swept_ms = world->now_ms;

@@ -80,6 +80,7 @@ static struct service *build_service(const struct rig *rig, sa_family_t family)
 		.name = family == AF_INET6 ? "web6" : "web4",
 		.family = family,
 		.drop_when_down = rig->options.drop_when_down,
+		.connect = rig->options.connect,
 		.scheduler = rig->options.scheduler,
 		.candidates = candidates,
 		.weights = weights,
@@ -148,9 +149,17 @@ void rig_set_backend(struct rig *rig, unsigned id, bool is_up, bool is_resolved)
 	service_table_destroy((struct service_table *)rig_publish(rig));
 }
 
-static struct rte_mbuf *no_mbuf(void *context)
+/* For what a pipeline makes by itself; NULL as long as the test says so. */
+static struct rte_mbuf *new_mbuf(void *context)
 {
-	return NULL;
+	static const uint8_t room[PACKETS_SIZE_MAX];
+	const struct rig *rig = context;
+
+	if (rig->options.connect.tries == 0)
+		return NULL;
+	struct rte_mbuf *mbuf = packets_mbuf(room, 256);
+	mbuf->data_len = mbuf->pkt_len = 0;
+	return mbuf;
 }
 
 static void init_worker(struct rig *rig, unsigned worker)
@@ -173,7 +182,10 @@ static void init_worker(struct rig *rig, unsigned worker)
 	pipeline->peers = rig->counters;
 	pipeline->nb_peers = rig->options.nb_workers;
 	pipeline->cursors = rig->workers[worker].cursors;
-	pipeline->new_mbuf = no_mbuf;
+	pipeline->connects = rig->workers[worker].connects;
+	pipeline->retries = rig->workers[worker].retries;
+	pipeline->new_mbuf = new_mbuf;
+	pipeline->new_mbuf_context = rig;
 }
 
 struct rig *rig_create(const struct rig_options *options)
@@ -520,6 +532,33 @@ static void check_answered(const struct rig_frame *in, const struct rig_packet *
 	}
 }
 
+/* A client's SYN that Weir sends on by itself: to a backend, whole. */
+static void check_moved_syn(const struct rig *rig, const struct rig_packet *out)
+{
+	const struct segment *syn = &out->segment;
+	struct net_mac mac = rig_mac();
+
+	check(is_snat(rig, syn->src.v6, syn->src.family, syn->sport)); // I3
+	check(is_backend(rig, syn->dst.v6, syn->dst.family, syn->dport));
+	check((syn->flags & 0x3f) == TCP_SYN && syn->ttl > 0);
+	check(memcmp(out->frame + 6, &mac, 6) == 0);
+}
+
+/* Ends a client's waiting: of the service, and right. */
+static void check_reset(const struct rig_packet *out)
+{
+	struct net_mac mac = rig_mac();
+
+	check(packets_checksums_right(out->frame, out->size, 0)); // I4
+	check(out->segment.flags & TCP_RST);
+	check(memcmp(out->frame + 6, &mac, 6) == 0);
+}
+
+static bool is_moved_syn(const struct rig_packet *out)
+{
+	return out->is_tcp && out->segment.flags & TCP_SYN;
+}
+
 static void keep(struct rig_packet *out, const struct rte_mbuf *mbuf, enum rig_fate fate)
 {
 	check(out->fate == RIG_PUNTED + PUNT_CLASSES); // in no burst before
@@ -584,6 +623,8 @@ void rig_run(struct rig *rig, unsigned worker, const struct rig_frame *frames, u
 		check(out->fate < RIG_PUNTED + PUNT_CLASSES);
 		if (out->fate == RIG_FORWARDED)
 			check_sent_on(rig, &frames[i], out);
+		else if (out->fate == RIG_ANSWERED && is_moved_syn(out))
+			check_moved_syn(rig, out);
 		else if (out->fate == RIG_ANSWERED)
 			check_answered(&frames[i], out);
 		else
@@ -608,12 +649,36 @@ const struct rig_packet *rig_run_segment(struct rig *rig, unsigned worker,
 	return rig_run_frame(rig, worker, frame, packets_build(segment, frame));
 }
 
+bool rig_tick(struct rig *rig, unsigned worker, uint64_t now_ms, uint32_t budget)
+{
+	struct rig_worker *own = &rig->workers[worker];
+	struct pipeline *pipeline = &own->pipeline;
+	bool more = pipeline_tick(pipeline, now_ms, budget);
+
+	check(pipeline->forward.count == 0);
+	for (uint32_t i = 0; i < pipeline->reply.count; i++) {
+		struct rig_packet *out = &own->made[own->nb_made++ % RIG_MADE];
+		out->fate = RIG_PUNTED + PUNT_CLASSES;
+		keep(out, pipeline->reply.mbufs[i], RIG_ANSWERED);
+		check(out->is_tcp);
+		if (is_moved_syn(out))
+			check_moved_syn(rig, out);
+		else
+			check_reset(out);
+		packets_free(pipeline->reply.mbufs[i]);
+	}
+	for (uint32_t i = 0; i < pipeline->drop.count; i++)
+		packets_free(pipeline->drop.mbufs[i]);
+	pipeline->reply.count = pipeline->drop.count = 0;
+	return more;
+}
+
 void rig_wait(struct rig *rig, uint64_t ms, uint64_t step_ms)
 {
 	for (uint64_t end = rig->now_ms + ms; rig->now_ms < end;) {
 		rig->now_ms += end - rig->now_ms < step_ms ? end - rig->now_ms : step_ms;
 		for (unsigned worker = 0; worker < rig->options.nb_workers; worker++)
-			while (pipeline_tick(&rig->workers[worker].pipeline, rig->now_ms, UINT32_MAX))
+			while (rig_tick(rig, worker, rig->now_ms, UINT32_MAX))
 				;
 	}
 }

@@ -20,7 +20,8 @@
 #include "pipeline.h"
 #include "snat.h"
 
-enum { RIG_WORKERS = 2, RIG_BACKENDS = 16, RIG_SNATS = 4, RIG_PORT = 20000, RIG_VIP_PORT = 80 };
+enum { RIG_WORKERS = 2, RIG_BACKENDS = 16, RIG_SNATS = 4, RIG_PORT = 20000, RIG_VIP_PORT = 80,
+	RIG_MADE = 256 };
 
 struct rig_options {
 	unsigned nb_workers;                    // 0 = 1
@@ -30,6 +31,7 @@ struct rig_options {
 	unsigned nb_snats;                      // SNAT addresses of each family; 0 = 1
 	const struct scheduler_ops *scheduler;  // NULL = maglev
 	bool drop_when_down;
+	struct service_connect connect;         // zeroed: a connection has one backend, whatever it does
 };
 
 enum rig_fate {
@@ -54,7 +56,11 @@ struct rig_worker {
 	struct stats_worker *stats;
 	struct stats_backend backends[2 * RIG_BACKENDS];
 	uint32_t active[2 * RIG_BACKENDS];
+	struct stats_connect connects[2 * RIG_BACKENDS];
+	struct retry retries[2];
 	struct scheduler_cursor cursors[2];
+	struct rig_packet made[RIG_MADE]; // the last ones that its ticks have sent: the n-th at n % RIG_MADE
+	unsigned nb_made;
 	struct rig_packet out[PIPELINE_BURST]; // of its last run, in the order they went in
 };
 
@@ -104,6 +110,9 @@ const struct rig_packet *rig_run_frame(struct rig *rig, unsigned worker, const v
 	unsigned size);
 const struct rig_packet *rig_run_segment(struct rig *rig, unsigned worker,
 	const struct segment *segment);
+
+/* One tick of a worker; what it sends is in `made`. True: there is more to do at once. */
+bool rig_tick(struct rig *rig, unsigned worker, uint64_t now_ms, uint32_t budget);
 
 /* Let time go by in steps of `step_ms`, with all workers' ticks. */
 void rig_wait(struct rig *rig, uint64_t ms, uint64_t step_ms);

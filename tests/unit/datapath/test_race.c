@@ -74,7 +74,7 @@ static void run_burst(struct worker *worker, uint64_t *seed, uint8_t bytes[][PAC
 {
 	static const uint8_t flags[] = {TCP_SYN, TCP_SYN, TCP_SYN, TCP_SYN | TCP_ACK, TCP_SYN | TCP_ACK,
 		TCP_ACK, TCP_ACK, TCP_ACK, TCP_ACK, TCP_ACK, TCP_ACK, TCP_FIN | TCP_ACK,
-		TCP_FIN | TCP_ACK, TCP_RST, TCP_PSH | TCP_ACK, TCP_ACK};
+		TCP_FIN | TCP_ACK, TCP_RST, TCP_PSH | TCP_ACK, TCP_RST | TCP_ACK};
 	struct race *race = worker->race;
 	struct rig_frame frames[PIPELINE_BURST];
 	unsigned of[PIPELINE_BURST], count = 1 + packets_random(seed) % PIPELINE_BURST;
@@ -86,18 +86,20 @@ static void run_burst(struct worker *worker, uint64_t *seed, uint8_t bytes[][PAC
 		uint8_t flag = flags[random >> 16 & 15];
 		bool back = unpack(race->rig,
 				__atomic_load_n(&race->tuples[of[i]], __ATOMIC_RELAXED), &connection) &&
-			(flag == (TCP_SYN | TCP_ACK) || random >> 20 & 1);
+			(flag == (TCP_SYN | TCP_ACK) || flag == (TCP_RST | TCP_ACK) || random >> 20 & 1);
 		connection.mac.bytes[4] ^= random >> 21 & 1; // moves about
 		if (flag != TCP_SYN)
 			connection.seq[CLIENT]++;
 		struct segment segment = connection_segment(&connection, back, flag);
-		segment.payload_size = random >> 24 & 63;
+		// A SYN seldom has data, so that refusals acknowledge it.
+		segment.payload_size = flag == TCP_SYN && random >> 30 & 3 ? 0 : random >> 24 & 63;
 		frames[i] = (struct rig_frame){bytes[i], packets_build(&segment, bytes[i])};
 	}
 	rig_run(race->rig, worker->number, frames, count);
 	for (unsigned i = 0; i < count; i++) {
 		const struct rig_packet *out = &race->rig->workers[worker->number].out[i];
-		if (out->fate != RIG_FORWARDED || !out->is_tcp)
+		bool is_moved = out->fate == RIG_ANSWERED && out->is_tcp && out->segment.flags == TCP_SYN;
+		if ((out->fate != RIG_FORWARDED && !is_moved) || !out->is_tcp)
 			continue;
 		worker->nb_forwarded++;
 		if (out->segment.sport != RIG_VIP_PORT)
@@ -117,8 +119,7 @@ static void *work(void *argument)
 	rte_rcu_qsbr_thread_online(rig->rcu, worker->number);
 	while (!__atomic_load_n(&worker->race->stop, __ATOMIC_RELAXED)) {
 		run_burst(worker, &seed, bytes);
-		pipeline_tick(&rig->workers[worker->number].pipeline,
-			__atomic_load_n(&rig->now_ms, __ATOMIC_RELAXED), 512);
+		rig_tick(rig, worker->number, __atomic_load_n(&rig->now_ms, __ATOMIC_RELAXED), 512);
 		stats_publish(rig->workers[worker->number].stats);
 		tsan_release(rig->rcu);
 		rte_rcu_qsbr_quiescent(rig->rcu, worker->number);
@@ -173,7 +174,8 @@ static void race_with(const struct scheduler_ops *scheduler, uint32_t max_conns)
 	// Fewer ports and records than connections: they run out, too.
 	struct rig *rig = race->rig = rig_create(&(struct rig_options){.nb_workers = 2,
 		.flows = 160, .nb_ports = 12, .nb_snats = 2, .nb_backends = 6,
-		.scheduler = scheduler});
+		.scheduler = scheduler,
+		.connect = {.timeout_ms = 250, .retry_percent = 20, .tries = 3}});
 	struct worker workers[] = {{race, 0}, {race, 1}};
 	pthread_t threads[2];
 
@@ -192,7 +194,7 @@ static void race_with(const struct scheduler_ops *scheduler, uint32_t max_conns)
 	for (unsigned i = 0; i < 4000; i++) {
 		rig->now_ms += 2500;
 		for (unsigned worker = 0; worker < 2; worker++)
-			pipeline_tick(&rig->workers[worker].pipeline, rig->now_ms, UINT32_MAX);
+			rig_tick(rig, worker, rig->now_ms, UINT32_MAX);
 	}
 	assert_int_equal(flow_table_used(rig->flows4) + flow_table_used(rig->flows6), 0);
 	assert_int_equal(rig_ports_used(rig), 0);
@@ -205,15 +207,22 @@ static void race_with(const struct scheduler_ops *scheduler, uint32_t max_conns)
 		sum.created += flows->created;
 		sum.expired += flows->expired;
 		sum.evicted += flows->evicted;
+		sum.moved += flows->moved;
+		sum.given_up += flows->given_up;
 		sum.refused_flows_full += flows->refused_flows_full;
 		sum.refused_snat_full += flows->refused_snat_full;
 		sum.refused_no_backend += flows->refused_no_backend;
 	}
-	print_message("%u swaps; %lu packets forwarded; flows: %lu created, %lu expired, %lu evicted; "
-		"refused: %lu table, %lu ports, %lu backends\n", nb_swaps,
+	print_message("%u swaps; %lu packets forwarded; flows: %lu created, %lu expired, %lu evicted, "
+		"%lu moved, %lu given up; refused: %lu table, %lu ports, %lu backends\n", nb_swaps,
 		workers[0].nb_forwarded + workers[1].nb_forwarded, sum.created, sum.expired,
-		sum.evicted, sum.refused_flows_full, sum.refused_snat_full, sum.refused_no_backend);
-	assert_true(sum.created > 100 && sum.evicted > 10);
+		sum.evicted, sum.moved, sum.given_up, sum.refused_flows_full, sum.refused_snat_full, sum.refused_no_backend);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct flow_sides *sides = i == 0 ? rig->flows4->sides : rig->flows6->sides;
+		for (uint32_t n = 0; n < sides->count; n++)
+			assert_int_equal(sides->records[n].owner, 0);
+	}
+	assert_true(sum.created > 100 && sum.evicted > 10 && sum.moved > 10);
 	rig_destroy(rig);
 	free(race);
 }
