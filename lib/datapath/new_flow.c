@@ -17,13 +17,14 @@ static void refuse(struct pipeline *pipeline, struct packet *packet, uint64_t *c
 	pipeline_reset(pipeline, packet);
 }
 
-/* Which of the backend's pools lends ports of the flow's SNAT address. */
+/* Which of the backend's pools lends ports of the flow's SNAT address; `count` = none, for a flow
+ * from before the addresses changed. */
 static uint32_t snat_index(const struct service_snat *snat, sa_family_t family, struct flow *flow)
 {
 	const uint8_t *addr = flow_addr(flow, family, FLOW_SNAT);
 	uint32_t i = 0;
 
-	while (i < snat->count - 1 && memcmp(snat->addrs[i].v6, addr, net_addr_size(family)) != 0)
+	while (i < snat->count && memcmp(snat->addrs[i].v6, addr, net_addr_size(family)) != 0)
 		i++;
 	return i;
 }
@@ -56,8 +57,10 @@ static void snat_put(const struct service_table *table, struct flow *flow, sa_fa
 	// The pools of a backend that is gone are gone with it.
 	if (id >= table->nb_backends || backend->generation != FLOW_BACKEND_GENERATION(flow->backend))
 		return;
-	snat_pool_put(backend->pools[snat_index(service_snat(table, family), family, flow)],
-		rte_be_to_cpu_16(flow->port[FLOW_SNAT]));
+	const struct service_snat *snat = service_snat(table, family);
+	uint32_t i = snat_index(snat, family, flow);
+	if (likely(i < snat->count))
+		snat_pool_put(backend->pools[i], rte_be_to_cpu_16(flow->port[FLOW_SNAT]));
 }
 
 bool pipeline_set_state(struct pipeline *pipeline, const struct service_table *table,

@@ -17,6 +17,11 @@
 // Timeouts end before this much of the 16-bit clock's turn.
 #define CLOCK_SLACK_S 64
 
+// Where a test ends the process, to adopt what is left (tests/unit/flow/test_torn.c).
+#ifndef FLOW_KILL_POINT
+#define FLOW_KILL_POINT() ((void)0)
+#endif
+
 #ifdef __SANITIZE_THREAD__
 void __tsan_acquire(void *);
 void __tsan_release(void *);
@@ -51,10 +56,11 @@ static uint32_t fifo_entries(const struct flow_table *table)
 	return power_of_two_at_least(table->capacity / 4 / table->nb_workers);
 }
 
-/* The parts of the one mapping, in this order: records, buckets, free records, queues. */
+/* The parts of the one mapping, in this order: records if they aren't elsewhere, buckets, free
+ * records, queues. */
 static size_t layout(const struct flow_table *table, size_t *buckets_at, size_t *free_at)
 {
-	*buckets_at = (size_t)table->capacity * table->record_size;
+	*buckets_at = table->own_records ? (size_t)table->capacity * table->record_size : 0;
 	*free_at = *buckets_at + (size_t)table->nb_buckets * sizeof(struct flow_bucket);
 	return *free_at + (size_t)table->capacity * sizeof(uint32_t) +
 		(size_t)table->nb_workers * 2 * fifo_entries(table) * sizeof(uint32_t);
@@ -62,6 +68,13 @@ static size_t layout(const struct flow_table *table, size_t *buckets_at, size_t 
 
 struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_t nb_workers,
 	const struct hash_key *key, struct rte_rcu_qsbr *rcu, int numa_node, bool hugepages)
+{
+	return flow_table_create_over(NULL, family, flows, nb_workers, key, rcu, numa_node, hugepages);
+}
+
+struct flow_table *flow_table_create_over(void *records, sa_family_t family, uint32_t flows,
+	uint32_t nb_workers, const struct hash_key *key, struct rte_rcu_qsbr *rcu, int numa_node,
+	bool hugepages)
 {
 	struct flow_table *table;
 	size_t buckets_at, free_at;
@@ -73,6 +86,8 @@ struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_
 	}
 	memset(table, 0, sizeof(*table));
 	table->family = family;
+	table->records = records;
+	table->own_records = records == NULL;
 	table->capacity = flows;
 	table->limit = flows - flows / 10;
 	table->nb_workers = nb_workers;
@@ -100,7 +115,8 @@ struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_
 	}
 
 	uint8_t *start = table->memory.start;
-	table->records = start;
+	if (table->own_records)
+		table->records = start;
 	table->buckets = (struct flow_bucket *)(start + buckets_at);
 	table->free = (uint32_t *)(start + free_at);
 	uint32_t *ring = table->free + table->capacity;
@@ -137,7 +153,9 @@ size_t flow_table_size(const struct flow_table *table)
 {
 	size_t buckets_at, free_at;
 
-	return layout(table, &buckets_at, &free_at) + sizeof(*table) +
+	size_t elsewhere = table->own_records ? 0 : (size_t)table->capacity * table->record_size;
+
+	return layout(table, &buckets_at, &free_at) + elsewhere + sizeof(*table) +
 		table->nb_workers * sizeof(*table->workers) + flow_sides_size(table->sides);
 }
 
@@ -273,7 +291,7 @@ static void push(struct flow_table *table, struct flow_table_worker *own, struct
 	lock_release(&own->fifo_lock);
 }
 
-static void queue_for_giving_way(struct flow_table *table, unsigned worker, struct flow *flow,
+void flow_table_queue(struct flow_table *table, unsigned worker, struct flow *flow,
 	enum tcp_state state)
 {
 	struct flow_table_worker *own = &table->workers[worker];
@@ -301,6 +319,7 @@ static bool bucket_place(struct flow_bucket *bucket, uint16_t signature, uint32_
 			!__atomic_compare_exchange_n(&bucket->entry[i], &empty, entry, false,
 				__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 			continue;
+		FLOW_KILL_POINT();
 		// Release: whoever sees the signature sees the entry, and the record behind it.
 		__atomic_store_n(&bucket->signature[i], signature, __ATOMIC_RELEASE);
 		return true;
@@ -328,6 +347,7 @@ static bool bucket_erase(struct flow_bucket *bucket, uint32_t entry)
 	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++) {
 		if (__atomic_load_n(&bucket->entry[i], __ATOMIC_RELAXED) == entry) {
 			__atomic_store_n(&bucket->entry[i], FLOW_NOT_FOUND, __ATOMIC_RELEASE);
+			FLOW_KILL_POINT();
 			return true;
 		}
 	}
@@ -357,8 +377,15 @@ void flow_table_hashes(const struct flow_table *table, struct flow *flow,
 	}
 }
 
+void flow_table_unplace(struct flow_table *table, struct flow *flow,
+	const struct flow_hashes *hashes)
+{
+	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++)
+		erase(table, hashes->of[d], entry_of(table, flow, d));
+}
+
 /* Both tuples, or none. As long as the state is TCP_NONE whoever finds one takes it for a free record. */
-static bool place_both(struct flow_table *table, const struct flow *flow,
+bool flow_table_place(struct flow_table *table, const struct flow *flow,
 	const struct flow_hashes *hashes)
 {
 	uint32_t from_backend = entry_of(table, flow, FLOW_FROM_BACKEND);
@@ -387,13 +414,16 @@ struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct
 		lock_release(&bucket->lock);
 		return flow_entry_flow(table, other);
 	}
-	if (!place_both(table, flow, hashes)) {
+	if (!flow_table_place(table, flow, hashes)) {
 		lock_release(&bucket->lock);
 		return NULL;
 	}
+	FLOW_KILL_POINT();
+	// Last: a record with a state is whole, whatever happens to this process.
 	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
+	FLOW_KILL_POINT();
 	lock_release(&bucket->lock);
-	queue_for_giving_way(table, worker, flow, state);
+	flow_table_queue(table, worker, flow, state);
 	return flow;
 }
 
@@ -451,14 +481,16 @@ enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, stru
 	struct flow_table_worker *own = &table->workers[worker];
 	uint8_t state = flow_state(flow);
 
+	FLOW_KILL_POINT();
 	// State first: from here on the record is nobody's, whatever happens to this process.
 	do {
 		if (state == TCP_NONE)
 			return TCP_NONE;
 	} while (!__atomic_compare_exchange_n(&flow->state, &state, TCP_NONE, false,
 		__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
-	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++)
-		erase(table, hashes->of[d], entry_of(table, flow, d));
+	FLOW_KILL_POINT();
+	flow_table_unplace(table, flow, hashes);
+	FLOW_KILL_POINT();
 	own->collected[own->nb_collected++] = flow_table_number(table, flow);
 	__atomic_fetch_sub(&table->used, 1, __ATOMIC_RELAXED);
 	return state;
@@ -508,11 +540,13 @@ bool flow_table_set_state(struct flow_table *table, unsigned worker, struct flow
 {
 	uint8_t expected = from;
 
+	FLOW_KILL_POINT();
 	if (!__atomic_compare_exchange_n(&flow->state, &expected, to, false, __ATOMIC_ACQ_REL,
 		__ATOMIC_ACQUIRE))
 		return false;
+	FLOW_KILL_POINT();
 	if (!tcp_state_closed(from))
-		queue_for_giving_way(table, worker, flow, to);
+		flow_table_queue(table, worker, flow, to);
 	return true;
 }
 

@@ -88,6 +88,7 @@ struct flow_table {
 	uint32_t record_size;
 	uint32_t flow_offset; // of struct flow within a record
 	sa_family_t family;
+	bool own_records;  // in `memory`, not in a file
 	uint32_t nb_workers;
 	struct flow_hasher hasher;
 	struct rte_rcu_qsbr *rcu;
@@ -109,6 +110,13 @@ struct flow_table {
  */
 struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_t nb_workers,
 	const struct hash_key *key, struct rte_rcu_qsbr *rcu, int numa_node, bool hugepages);
+/*
+ * The same over records that lie elsewhere: in a file, with flows in it maybe, which are taken in by
+ * flow_table_adopt(), in any case. They outlive the table.
+ */
+struct flow_table *flow_table_create_over(void *records, sa_family_t family, uint32_t flows,
+	uint32_t nb_workers, const struct hash_key *key, struct rte_rcu_qsbr *rcu, int numa_node,
+	bool hugepages);
 void flow_table_destroy(struct flow_table *table);
 
 /* Bytes of memory behind the table. */
@@ -353,5 +361,17 @@ static inline uint32_t flow_table_used(const struct flow_table *table)
 {
 	return __atomic_load_n(&table->used, __ATOMIC_RELAXED);
 }
+
+/* --- between the files of the module --- */
+
+/* Put a flow's tuples into the index, both or none (the buckets are full), and take them out. */
+bool flow_table_place(struct flow_table *table, const struct flow *flow,
+	const struct flow_hashes *hashes);
+void flow_table_unplace(struct flow_table *table, struct flow *flow,
+	const struct flow_hashes *hashes);
+
+/* Into the worker's queue for giving way, if the state has one. */
+void flow_table_queue(struct flow_table *table, unsigned worker, struct flow *flow,
+	enum tcp_state state);
 
 #endif

@@ -2,6 +2,7 @@
 #include "snat.h"
 
 #include <errno.h>
+#include <rte_branch_prediction.h>
 #include <rte_pause.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,7 @@ struct snat_class {
 struct snat_pool {
 	struct snat *snat;
 	uint64_t key;        // of this pool's permutation
+	uint8_t *taken;      // by port, a bit each: passed over in the permutation; NULL = none
 	uint16_t rss_constant;
 	struct snat_class classes[];
 };
@@ -214,6 +216,7 @@ void snat_pool_destroy(struct snat_pool *pool)
 	for (unsigned c = 0; c < snat->nb_classes; c++)
 		if (pool->classes[c].ring != NULL)
 			snat->free_rings[snat->nb_free_rings++] = pool->classes[c].ring;
+	free(pool->taken);
 	free(pool);
 }
 
@@ -243,6 +246,11 @@ static uint32_t next_place(const struct snat *snat, uint32_t place)
 	return place == snat->size ? 0 : place + 1;
 }
 
+static bool is_taken(const struct snat_pool *pool, uint16_t port)
+{
+	return pool->taken != NULL && (pool->taken[port / 8] & 1 << port % 8) != 0;
+}
+
 static uint16_t class_get(struct snat_pool *pool, unsigned c)
 {
 	struct snat *snat = pool->snat;
@@ -252,7 +260,7 @@ static uint16_t class_get(struct snat_pool *pool, unsigned c)
 	lock_take(class);
 	while (class->cursor < snat->size && port == SNAT_NO_PORT) {
 		port = port_at(snat, permute(snat, pool->key, class->cursor++));
-		if (class_of(pool, port) != c)
+		if (class_of(pool, port) != c || is_taken(pool, port))
 			port = SNAT_NO_PORT;
 	}
 	if (port == SNAT_NO_PORT && class->head != class->tail) {
@@ -281,11 +289,26 @@ void snat_pool_put(struct snat_pool *pool, uint16_t port)
 {
 	struct snat_class *class = &pool->classes[class_of(pool, port)];
 
+	if (unlikely(!snat_contains(pool->snat, port)))
+		return;
 	lock_take(class);
 	class->ring[class->tail] = port;
 	class->tail = next_place(pool->snat, class->tail);
 	__atomic_store_n(&class->lent, class->lent - 1, __ATOMIC_RELAXED);
 	lock_release(class);
+}
+
+bool snat_pool_take(struct snat_pool *pool, uint16_t port)
+{
+	if (!snat_contains(pool->snat, port) || is_taken(pool, port))
+		return false;
+	if (pool->taken == NULL)
+		pool->taken = calloc(1, (UINT16_MAX + 1) / 8);
+	if (pool->taken == NULL)
+		return false;
+	pool->taken[port / 8] |= 1 << port % 8;
+	pool->classes[class_of(pool, port)].lent++;
+	return true;
 }
 
 uint32_t snat_pool_used(const struct snat_pool *pool)

@@ -59,7 +59,13 @@ void snat_pool_destroy(struct snat_pool *pool);
 
 /* A free port (host byte order), of the class if it has one left; SNAT_NO_PORT when none is left. */
 uint16_t snat_pool_get(struct snat_pool *pool, unsigned class);
+/* A port outside the ranges, of a flow from before they changed, is nobody's: nothing happens. */
 void snat_pool_put(struct snat_pool *pool, uint16_t port);
+/*
+ * Lend this very port, to a flow that has it already. Before any other is lent. False, and nothing
+ * happened: it lies outside the ranges, is lent already, or there is no memory to remember it.
+ */
+bool snat_pool_take(struct snat_pool *pool, uint16_t port);
 /* Ports lent now. */
 uint32_t snat_pool_used(const struct snat_pool *pool);
 

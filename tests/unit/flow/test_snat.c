@@ -55,6 +55,45 @@ static void every_port_once_for_odd_sizes_and_several_ranges(void **state)
 	}
 }
 
+static void ports_taken_at_first_are_lent_to_nobody_else(void **state)
+{
+	static const struct snat_range range = {30000, 30063};
+	struct snat *snat = snat_create(&range, 1, key, NULL);
+	struct snat_pool *pool = snat_pool_create(snat, 0);
+	bool seen[64] = {false};
+
+	for (unsigned i = 0; i < 64; i += 3) {
+		assert_true(snat_pool_take(pool, 30000 + i));
+		assert_false(snat_pool_take(pool, 30000 + i));
+		seen[i] = true;
+	}
+	assert_false(snat_pool_take(pool, 29999));
+	assert_int_equal(snat_pool_used(pool), 22);
+	for (uint16_t port; (port = snat_pool_get(pool, 0)) != SNAT_NO_PORT; seen[port - 30000] = true)
+		assert_false(seen[port - 30000]);
+	assert_int_equal(snat_pool_used(pool), 64);
+	snat_pool_put(pool, 30003);
+	assert_int_equal(snat_pool_get(pool, 0), 30003);
+	assert_int_equal(snat_pool_get(pool, 0), SNAT_NO_PORT);
+	snat_pool_destroy(pool);
+	snat_destroy(snat);
+}
+
+static void a_port_outside_the_ranges_is_not_lent_when_it_is_put(void **state)
+{
+	static const struct snat_range range = {30000, 30003};
+	struct snat *snat = snat_create(&range, 1, key, NULL);
+	struct snat_pool *pool = snat_pool_create(snat, 0);
+
+	snat_pool_put(pool, 999);
+	assert_int_equal(snat_pool_used(pool), 0);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_not_equal(snat_pool_get(pool, 0), SNAT_NO_PORT);
+	assert_int_equal(snat_pool_get(pool, 0), SNAT_NO_PORT);
+	snat_pool_destroy(pool);
+	snat_destroy(snat);
+}
+
 static void exhaustion_is_exact(void **state) // C4
 {
 	static const struct snat_range range = {30000, 30063};
@@ -355,6 +394,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_port_once_for_odd_sizes_and_several_ranges),
+		cmocka_unit_test(ports_taken_at_first_are_lent_to_nobody_else),
+		cmocka_unit_test(a_port_outside_the_ranges_is_not_lent_when_it_is_put),
 		cmocka_unit_test(exhaustion_is_exact),
 		cmocka_unit_test(the_one_free_longest_comes_first),
 		cmocka_unit_test(no_port_twice_in_a_million),

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "flow_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <mntent.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "flow.h"
+
+#define MAGIC "WeirFlow"
+#define COPY_AT 2048  // of the header's second copy
+#define ALIVE_AT 4032
+#define LOCK_STEP_US 2000
+#define BOOT_ID_SIZE 16
+
+/* In the byte order of the machine: it never leaves it. */
+struct header {
+	char magic[8];
+	uint32_t version;
+	uint32_t header_size;  // bytes before the first record
+	uint32_t record_size;
+	uint32_t capacity;
+	uint32_t family;
+	uint32_t unused;
+	uint8_t boot_id[BOOT_ID_SIZE];
+	struct flow_secrets secrets;
+	uint64_t checksum;     // of all before it
+};
+
+_Static_assert(sizeof(struct header) <= COPY_AT, "two copies");
+
+static size_t record_size(sa_family_t family)
+{
+	return family == AF_INET6 ? sizeof(struct flow6) : sizeof(struct flow4);
+}
+
+/* --- places --- */
+
+/* The mount with the smallest pages: the table is rounded up to them. */
+static bool find_hugetlbfs(struct flow_file_place *place)
+{
+	FILE *mounts = setmntent("/proc/mounts", "re");
+	struct mntent *mount;
+	struct statfs fs;
+	long smallest = 0;
+
+	while (mounts != NULL && (mount = getmntent(mounts)) != NULL) {
+		if (strcmp(mount->mnt_type, "hugetlbfs") != 0 ||
+			strlen(mount->mnt_dir) >= sizeof(place->directory) ||
+			statfs(mount->mnt_dir, &fs) < 0 || fs.f_type != HUGETLBFS_MAGIC)
+			continue;
+		if (smallest != 0 && fs.f_bsize >= smallest)
+			continue;
+		smallest = fs.f_bsize;
+		strcpy(place->directory, mount->mnt_dir);
+		place->hugepages = true;
+	}
+	if (mounts != NULL)
+		endmntent(mounts);
+	return smallest != 0;
+}
+
+unsigned flow_file_places(struct flow_file_place places[FLOW_FILE_PLACES], bool hugepages)
+{
+	static const char *const memory[] = {"/run/weir", "/dev/shm"};
+	struct statfs fs;
+	unsigned count = 0;
+
+	memset(places, 0, FLOW_FILE_PLACES * sizeof(*places));
+	if (hugepages && find_hugetlbfs(&places[0]))
+		count++;
+	mkdir(memory[0], 0755); // fails when it is there, which is fine
+	for (unsigned i = 0; i < 2; i++)
+		if (statfs(memory[i], &fs) == 0 && fs.f_type == TMPFS_MAGIC)
+			strcpy(places[count++].directory, memory[i]);
+	return count;
+}
+
+/* --- the header --- */
+
+static int read_boot_id(uint8_t id[BOOT_ID_SIZE])
+{
+	FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+	unsigned done = 0, byte;
+
+	if (file == NULL)
+		return -errno;
+	for (; done < BOOT_ID_SIZE; done++) {
+		int c = fgetc(file);
+		if (c != '-')
+			ungetc(c, file);
+		if (fscanf(file, "%2x", &byte) != 1)
+			break;
+		id[done] = byte;
+	}
+	fclose(file);
+	return done == BOOT_ID_SIZE ? 0 : -EIO;
+}
+
+/* Against damage, not against malice: the key is nobody's secret. */
+static uint64_t checksum_of(const struct header *header)
+{
+	static const struct hash_key key = {{0x77656972, 0x666c6f77}};
+
+	return hash_siphash(&key, header, offsetof(struct header, checksum));
+}
+
+static int write_header(struct flow_file *file, uint32_t capacity)
+{
+	struct header header = {
+		.version = FLOW_FILE_VERSION,
+		.header_size = FLOW_FILE_HEADER,
+		.record_size = record_size(file->family),
+		.capacity = capacity,
+		.family = file->family,
+		.secrets = file->secrets,
+	};
+	int err = read_boot_id(header.boot_id);
+
+	if (err < 0)
+		return err;
+	memcpy(header.magic, MAGIC, sizeof(header.magic));
+	header.checksum = checksum_of(&header);
+	memcpy(file->memory.start, &header, sizeof(header));
+	// The second copy not before the first one is whole, whenever the process ends.
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	memcpy((char *)file->memory.start + COPY_AT, &header, sizeof(header));
+	return 0;
+}
+
+static bool is_boot(const uint8_t id[BOOT_ID_SIZE])
+{
+	uint8_t now[BOOT_ID_SIZE];
+
+	return read_boot_id(now) == 0 && memcmp(now, id, BOOT_ID_SIZE) == 0;
+}
+
+/* Why a header can't be used, or NULL. */
+static const char *judge(const struct header *header, const struct flow_file *file,
+	size_t size, char *message)
+{
+	if (memcmp(header->magic, MAGIC, sizeof(header->magic)) != 0)
+		return "it is no flow table";
+	if (header->version != FLOW_FILE_VERSION) {
+		snprintf(message, FLOW_FILE_MESSAGE, "it has version %u of the layout, this weir %u",
+			header->version, FLOW_FILE_VERSION);
+		return message;
+	}
+	if (header->checksum != checksum_of(header))
+		return "its header is damaged";
+	if (!is_boot(header->boot_id))
+		return "it is of another boot";
+	if (header->family != file->family)
+		return "it is of the other address family";
+	if (header->header_size != FLOW_FILE_HEADER ||
+		header->record_size != record_size(file->family) || header->capacity == 0)
+		return "its records have another size";
+	if ((size - FLOW_FILE_HEADER) / header->record_size < header->capacity)
+		return "it is cut short";
+	return NULL;
+}
+
+/* Take in the header of what is there, from one copy or the other. False: `refused` says why. */
+static bool read_header(struct flow_file *file, size_t size)
+{
+	size_t mapped = size < file->page_size ? size : file->page_size;
+	char message[FLOW_FILE_MESSAGE];
+	struct header header;
+
+	if (size < FLOW_FILE_HEADER) {
+		strcpy(file->refused, "it is cut short");
+		return false;
+	}
+	const char *start = mmap(NULL, mapped, PROT_READ, MAP_SHARED, file->fd, 0);
+	if (start == MAP_FAILED) {
+		snprintf(file->refused, sizeof(file->refused), "it can't be mapped: %s",
+			strerror(errno));
+		return false;
+	}
+	for (unsigned copy = 0; copy < 2; copy++) {
+		memcpy(&header, start + copy * COPY_AT, sizeof(header));
+		const char *why = judge(&header, file, size, message);
+		if (why == NULL) {
+			file->refused[0] = '\0';
+			file->found = header.capacity;
+			file->secrets = header.secrets;
+			memcpy(&file->alive_s, start + ALIVE_AT, sizeof(file->alive_s));
+			break;
+		}
+		if (copy == 0) // the copy that is written first says it best
+			snprintf(file->refused, sizeof(file->refused), "%s", why);
+	}
+	munmap((void *)start, mapped);
+	return file->found != 0;
+}
+
+/* --- open --- */
+
+/* Open and lock. A name whose file was moved away meanwhile is opened anew. */
+static int open_locked(const char *path, unsigned wait_ms)
+{
+	uint64_t deadline_ms = clock_ms() + wait_ms;
+
+	for (;;) {
+		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		struct stat held, named;
+		if (fd < 0)
+			return -errno;
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+			int err = errno == EWOULDBLOCK ? -EBUSY : -errno;
+			close(fd);
+			if (err != -EBUSY || clock_ms() >= deadline_ms)
+				return err;
+			usleep(LOCK_STEP_US);
+			continue;
+		}
+		if (fstat(fd, &held) == 0 && S_ISREG(held.st_mode) && stat(path, &named) == 0 &&
+			held.st_ino == named.st_ino)
+			return fd;
+		close(fd);
+		if (clock_ms() >= deadline_ms + 1000)
+			return -EINVAL;
+	}
+}
+
+static void refused_path(char path[FLOW_FILE_PATH + 16], const char *name)
+{
+	snprintf(path, FLOW_FILE_PATH + 16, "%s.refused", name);
+}
+
+static int set_aside(struct flow_file *file, unsigned wait_ms)
+{
+	char aside[FLOW_FILE_PATH + 16];
+
+	refused_path(aside, file->path);
+	if (rename(file->path, aside) < 0 && unlink(file->path) < 0)
+		return -errno;
+	close(file->fd);
+	file->fd = open_locked(file->path, wait_ms);
+	return file->fd < 0 ? file->fd : 0;
+}
+
+static size_t size_for(const struct flow_file *file, uint32_t capacity)
+{
+	size_t size = FLOW_FILE_HEADER + (size_t)capacity * record_size(file->family);
+
+	return (size + file->page_size - 1) / file->page_size * file->page_size;
+}
+
+/* Make the file that long, with memory behind all of it: a page that is missing when it is first
+ * written to would end the process. */
+static int reserve(const struct flow_file *file, size_t size, bool hugepages)
+{
+	if (ftruncate(file->fd, size) < 0)
+		return -errno;
+	// In hugetlbfs it is the mapping that reserves.
+	if (!hugepages && fallocate(file->fd, 0, 0, size) < 0 && errno != EOPNOTSUPP)
+		return -errno;
+	return 0;
+}
+
+static int map(struct flow_file *file, off_t size_now, const struct flow_file_place *place,
+	int numa_node)
+{
+	uint32_t most = file->found > file->capacity ? file->found : file->capacity;
+	size_t size = size_for(file, most);
+	int err = 0;
+
+	if ((size_t)size_now < size || file->found == 0)
+		err = reserve(file, size, place->hugepages);
+	if (err == 0)
+		err = flow_memory_map_file(&file->memory, file->fd, size, numa_node,
+			place->hugepages);
+	if (err < 0 && file->found != 0 && ftruncate(file->fd, size_now) < 0)
+		return -errno;
+	return err;
+}
+
+static void give_up(struct flow_file *file, bool remove)
+{
+	flow_memory_unmap(&file->memory);
+	if (file->fd < 0)
+		return;
+	if (remove)
+		unlink(file->path); // before the lock goes: see open_locked()
+	close(file->fd);
+	file->fd = -1;
+}
+
+int flow_file_open(struct flow_file *file, const struct flow_file_place *place, const char *name,
+	sa_family_t family, uint32_t flows, const struct flow_secrets *secrets, int numa_node,
+	unsigned wait_ms)
+{
+	struct stat status = {0};
+	struct statfs fs;
+
+	memset(file, 0, sizeof(*file));
+	file->family = family;
+	file->capacity = flows;
+	snprintf(file->path, sizeof(file->path), "%s/%s", place->directory, name);
+	file->fd = open_locked(file->path, wait_ms);
+	if (file->fd < 0)
+		return file->fd;
+	int err = fstat(file->fd, &status) < 0 || fstatfs(file->fd, &fs) < 0 ? -errno : 0;
+	if (err < 0)
+		goto fail;
+	file->page_size = fs.f_bsize;
+	if (status.st_size != 0 && !read_header(file, status.st_size)) {
+		err = set_aside(file, wait_ms);
+		status.st_size = 0;
+	}
+	if (err == 0)
+		err = map(file, status.st_size, place, numa_node);
+	if (err < 0)
+		goto fail;
+	if (file->found != 0)
+		return 0;
+	file->secrets = *secrets;
+	flow_file_alive(file, clock_ms() / 1000);
+	err = write_header(file, flows);
+	if (err == 0)
+		return 0;
+fail:
+	give_up(file, file->found == 0);
+	return err;
+}
+
+int flow_file_finish(struct flow_file *file, const struct flow_secrets *secrets)
+{
+	size_t size = size_for(file, file->capacity);
+	bool same = memcmp(&file->secrets, secrets, sizeof(*secrets)) == 0;
+	int err = 0;
+
+	file->secrets = *secrets;
+	if (!same || file->found != file->capacity)
+		err = write_header(file, file->capacity);
+	// First what it says, then what it has: too long is no harm.
+	if (err == 0 && size < file->memory.size) {
+		flow_memory_shrink(&file->memory, size);
+		if (ftruncate(file->fd, size) < 0)
+			err = -errno;
+	}
+	file->found = file->capacity;
+	return err;
+}
+
+void flow_file_alive(struct flow_file *file, uint64_t now_s)
+{
+	if (file->memory.start != NULL)
+		__atomic_store_n((uint64_t *)((char *)file->memory.start + ALIVE_AT), now_s,
+			__ATOMIC_RELAXED);
+}
+
+void flow_file_close(struct flow_file *file, bool remove)
+{
+	give_up(file, remove);
+}
+
+bool flow_file_remove(const struct flow_file_place *place, const char *name)
+{
+	char path[FLOW_FILE_PATH], aside[FLOW_FILE_PATH + 16];
+
+	snprintf(path, sizeof(path), "%s/%s", place->directory, name);
+	refused_path(aside, path);
+	unlink(aside);
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return errno == ENOENT;
+	bool mine = flock(fd, LOCK_EX | LOCK_NB) == 0;
+	if (mine)
+		unlink(path);
+	close(fd);
+	return mine;
+}

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "flow.h"
+#include "flow_file.h"
+
+#define FLOWS 1000
+#define SIZE 69632 // of a file for these: 4096 + 1000 * 64, in pages of 4096 bytes
+
+static struct flow_file_place place; // a directory of this process
+static const struct flow_secrets secrets = {{{1, 2, 3, 4}}, {{5, 6, 7, 8}}, {{9, 10, 11, 12}}};
+
+static char *path_of(const char *suffix)
+{
+	static char path[FLOW_FILE_PATH];
+
+	snprintf(path, sizeof(path), "%s/t%s", place.directory, suffix);
+	return path;
+}
+
+static bool exists(const char *suffix)
+{
+	return access(path_of(suffix), F_OK) == 0;
+}
+
+static int open_table(struct flow_file *file, uint32_t flows)
+{
+	static const struct flow_secrets fresh = {{{21}}, {{22}}, {{23}}};
+
+	return flow_file_open(file, &place, "t", AF_INET, flows, &fresh, -1, 0);
+}
+
+/* A table that a process left, flow `n` in record n. */
+static void leave_table(void)
+{
+	struct flow_file file;
+
+	flow_file_remove(&place, "t");
+	assert_int_equal(flow_file_open(&file, &place, "t", AF_INET, FLOWS, &secrets, -1, 0), 0);
+	assert_int_equal(file.found, 0);
+	assert_int_equal(flow_file_finish(&file, &secrets), 0);
+	struct flow4 *records = flow_file_records(&file);
+	for (uint32_t r = 0; r < FLOWS; r++)
+		records[r].addr[0] = r;
+	flow_file_alive(&file, 12345);
+	flow_file_close(&file, false);
+}
+
+static void assert_all_there(const struct flow_file *file, uint32_t count)
+{
+	const struct flow4 *records = flow_file_records(file);
+
+	for (uint32_t r = 0; r < count; r++)
+		assert_int_equal(records[r].addr[0], r);
+}
+
+static void change(off_t at, const void *bytes, size_t size)
+{
+	int fd = open(path_of(""), O_RDWR);
+
+	assert_int_equal(pwrite(fd, bytes, size, at), size);
+	close(fd);
+}
+
+static void records_secrets_and_life_are_found_again(void **state)
+{
+	struct flow_file file;
+	struct stat status;
+
+	leave_table();
+	assert_int_equal(stat(path_of(""), &status), 0);
+	assert_int_equal(status.st_size, SIZE);
+	assert_int_equal(status.st_mode & 07777, 0600);
+	assert_int_equal(open_table(&file, FLOWS), 0);
+	assert_int_equal(file.found, FLOWS);
+	assert_int_equal(file.alive_s, 12345);
+	assert_memory_equal(&file.secrets, &secrets, sizeof(secrets));
+	assert_string_equal(file.refused, "");
+	assert_all_there(&file, FLOWS);
+	flow_file_close(&file, true);
+	assert_false(exists(""));
+}
+
+static void one_process_at_a_time(void **state)
+{
+	struct flow_file file, other;
+
+	leave_table();
+	assert_int_equal(open_table(&file, FLOWS), 0);
+	assert_int_equal(open_table(&other, FLOWS), -EBUSY);
+	assert_false(flow_file_remove(&place, "t"));
+	assert_true(exists(""));
+	flow_file_close(&file, false);
+	assert_int_equal(open_table(&other, FLOWS), 0);
+	flow_file_close(&other, true);
+}
+
+static void a_killed_process_lets_go(void **state)
+{
+	struct flow_file file;
+	int ready[2];
+
+	assert_int_equal(pipe(ready), 0);
+	leave_table();
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (open_table(&file, FLOWS) < 0 || write(ready[1], "x", 1) != 1)
+			_exit(1);
+		pause();
+	}
+	char byte;
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	assert_int_equal(open_table(&file, FLOWS), -EBUSY);
+	kill(pid, SIGKILL);
+	assert_int_equal(flow_file_open(&file, &place, "t", AF_INET, FLOWS, &secrets, -1, 5000), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(file.found, FLOWS);
+	flow_file_close(&file, true);
+	close(ready[0]);
+	close(ready[1]);
+}
+
+static void it_grows(void **state)
+{
+	struct flow_file file;
+
+	leave_table();
+	assert_int_equal(open_table(&file, FLOWS * 3), 0);
+	assert_int_equal(file.found, FLOWS);
+	struct flow4 *records = flow_file_records(&file);
+	assert_int_equal(records[FLOWS * 3 - 1].flow.state, 0);
+	// As if killed here: it is still the smaller one.
+	flow_file_close(&file, false);
+	assert_int_equal(open_table(&file, FLOWS * 3), 0);
+	assert_int_equal(file.found, FLOWS);
+	assert_int_equal(flow_file_finish(&file, &secrets), 0);
+	flow_file_close(&file, false);
+	assert_int_equal(open_table(&file, FLOWS * 3), 0);
+	assert_int_equal(file.found, FLOWS * 3);
+	assert_all_there(&file, FLOWS);
+	flow_file_close(&file, true);
+}
+
+static void it_shrinks_when_it_is_adopted(void **state)
+{
+	struct flow_file file;
+	struct stat status;
+
+	leave_table();
+	assert_int_equal(open_table(&file, FLOWS / 2), 0);
+	assert_int_equal(file.found, FLOWS);
+	assert_all_there(&file, FLOWS);
+	assert_int_equal(flow_file_finish(&file, &secrets), 0);
+	assert_all_there(&file, FLOWS / 2);
+	flow_file_close(&file, false);
+	assert_int_equal(stat(path_of(""), &status), 0);
+	assert_true(status.st_size < SIZE);
+	assert_int_equal(open_table(&file, FLOWS / 2), 0);
+	assert_int_equal(file.found, FLOWS / 2);
+	flow_file_close(&file, true);
+}
+
+/* What stands there is refused, kept beside, and a new table is made in its place. */
+static void assert_refused(const char *why)
+{
+	struct flow_file file;
+
+	assert_int_equal(open_table(&file, FLOWS), 0);
+	assert_non_null(strstr(file.refused, why));
+	assert_int_equal(file.found, 0);
+	assert_int_equal(file.secrets.flows.k[0], 21);
+	assert_true(exists(".refused"));
+	const struct flow4 *records = flow_file_records(&file);
+	for (uint32_t r = 0; r < FLOWS; r++)
+		assert_int_equal(records[r].flow.state, 0);
+	flow_file_close(&file, true);
+	assert_true(flow_file_remove(&place, "t"));
+	assert_false(exists(".refused"));
+}
+
+static void change_both(off_t at, const void *bytes, size_t size)
+{
+	change(at, bytes, size);
+	change(at + 2048, bytes, size);
+}
+
+static uint8_t byte_at(off_t at)
+{
+	int fd = open(path_of(""), O_RDONLY);
+	uint8_t byte;
+
+	assert_int_equal(pread(fd, &byte, 1, at), 1);
+	close(fd);
+	return byte;
+}
+
+static void each_field_of_the_header_is_checked(void **state)
+{
+	// A wrong byte in any place of both copies.
+	for (unsigned at = 0; at < 152; at++) {
+		leave_table();
+		uint8_t byte = byte_at(at) ^ 0x40;
+		change_both(at, &byte, 1);
+		assert_refused("it");
+	}
+}
+
+static void a_foreign_file_is_refused(void **state)
+{
+	leave_table();
+	change_both(0, "ELF!", 4);
+	assert_refused("no flow table");
+}
+
+static void another_version_is_refused(void **state)
+{
+	leave_table();
+	change_both(8, (uint32_t[]){2}, 4);
+	assert_refused("version 2");
+}
+
+#define CHECKSUM_AT 144
+
+/* The header with other bytes at a place, and the checksum that goes with them. */
+static void forge(off_t at, const void *bytes, size_t size)
+{
+	static const struct hash_key key = {{0x77656972, 0x666c6f77}};
+	uint8_t header[CHECKSUM_AT];
+
+	change(at, bytes, size);
+	int fd = open(path_of(""), O_RDONLY);
+	assert_int_equal(pread(fd, header, sizeof(header), 0), sizeof(header));
+	close(fd);
+	uint64_t sum = hash_siphash(&key, header, sizeof(header));
+	change_both(0, header, sizeof(header));
+	change_both(CHECKSUM_AT, &sum, sizeof(sum));
+}
+
+static void another_boot_is_refused(void **state)
+{
+	leave_table();
+	forge(32, "0123456789abcdef", 16);
+	assert_refused("another boot");
+}
+
+static void more_records_than_the_file_holds_are_refused(void **state)
+{
+	static const uint32_t counts[] = {SIZE / 64, UINT32_MAX, 1u << 31};
+
+	for (unsigned i = 0; i < 3; i++) {
+		leave_table();
+		forge(20, &counts[i], 4);
+		assert_refused("cut short");
+	}
+	leave_table();
+	forge(20, (uint32_t[]){0}, 4);
+	assert_refused("another size");
+	leave_table();
+	forge(16, (uint32_t[]){128}, 4);
+	assert_refused("another size");
+}
+
+static void a_short_file_is_refused(void **state)
+{
+	static const off_t sizes[] = {1, 100, 4095, 4096, 4097, SIZE - 4096, SIZE - 4097, 2048, 2200};
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		leave_table();
+		assert_int_equal(truncate(path_of(""), sizes[i]), 0);
+		assert_refused("cut short");
+	}
+}
+
+static void a_long_file_is_taken(void **state)
+{
+	struct flow_file file;
+
+	leave_table();
+	assert_int_equal(truncate(path_of(""), SIZE * 2 + 5), 0);
+	assert_int_equal(open_table(&file, FLOWS), 0);
+	assert_int_equal(file.found, FLOWS);
+	assert_all_there(&file, FLOWS);
+	flow_file_close(&file, true);
+}
+
+static void one_whole_copy_of_the_header_is_enough(void **state)
+{
+	for (unsigned copy = 0; copy < 2; copy++) {
+		struct flow_file file;
+		leave_table();
+		change(copy * 2048 + 20, "\xff\xff", 2);
+		assert_int_equal(open_table(&file, FLOWS), 0);
+		assert_int_equal(file.found, FLOWS);
+		flow_file_close(&file, true);
+	}
+}
+
+static void the_other_family_is_refused(void **state)
+{
+	struct flow_file file;
+
+	leave_table();
+	assert_int_equal(flow_file_open(&file, &place, "t", AF_INET6, FLOWS, &secrets, -1, 0), 0);
+	assert_non_null(strstr(file.refused, "family"));
+	flow_file_close(&file, true);
+	assert_true(flow_file_remove(&place, "t"));
+}
+
+static void no_symlink_and_no_directory_is_followed(void **state)
+{
+	struct flow_file file;
+
+	assert_int_equal(symlink("/etc/passwd", path_of("")), 0);
+	assert_int_equal(open_table(&file, FLOWS), -ELOOP);
+	assert_int_equal(unlink(path_of("")), 0);
+	assert_int_equal(mkdir(path_of(""), 0700), 0);
+	assert_int_equal(open_table(&file, FLOWS), -EISDIR);
+	assert_int_equal(rmdir(path_of("")), 0);
+}
+
+static void random_bytes_are_refused(void **state)
+{
+	unsigned seed = 7;
+
+	for (unsigned round = 0; round < 100; round++) {
+		uint8_t bytes[4096];
+		leave_table();
+		for (unsigned i = 0; i < sizeof(bytes); i++)
+			bytes[i] = rand_r(&seed) >> 5;
+		change(0, bytes, sizeof(bytes));
+		assert_refused("no flow table");
+	}
+}
+
+static int make_directory(void **state)
+{
+	strcpy(place.directory, "/dev/shm/weir-test-XXXXXX");
+	return mkdtemp(place.directory) == NULL;
+}
+
+static int remove_directory(void **state)
+{
+	flow_file_remove(&place, "t");
+	return rmdir(place.directory);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(records_secrets_and_life_are_found_again),
+		cmocka_unit_test(one_process_at_a_time),
+		cmocka_unit_test(a_killed_process_lets_go),
+		cmocka_unit_test(it_grows),
+		cmocka_unit_test(it_shrinks_when_it_is_adopted),
+		cmocka_unit_test(each_field_of_the_header_is_checked),
+		cmocka_unit_test(a_foreign_file_is_refused),
+		cmocka_unit_test(another_version_is_refused),
+		cmocka_unit_test(another_boot_is_refused),
+		cmocka_unit_test(more_records_than_the_file_holds_are_refused),
+		cmocka_unit_test(a_short_file_is_refused),
+		cmocka_unit_test(a_long_file_is_taken),
+		cmocka_unit_test(one_whole_copy_of_the_header_is_enough),
+		cmocka_unit_test(the_other_family_is_refused),
+		cmocka_unit_test(no_symlink_and_no_directory_is_followed),
+		cmocka_unit_test(random_bytes_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
