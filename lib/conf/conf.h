@@ -164,6 +164,7 @@ struct conf {
 	struct conf_cores cores;
 	struct conf_snat snat;
 	unsigned flows;          // size of the flow table of each family that is in use
+	bool flows_persist;      // it is kept for the next start
 	unsigned timeout_s[CONF_TIMEOUTS]; // seconds
 	struct net_endpoint resolvers[CONF_RESOLVERS_MAX]; // none = those of /etc/resolv.conf
 	unsigned nb_resolvers;

@@ -42,6 +42,7 @@ struct conf_key {
 	const char *initial_text;     // TEXT; NULL stays NULL
 	bool (*valid)(const char *text); // TEXT
 	const struct conf_key *keys;  // GROUP, OWN
+	bool bare;                    // GROUP: an integer alone is its first key
 	const char *each;             // OWN: what stands for one element in the reference's paths
 	int (*read)(struct conf_reader *reader, const config_setting_t *setting, void *object);
 	bool (*same)(const void *object, const void *other); // OWN: whether it is equal in both

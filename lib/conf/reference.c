@@ -18,7 +18,7 @@ static const char *value_text(const struct conf_key *key, char *text, size_t siz
 	} else if (key->type == CONF_BOOLEAN) {
 		return "true, false";
 	} else {
-		return key->type == CONF_GROUP ? "a group" : key->expected;
+		return key->type == CONF_GROUP && !key->bare ? "a group" : key->expected;
 	}
 	return text;
 }

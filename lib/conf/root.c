@@ -214,14 +214,23 @@ static const struct conf_key timeout_keys[] = {
 	{NULL},
 };
 
+static const struct conf_key flows_keys[] = {
+	{"size", CONF_INTEGER, CONF_AT(struct conf, flows), .min = 1024, .max = 67108864,
+		.initial = 1048576, .doc = "connections that it holds"},
+	{"persist", CONF_BOOLEAN, CONF_AT(struct conf, flows_persist), .initial = true,
+		.doc = "keep connections, health and weir0 for the next start when weir ends, as when it is "
+			"killed"},
+	{NULL},
+};
+
 const struct conf_key conf_root_keys[] = {
 	{"instance", CONF_TEXT, CONF_AT(struct conf, instance), .initial_text = "",
 		.valid = valid_instance, .expected = "at most 16 of a-z, 0-9 and -",
 		.restart = true,
 		.doc = "\"b\" makes this one weir-b, so that several can run on one machine"},
-	{"flows", CONF_INTEGER, CONF_AT(struct conf, flows), .min = 1024, .max = 67108864,
-		.initial = 1048576, .restart = true,
-		.doc = "connections that the flow table of each family holds"},
+	{"flows", CONF_GROUP, .keys = flows_keys, .bare = true, .restart = true, // from struct conf, too
+		.expected = "an integer from 1024 to 67108864, which is flows.size, or a group",
+		.doc = "the flow table of each family"},
 	{"port", CONF_GROUP, true, .offset = offsetof(struct conf, port), .keys = conf_port_keys,
 		.restart = true, .doc = "the network port that weir takes over"},
 	{"cores", CONF_GROUP, .offset = offsetof(struct conf, cores), .keys = cores_keys,

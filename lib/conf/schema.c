@@ -226,6 +226,8 @@ static int read_key(struct conf_reader *reader, const struct conf_key *key,
 	const char *expected = expected_text(key, room);
 	bool fits = true;
 
+	if (key->bare && (type == CONFIG_TYPE_INT || type == CONFIG_TYPE_INT64))
+		return read_key(reader, key->keys, setting, (char *)object + key->offset);
 	if (key->type == CONF_INTEGER)
 		fits = type == CONFIG_TYPE_INT || type == CONFIG_TYPE_INT64;
 	else if (key->type == CONF_BOOLEAN)

@@ -471,7 +471,7 @@ bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *
 	flow_table_hashes(table, old, &old_hashes);
 	erase(table, old_hashes.of[FLOW_FROM_BACKEND], entry_of(table, old, FLOW_FROM_BACKEND));
 	own->collected[own->nb_collected++] = flow_table_number(table, old);
-	queue_for_giving_way(table, worker, flow, from);
+	flow_table_queue(table, worker, flow, from);
 	return true;
 }
 

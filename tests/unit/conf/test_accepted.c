@@ -55,6 +55,7 @@ static void minimal_file_gets_every_default(void **state)
 
 	assert_string_equal(conf->instance, "");
 	assert_int_equal(conf->flows, 1048576);
+	assert_true(conf->flows_persist);
 	assert_string_equal(conf->port.device, "0000:03:00.0");
 	assert_int_equal(conf->port.driver, CONF_DRIVER_AUTO);
 	assert_int_equal(conf->port.nb_addresses, 1);
@@ -115,7 +116,7 @@ static void minimal_file_gets_every_default(void **state)
 static void every_key_reaches_its_member(void **state)
 {
 	struct conf *conf = test_good(
-		"instance: \"b\", flows = 0x800\n"
+		"instance: \"b\", flows = { size = 0x800; persist = false; }\n"
 		"port : { device = \"eth1\"; driver = \"af_packet\";\n"
 		" address = ( \"192.0.2.10/24\", \"2001:db8::10/64\", \"192.0.2.11/32\" );\n"
 		" gateway = [ \"fe80::1\", \"192.0.2.1\" ]; mtu = 9000L; hugepages = False;\n"
@@ -147,6 +148,7 @@ static void every_key_reaches_its_member(void **state)
 	assert_string_equal(conf->instance, "b");
 	assert_string_equal(conf->port.netns, "weir-b");
 	assert_int_equal(conf->flows, 2048);
+	assert_false(conf->flows_persist);
 	assert_int_equal(conf->port.driver, CONF_DRIVER_AF_PACKET);
 	assert_int_equal(conf->port.nb_addresses, 3);
 	assert_addr(&conf->port.addresses[1].addr, "2001:db8::10");
@@ -355,7 +357,7 @@ static void reference_table_has_a_row_for_each_key(void **state)
 
 	conf_reference_print(out);
 	fclose(out);
-	assert_non_null(strstr(text, "| `flows` | 1024 to 67108864 | 1048576 | "));
+	assert_non_null(strstr(text, "| `flows.size` | 1024 to 67108864 | 1048576 | "));
 	assert_non_null(strstr(text, "| `port.device` | "));
 	assert_non_null(strstr(text, "| `port.driver` | \"af_xdp\", \"af_packet\" | \"af_xdp\" | "));
 	assert_non_null(strstr(text, "| `services.NAME.health.verify` | true, false | false | "));

@@ -114,7 +114,8 @@ static void another_order_is_a_change_without_a_word(void **state)
 static void what_needs_a_restart_is_refused(void **state)
 {
 	static const char *const cases[][2] = {
-		{"flows = 2048; " PORT SERVICES, "flows 1048576 -> 2048"},
+		{"flows = 2048; " PORT SERVICES, "flows.size 1048576 -> 2048"},
+		{"flows = { persist = false; }; " PORT SERVICES, "flows.persist true -> false"},
 		{"instance = \"b\"; " PORT SERVICES, "instance \"\" -> \"b\""},
 		{"port = { device = \"eth2\"; address = \"192.0.2.10/24\"; };" SERVICES,
 			"port.device \"eth1\" -> \"eth2\""},
