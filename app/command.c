@@ -29,6 +29,7 @@
 #define LINE_BYTES 4096
 #define CLIENTS_MAX 16
 #define BACKLOG 16
+#define ANSWER_MS 20 // for the last answer to leave
 #define IDLE_S 60 // for the next line, and for an answer to be taken
 
 struct client {
@@ -45,6 +46,7 @@ struct command {
 	struct evconnlistener *listener;
 	LIST_HEAD(, client) clients;
 	unsigned nb_clients;
+	bool forget; // at the end that was asked for
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
 
@@ -186,6 +188,31 @@ static void do_weight(struct client *client, const json_t *request)
 	do_action(client, request, weight);
 }
 
+static void ending(evutil_socket_t fd, short what, void *context)
+{
+	struct command *command = context;
+
+	daemon_end(command->daemon, command->forget);
+}
+
+/* Answers first: the connection goes with the process. */
+static void do_stop(struct client *client, const json_t *request)
+{
+	struct command *command = client->command;
+	const json_t *forget = json_object_get(request, "forget");
+
+	if (forget != NULL && !json_is_boolean(forget)) {
+		answer_error(client, "\"forget\" is true or false");
+		return;
+	}
+	command->forget = json_is_true(forget) || !command->daemon->conf->flows_persist;
+	log_info("ending, by hand%s", command->forget ? ": nothing is kept" : "");
+	send_answer(client, json_pack("{s:i, s:b, s:[], s:i}", "version", VERSION, "ok", 1,
+		"changes", "pid", (int)getpid()));
+	event_base_once(command->daemon->events, -1, EV_TIMEOUT, ending, command,
+		&(struct timeval){.tv_usec = ANSWER_MS * 1000});
+}
+
 static const struct {
 	const char *name;
 	void (*perform)(struct client *client, const json_t *request); // answers, now or later
@@ -194,6 +221,7 @@ static const struct {
 	{"drain", do_drain},
 	{"activate", do_activate},
 	{"weight", do_weight},
+	{"stop", do_stop},
 };
 
 static void perform(struct client *client, const char *line, size_t size)
@@ -212,7 +240,7 @@ static void perform(struct client *client, const char *line, size_t size)
 	else if (json_integer_value(json_object_get(request, "version")) != VERSION)
 		answer_error(client, "\"version\" must be 1: this weir speaks no other");
 	else if (name == NULL || i == sizeof(commands) / sizeof(commands[0]))
-		answer_error(client, "unknown command; known: reload, drain, activate, weight");
+		answer_error(client, "unknown command; known: reload, drain, activate, weight, stop");
 	else
 		commands[i].perform(client, request);
 	json_decref(request);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "backends.h"
 #include "candidates.h"
@@ -11,10 +12,12 @@
 #include "daemon.h"
 #include "exception.h"
 #include "id_pool.h"
+#include "keep.h"
 #include "log.h"
 #include "on_down.h"
 #include "plan.h"
 #include "publish.h"
+#include "tables.h"
 #include "watch.h"
 #include "withdraw.h"
 
@@ -37,6 +40,7 @@ struct control {
 	struct withdraw withdraw;
 	struct on_down *on_down;
 	struct event *reap_event;
+	struct event *keep_event; // once a second
 };
 
 static void start_timer(struct event *timer, unsigned ms)
@@ -308,6 +312,7 @@ static bool reap_backend(struct control *control, struct control_backend *backen
 		control_backend_count(&control->backends, backend, &sum);
 		backend->service->past_connections += sum.opened;
 		control->backends.nb_backends--;
+		keep_erase(control->daemon->keep, backend);
 		control_backend_destroy(&control->backends, backend);
 		return false;
 	}
@@ -391,6 +396,7 @@ static void health_changed(void *context, struct control_backend *backend)
 	pthread_mutex_lock(&control->daemon->lock);
 	backend->health = *status;
 	pthread_mutex_unlock(&control->daemon->lock);
+	keep_write(control->daemon->keep, &control->backends, backend);
 	if (is_news)
 		log_backend(backend, health_state_name(status->state), status->reason);
 	control_service_changed(control, backend->service);
@@ -425,7 +431,7 @@ static void hop_changed(void *context, struct control_backend *backend)
 /* --- set-up --- */
 
 /* The file as it is at the start: nothing else runs yet, so in one go. */
-static int apply_first(struct control *control)
+static int plan_first(struct control *control)
 {
 	struct plan *plan = plan_create(&control->backends, control->daemon->conf, NULL);
 	int err;
@@ -438,12 +444,65 @@ static int apply_first(struct control *control)
 		plan_finish(plan, UINT64_MAX);
 	}
 	plan_destroy(plan);
-	if (err < 0)
-		return err;
+	return err;
+}
+
+int control_publish_first(struct control *control)
+{
+	struct backends *backends = &control->backends;
+
+	// What is known to be down from before counts as long as it has been so.
+	for (uint32_t s = 0; s < backends->nb_listed; s++)
+		for (uint32_t b = 0; b < backends->services[s]->nb_listed; b++)
+			on_down_update(control->on_down, backends->services[s]->backends[b]);
 	control->dirty = true;
 	publish_due(-1, 0, control);
 	publisher_wait(control->publisher);
-	return control->daemon->services != NULL ? 0 : -ENOMEM;
+	if (control->daemon->services == NULL)
+		return -ENOMEM;
+	keep_begin(control->daemon->keep, backends);
+	evtimer_add(control->keep_event, &(struct timeval){.tv_sec = 1});
+	return 0;
+}
+
+/* All that was up has a next hop. */
+static bool is_settled(const struct backends *backends)
+{
+	for (uint32_t s = 0; s < backends->nb_listed; s++)
+		for (uint32_t b = 0; b < backends->services[s]->nb_listed; b++) {
+			const struct control_backend *backend = backends->services[s]->backends[b];
+			if (backend->health.state == HEALTH_UP &&
+				backend->hop.state == ROUTE_PENDING)
+				return false;
+		}
+	return true;
+}
+
+void control_settle(struct control *control, unsigned limit_ms)
+{
+	uint64_t end_ms = clock_ms() + limit_ms;
+
+	while (!is_settled(&control->backends) && clock_ms() < end_ms) {
+		event_base_loop(control->daemon->events, EVLOOP_NONBLOCK);
+		usleep(500);
+	}
+}
+
+static void keep_due(evutil_socket_t fd, short what, void *context)
+{
+	struct control *control = context;
+
+	tables_alive(control->daemon);
+	keep_tick(control->daemon->keep, &control->backends);
+	evtimer_add(control->keep_event, &(struct timeval){.tv_sec = 1});
+}
+
+static bool known_health(void *context, const struct control_backend *backend,
+	struct health_status *status)
+{
+	struct control *control = context;
+
+	return keep_health(control->daemon->keep, backend, status);
 }
 
 static int create_parts(struct control *control)
@@ -456,9 +515,10 @@ static int create_parts(struct control *control)
 	control->withdraw_event = evtimer_new(daemon->events, withdraw_due, control);
 	control->on_down = on_down_create(daemon->events, control);
 	control->reap_event = evtimer_new(daemon->events, reap_due, control);
+	control->keep_event = evtimer_new(daemon->events, keep_due, control);
 	if (control->publish_event == NULL || control->grow_event == NULL ||
 		control->withdraw_event == NULL || control->on_down == NULL ||
-		control->reap_event == NULL)
+		control->reap_event == NULL || control->keep_event == NULL)
 		return -ENOMEM;
 	int err = backends_init(backends, daemon->conf, daemon->snat_ports);
 	if (err < 0)
@@ -471,6 +531,7 @@ static int create_parts(struct control *control)
 		.interface = EXCEPTION_INTERFACE,
 		.health_changed = health_changed,
 		.hop_changed = hop_changed,
+		.known_health = known_health,
 		.context = control,
 	});
 	if (backends->watch == NULL)
@@ -499,7 +560,7 @@ struct control *control_create(struct daemon *daemon)
 	TAILQ_INIT(&control->waiters);
 	int err = create_parts(control);
 	if (err == 0)
-		err = apply_first(control);
+		err = plan_first(control);
 	if (err == 0)
 		return control;
 	control_destroy(control);
@@ -523,5 +584,7 @@ void control_destroy(struct control *control)
 		event_free(control->grow_event);
 	if (control->reap_event != NULL)
 		event_free(control->reap_event);
+	if (control->keep_event != NULL)
+		event_free(control->keep_event);
 	free(control);
 }

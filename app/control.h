@@ -18,8 +18,13 @@ struct control;
 struct control_service;
 struct daemon;
 
-/* Build everything from the configuration, start probing and publish a first table. NULL and errno. */
+/* Build everything from the configuration and start probing. NULL and errno. */
 struct control *control_create(struct daemon *daemon);
+/* Wait until the kernel has told the next hops of the backends that are known to be up, so that their
+ * flows find them; runs the event loop meanwhile. */
+void control_settle(struct control *control, unsigned limit_ms);
+/* Publish a first table, before any worker runs. 0 or -ENOMEM. */
+int control_publish_first(struct control *control);
 /* The workers must have ended. control_destroy(NULL) is fine. */
 void control_destroy(struct control *control);
 

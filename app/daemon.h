@@ -8,6 +8,8 @@
 #include "conf.h"
 #include "dev.h"
 #include "endpoints.h"
+#include "flow_adopt.h"
+#include "flow_file.h"
 #include "hash.h"
 #include "options.h"
 #include "rss_check.h"
@@ -18,13 +20,18 @@ struct event_base;
 struct daemon {
 	struct options options;
 	struct conf *conf;
-	struct hash_key key;            // of the flow hash and the port permutations
+	struct flow_secrets secrets;    // of this process and those before and after it
+	bool forget;                    // when it ends nothing is left for the next one
 	struct dev_port port;
 	struct exception *exception;
 	struct event_base *events;      // the control core's loop
 	struct rte_rcu_qsbr *rcu;       // readers: workers by number, behind them telemetry
 	struct flow_table *flows4;      // NULL when no service has the family
 	struct flow_table *flows6;
+	struct flow_file files[2];      // behind them, by stats_family(); fd -1 = none
+	struct flow_adopt_result adopted[2]; // of these
+	uint32_t adopted_ms;            // that it took
+	struct keep *keep;
 	struct snat_ports snat_ports[2]; // by stats_family()
 	struct rss_check rss;
 	struct control *control;
@@ -42,5 +49,8 @@ struct daemon {
 	// telemetry reads.
 	pthread_mutex_t lock;
 };
+
+/* End the process, by the event loop: `forget` as above. main.c. */
+void daemon_end(struct daemon *daemon, bool forget);
 
 #endif

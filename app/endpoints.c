@@ -24,7 +24,8 @@ static int ports_create(struct snat_ports *ports, sa_family_t family, const stru
 			return -ENOMEM;
 	}
 	// Who sees one family's ports is not to guess the other's.
-	const uint64_t key[2] = {daemon->key.k[0], daemon->key.k[1] ^ (uint64_t)family << 32};
+	const struct hash_key *ports_key = &daemon->secrets.ports;
+	const uint64_t key[2] = {ports_key->k[0], ports_key->k[1] ^ (uint64_t)family << 32};
 	ports->snat = snat_create(ranges, nb_ranges, key, snat_shares_rss(ports->shares));
 	return ports->snat == NULL ? -ENOMEM : 0;
 }

@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "adopt.h"
 #include "apply.h"
 #include "backends.h"
 #include "clock.h"
@@ -20,15 +21,20 @@
 #include "daemon.h"
 #include "endpoints.h"
 #include "exception.h"
+#include "keep.h"
 #include "log.h"
 #include "reload.h"
 #include "resolver.h"
 #include "snat.h"
+#include "tables.h"
 #include "telemetry.h"
 #include "timeouts.h"
+#include "watch.h"
 
 // Readers of the tables are the workers, by number, and behind them threads of telemetry.
 #define TELEMETRY_READERS 16
+// For the kernel to tell the next hops of backends whose connections wait.
+#define SETTLE_MS 200
 
 struct step {
 	const char *name;
@@ -67,7 +73,7 @@ static int mute_init(struct daemon *daemon, char *message)
 
 static void mute_fini(struct daemon *daemon)
 {
-	if (dev_eal_interface()[0] != '\0')
+	if (dev_eal_interface()[0] != '\0' && daemon->forget)
 		exception_unmute(dev_eal_interface());
 }
 
@@ -107,41 +113,14 @@ static void rcu_fini(struct daemon *daemon)
 	free(daemon->rcu);
 }
 
-static bool family_is_used(const struct conf *conf, sa_family_t family)
-{
-	for (unsigned i = 0; i < conf->nb_services; i++)
-		if (conf->services[i]->family == family)
-			return true;
-	return false;
-}
-
 static int flows_init(struct daemon *daemon, char *message)
 {
-	const struct conf *conf = daemon->conf;
-	struct {
-		sa_family_t family;
-		struct flow_table **table;
-	} tables[] = {{AF_INET, &daemon->flows4}, {AF_INET6, &daemon->flows6}};
-
-	for (unsigned i = 0; i < 2; i++) {
-		if (!family_is_used(conf, tables[i].family))
-			continue;
-		*tables[i].table = flow_table_create(tables[i].family, conf->flows,
-			daemon->port.nb_workers, &daemon->key, daemon->rcu, daemon->port.numa_node,
-			conf->port.hugepages);
-		if (*tables[i].table == NULL) {
-			snprintf(message, DEV_MESSAGE, "no memory for %u flows: make flows smaller",
-				conf->flows);
-			return -errno;
-		}
-	}
-	return 0;
+	return tables_create(daemon, message);
 }
 
 static void flows_fini(struct daemon *daemon)
 {
-	flow_table_destroy(daemon->flows4);
-	flow_table_destroy(daemon->flows6);
+	tables_destroy(daemon);
 }
 
 static int snat_init(struct daemon *daemon, char *message)
@@ -164,6 +143,12 @@ static void ended(evutil_socket_t number, short what, void *context)
 	struct daemon *daemon = context;
 
 	log_info("ending: SIG%s", sigabbrev_np(number));
+	daemon_end(daemon, !daemon->conf->flows_persist);
+}
+
+void daemon_end(struct daemon *daemon, bool forget)
+{
+	daemon->forget = forget;
 	event_base_loopbreak(daemon->events);
 }
 
@@ -187,6 +172,17 @@ static int events_init(struct daemon *daemon, char *message)
 static void events_fini(struct daemon *daemon)
 {
 	event_base_free(daemon->events);
+}
+
+static int keep_init(struct daemon *daemon, char *message)
+{
+	daemon->keep = keep_create(daemon->conf, daemon->conf->flows_persist);
+	return daemon->keep == NULL ? -ENOMEM : 0;
+}
+
+static void keep_fini(struct daemon *daemon)
+{
+	keep_destroy(daemon->keep, daemon->forget);
 }
 
 static int control_init(struct daemon *daemon, char *message)
@@ -289,7 +285,22 @@ static void workers_fini(struct daemon *daemon)
 			munmap(pipeline->retries, BACKENDS_IDS_MAX * sizeof(*pipeline->retries));
 	}
 	free(daemon->workers);
+	daemon->workers = NULL;
 	worker_spray_destroy(daemon->spray);
+}
+
+static int adopt_init(struct daemon *daemon, char *message)
+{
+	int err = adopt_flows(daemon);
+
+	if (err == 0 && daemon->adopted[0].adopted + daemon->adopted[1].adopted != 0)
+		control_settle(daemon->control, SETTLE_MS);
+	return err < 0 ? err : control_publish_first(daemon->control);
+}
+
+static void adopt_fini(struct daemon *daemon)
+{
+	keep_all(daemon->keep, control_backends(daemon->control));
 }
 
 static int telemetry_step_init(struct daemon *daemon, char *message)
@@ -351,6 +362,25 @@ static void command_step_fini(struct daemon *daemon)
 	command_destroy(daemon->command);
 }
 
+/* Remove what an ended process left for this one. */
+static int forget(const struct conf *conf)
+{
+	char interface[16], message[DEV_MESSAGE] = "it runs: weirctl stop --forget ends it";
+	int err = dev_interface_forget(conf, interface, message);
+
+	if (err == 0 && !tables_remove(conf))
+		err = -EBUSY;
+	if (err == 0) {
+		keep_remove(conf);
+		err = exception_forget(conf, message);
+	}
+	if (err == 0 && interface[0] != '\0')
+		exception_unmute(interface);
+	if (err < 0)
+		log_error("%s", message);
+	return err < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 static const struct step steps[] = {
 	{"EAL", eal_init, eal_fini},
 	{"mute", mute_init, mute_fini},
@@ -360,8 +390,10 @@ static const struct step steps[] = {
 	{"flow table", flows_init, flows_fini},
 	{"SNAT ports", snat_init, snat_fini},
 	{"event loop", events_init, events_fini},
+	{"what was kept", keep_init, keep_fini},
 	{"control", control_init, control_fini},
 	{"workers", workers_init, workers_fini},
+	{"adoption", adopt_init, adopt_fini},
 	{"start", start_init, start_fini},
 	{"reload", reload_step_init, reload_step_fini},
 	{"control socket", command_step_init, command_step_fini},
@@ -369,14 +401,28 @@ static const struct step steps[] = {
 };
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
 
+/* What the next process takes over stays as it is. */
+static void leave(struct daemon *daemon)
+{
+	dev_eal_keep_interface();
+	if (daemon->exception != NULL)
+		exception_keep(daemon->exception);
+	if (daemon->control != NULL)
+		watch_keep(control_registry(daemon->control)->watch);
+}
+
 static void undo(struct daemon *daemon, unsigned done)
 {
+	if (!daemon->forget)
+		leave(daemon);
 	while (done-- > 0)
 		steps[done].fini(daemon);
 }
 
 static int run(struct daemon *daemon)
 {
+	// A start that fails leaves what it found.
+	daemon->forget = !daemon->conf->flows_persist || !tables_exist(daemon->conf);
 	for (unsigned i = 0; i < STEPS; i++) {
 		char message[DEV_MESSAGE] = "";
 		int err = steps[i].init(daemon, message);
@@ -386,6 +432,7 @@ static int run(struct daemon *daemon)
 		undo(daemon, i);
 		return EXIT_FAILURE;
 	}
+	daemon->forget = !daemon->conf->flows_persist;
 	log_info("weir %s: %s (%s), %u worker%s, %u service%s", WEIR_VERSION,
 		daemon->conf->port.device, daemon->port.driver, daemon->port.nb_workers,
 		daemon->port.nb_workers == 1 ? "" : "s", daemon->conf->nb_services,
@@ -419,7 +466,11 @@ int main(int argc, char **argv)
 	int status = EXIT_SUCCESS;
 	if (daemon.options.check)
 		printf("%s: right\n", daemon.options.config);
-	else if (hash_key_random(&daemon.key) < 0)
+	else if (daemon.options.forget)
+		status = forget(daemon.conf);
+	else if (hash_key_random(&daemon.secrets.flows) < 0 ||
+		hash_key_random(&daemon.secrets.numbers) < 0 ||
+		hash_key_random(&daemon.secrets.ports) < 0)
 		status = EXIT_FAILURE;
 	else
 		status = run(&daemon);

@@ -17,21 +17,23 @@ static const char help[] =
 	"\n"
 	"  -c, --config FILE  configuration (default " CONF_DEFAULT_PATH ")\n"
 	"      --check        check the configuration and end: status 0 when it is right\n"
+	"      --forget       remove what an ended weir kept for its next start, and end\n"
 	"  -v, --verbose      log more\n"
 	"      --version      print the versions of weir and DPDK\n"
 	"  -h, --help         print this\n"
 	"\n"
 	"What follows -- goes to DPDK's EAL as it is. SIGHUP reads the configuration again; SIGTERM and\n"
-	"SIGINT end weir.\n"
+	"SIGINT end weir; connections wait for its next start.\n"
 	"Counters: dpdk-telemetry.py -f weir, then /weir/info, /weir/services, /weir/backends,\n"
 	"/weir/workers, /weir/drops, /weir/flows.\n";
 
 enum options_result options_parse(struct options *options, int argc, char **argv)
 {
-	enum { OPTION_CHECK = 256, OPTION_VERSION };
+	enum { OPTION_CHECK = 256, OPTION_FORGET, OPTION_VERSION };
 	static const struct option longs[] = {
 		{"config", required_argument, NULL, 'c'},
 		{"check", no_argument, NULL, OPTION_CHECK},
+		{"forget", no_argument, NULL, OPTION_FORGET},
 		{"verbose", no_argument, NULL, 'v'},
 		{"version", no_argument, NULL, OPTION_VERSION},
 		{"help", no_argument, NULL, 'h'},
@@ -52,6 +54,9 @@ enum options_result options_parse(struct options *options, int argc, char **argv
 			break;
 		case OPTION_CHECK:
 			options->check = true;
+			break;
+		case OPTION_FORGET:
+			options->forget = true;
 			break;
 		case OPTION_VERSION:
 			printf("weir %s (%s)\n", WEIR_VERSION, rte_version());

@@ -8,6 +8,7 @@
 struct options {
 	const char *config; // path
 	bool check;         // only check the file
+	bool forget;        // only remove what is left
 	int eal_argc;       // what follows "--"
 	char **eal_argv;
 };

@@ -54,6 +54,23 @@ static void tell_reload(struct rte_tel_data *answer, const struct reload_status 
 		status->failed_ms == 0 ? 0 : (now_ms - status->failed_ms) / 1000);
 }
 
+/* Connections of the process before this one: those that are known, and why others are not. */
+static void tell_adopted(struct rte_tel_data *answer, const struct daemon *daemon)
+{
+	const struct flow_adopt_result *results = daemon->adopted;
+	char name[64], refused[ERROR_TEXT] = "";
+
+	tell(answer, "adopted", results[0].adopted + results[1].adopted);
+	for (unsigned i = 0; i < FLOW_ADOPT_DROPS; i++) {
+		snprintf(name, sizeof(name), "not_adopted_%s", flow_adopt_drop_names[i]);
+		tell(answer, name, results[0].dropped[i] + results[1].dropped[i]);
+	}
+	tell(answer, "adopted_ms", daemon->adopted_ms);
+	for (unsigned f = 0; f < 2 && refused[0] == '\0'; f++)
+		snprintf(refused, sizeof(refused), "%.*s", ERROR_TEXT - 1, daemon->files[f].refused);
+	tell_text(answer, "adopt_refused", refused);
+}
+
 static int tell_info(struct rte_tel_data *answer, const char *parameters)
 {
 	const struct daemon *daemon = daemon_told;
@@ -81,6 +98,7 @@ static int tell_info(struct rte_tel_data *answer, const char *parameters)
 	tell(answer, "workers", port->nb_workers);
 	tell(answer, "services", daemon->conf->nb_services);
 	tell(answer, "backends", backends->nb_backends);
+	tell_adopted(answer, daemon);
 	tell_reload(answer, reload_status(daemon->reload));
 	tell(answer, "device_received", device.ipackets);
 	tell(answer, "device_sent", device.opackets);
@@ -391,7 +409,10 @@ static int tell_flows(struct rte_tel_data *answer, const char *parameters)
 		tell(object, "limit", tables[i]->limit);
 		tell(object, "used", flow_table_used(tables[i]));
 		tell(object, "bytes", flow_table_size(tables[i]));
-		tell(object, "hugepages", tables[i]->memory.hugepages);
+		const struct flow_file *file = &daemon->files[stats_family(tables[i]->family)];
+		tell(object, "hugepages", file->fd >= 0 ? file->memory.hugepages
+			: tables[i]->memory.hugepages);
+		tell_text(object, "file", file->fd >= 0 ? file->path : "");
 		const struct stats_flows *flows = &sum.flows[stats_family(tables[i]->family)];
 		tell(object, "created", flows->created);
 		tell(object, "expired", flows->expired);

@@ -108,6 +108,11 @@ struct watch *watch_create(const struct watch_source *source)
 	return NULL;
 }
 
+void watch_keep(struct watch *watch)
+{
+	route_keep(watch->route);
+}
+
 void watch_destroy(struct watch *watch)
 {
 	if (watch == NULL)
@@ -154,6 +159,9 @@ static int watch_health(struct watch *watch, struct control_backend *backend,
 		health_target_put(target);
 		return -ENOMEM;
 	}
+	struct health_status known;
+	if (watch->source.known_health(watch->source.context, backend, &known))
+		health_target_know(target, &known);
 	const struct health_status *status = health_target_status(target);
 	if (status->state != HEALTH_UNKNOWN || backend->health_target == NULL)
 		backend->health = *status;

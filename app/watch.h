@@ -23,11 +23,16 @@ struct watch_source {
 	// A backend's target has news, which is not copied yet. Neither may watch or unwatch.
 	void (*health_changed)(void *context, struct control_backend *backend);
 	void (*hop_changed)(void *context, struct control_backend *backend);
+	// What is known of a backend's health from before; false: nothing.
+	bool (*known_health)(void *context, const struct control_backend *backend,
+		struct health_status *status);
 	void *context;
 };
 
 /* NULL and errno on failure. */
 struct watch *watch_create(const struct watch_source *source);
+/* The kernel's neighbours stay when the watch goes. */
+void watch_keep(struct watch *watch);
 /* All backends must be unwatched. */
 void watch_destroy(struct watch *watch);
 

@@ -66,6 +66,13 @@ void dev_eal_fini(void);
  */
 const char *dev_eal_interface(void);
 
+/* What dev_port_open() changes on that interface stays when the process ends. */
+void dev_eal_keep_interface(void);
+
+/* Put back what an ended process changed on the interface of the file, whose name `interface` (16
+ * bytes) gets; "" = it has none. 0, or -errno with `message`. */
+int dev_interface_forget(const struct conf *conf, char *interface, char *message);
+
 /* The file prefix: "weir", or "weir-b" with instance "b". `name` holds 80 bytes. */
 const char *dev_instance_name(const struct conf *conf, char *name);
 

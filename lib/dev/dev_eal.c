@@ -56,6 +56,11 @@ const char *dev_eal_interface(void)
 	return eal.device.interface;
 }
 
+void dev_eal_keep_interface(void)
+{
+	eal.link.is_kept = true;
+}
+
 const char *dev_instance_name(const struct conf *conf, char *name)
 {
 	if (conf->instance == NULL || conf->instance[0] == '\0')
@@ -156,6 +161,27 @@ static int check_prefix(const char *name, char *message)
 	snprintf(message, DEV_MESSAGE, "weir is already running as instance \"%s\" (%s); another "
 		"one needs another `instance` in its file", name, process);
 	return -EBUSY;
+}
+
+int dev_interface_forget(const struct conf *conf, char *interface, char *message)
+{
+	struct dev_device device;
+	struct dev_link link;
+	char name[80];
+	int failed = dev_device_parse(&device, &conf->port, message);
+
+	if (failed == 0)
+		failed = check_prefix(dev_instance_name(conf, name), message);
+
+	interface[0] = '\0';
+	if (failed || device.interface[0] == '\0')
+		return failed;
+	snprintf(interface, sizeof(device.interface), "%s", device.interface);
+	if (dev_link_open(&link, device.interface) < 0)
+		return 0;
+	dev_link_recall(&link);
+	dev_link_close(&link); // which restores
+	return 0;
 }
 
 /* EAL's files; it leaves them for secondary processes, which Weir has not. */
@@ -269,6 +295,8 @@ int dev_eal_init(const struct conf *conf, int argc, char **argv, char *message)
 		failed = dev_lock_take(&eal.lock, &eal.device, name, message);
 	if (failed)
 		goto undo;
+	if (eal.link.fd >= 0)
+		dev_link_recall(&eal.link);
 
 	unsigned mtu = conf->port.mtu;
 	if (mtu == 0)

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -41,6 +42,58 @@ static int ethtool(const struct dev_link *link, void *command)
 {
 	struct ifreq ifr = {.ifr_data = command};
 	return request(link, SIOCETHTOOL, &ifr);
+}
+
+/* --- across processes --- */
+
+static void make_path(const struct dev_link *link, char path[128])
+{
+	struct stat netns = {0};
+
+	// Names repeat between network namespaces.
+	stat("/proc/self/ns/net", &netns);
+	snprintf(path, 128, "/run/weir/link-%s-net%lu", link->name, (unsigned long)netns.st_ino);
+}
+
+void dev_link_remember(const struct dev_link *link)
+{
+	char path[128];
+
+	make_path(link, path);
+	FILE *file = fopen(path, "we");
+	if (file == NULL)
+		return;
+	fprintf(file, "ifindex %u flags %u offloads %u mtu %u rx %u tx %u combined %u\n",
+		if_nametoindex(link->name), link->flags_added, link->offloads_off, link->mtu,
+		link->channels.rx, link->channels.tx, link->channels.combined);
+	fclose(file);
+}
+
+void dev_link_recall(struct dev_link *link)
+{
+	struct dev_link found = *link;
+	unsigned index = 0;
+	char path[128];
+
+	link->is_owner = found.is_owner = true;
+	make_path(link, path);
+	FILE *file = fopen(path, "re");
+	if (file == NULL)
+		return;
+	if (fscanf(file, "ifindex %u flags %u offloads %u mtu %u rx %u tx %u combined %u", &index,
+		&found.flags_added, &found.offloads_off, &found.mtu, &found.channels.rx,
+		&found.channels.tx, &found.channels.combined) == 7 &&
+		index == if_nametoindex(link->name)) // a new one of the name has settings of its own
+		*link = found;
+	fclose(file);
+}
+
+static void forget(const struct dev_link *link)
+{
+	char path[128];
+
+	make_path(link, path);
+	unlink(path);
 }
 
 int dev_link_open(struct dev_link *link, const char *interface)
@@ -131,6 +184,8 @@ int dev_link_set_queues(struct dev_link *link, unsigned count)
 	failed = ethtool(link, &channels);
 	if (failed)
 		return failed;
+	if (link->channels.rx + link->channels.tx + link->channels.combined != 0)
+		return 0; // as it was before a former process
 	link->channels.rx = found.rx_count;
 	link->channels.tx = found.tx_count;
 	link->channels.combined = found.combined_count;
@@ -211,6 +266,10 @@ static void restore_channels(struct dev_link *link)
 
 void dev_link_restore(struct dev_link *link)
 {
+	if (link->is_kept)
+		return;
+	if (link->is_owner)
+		forget(link);
 	for (unsigned i = NB_OFFLOADS; i-- > 0;) {
 		if (link->offloads_off & 1u << i)
 			set_offload(link, i, true);

@@ -295,6 +295,8 @@ int dev_port_open(struct dev_port *port, const struct conf *conf, char *message)
 	if (failed)
 		goto undo;
 	dev_rss_fit(port, &info);
+	if (conf->flows_persist && port->link != NULL)
+		dev_link_remember(port->link);
 	return 0;
 
 undo:

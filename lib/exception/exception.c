@@ -74,7 +74,7 @@ static void free_rings(struct exception *exception)
 }
 
 /* weir0, made and set up within its namespace. */
-static int create_interface(struct exception *exception, const struct conf_port *conf,
+static int create_interface(struct exception *exception, const struct conf *conf,
 	const struct dev_port *port, char *message)
 {
 	bool host = exception->netns.fd < 0;
@@ -88,12 +88,13 @@ static int create_interface(struct exception *exception, const struct conf_port 
 			return previous;
 		}
 	}
-	exception->tun_fd = exception_interface_open(message);
+	exception->tun_fd = exception_interface_open(conf->flows_persist, &exception->taken_over,
+		message);
 	if (exception->tun_fd < 0)
 		err = exception->tun_fd;
 	else
-		err = exception_interface_configure(conf, port, exception->netns.ours, host,
-			message);
+		err = exception_interface_configure(&conf->port, port, exception->netns.ours, host,
+			exception->taken_over, message);
 	if (previous >= 0)
 		netns_leave(previous);
 	return err;
@@ -144,7 +145,7 @@ struct exception *exception_create(const struct conf *conf, const struct dev_por
 	err = exception_namespace_open(&exception->netns, conf->port.netns, message);
 	if (err < 0)
 		goto failed;
-	err = create_interface(exception, &conf->port, port, message);
+	err = create_interface(exception, conf, port, message);
 	if (err < 0)
 		goto failed;
 	exception->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -154,6 +155,9 @@ struct exception *exception_create(const struct conf *conf, const struct dev_por
 			strerror(-err));
 		goto failed;
 	}
+	// Last: what failed until here leaves nothing behind.
+	if (conf->flows_persist && exception_interface_persist(exception->tun_fd, true) < 0)
+		log_warning(EXCEPTION_INTERFACE " will go with this process: %s", strerror(errno));
 	return exception;
 failed:
 	// One that was there stays: it may be in use by the process that holds weir0.
@@ -187,7 +191,45 @@ void exception_destroy(struct exception *exception)
 		exception_thread_wake(exception);
 		pthread_join(exception->thread, NULL);
 	}
-	release(exception, true);
+	if (!exception->is_kept)
+		exception_interface_persist(exception->tun_fd, false);
+	release(exception, !exception->is_kept);
+}
+
+void exception_keep(struct exception *exception)
+{
+	exception->is_kept = true;
+}
+
+bool exception_taken_over(const struct exception *exception)
+{
+	return exception->taken_over;
+}
+
+int exception_forget(const struct conf *conf, char *message)
+{
+	const char *name = conf->port.netns;
+	struct exception_namespace ns = {.fd = -1};
+	char path[128];
+	int previous = -1, err;
+
+	snprintf(path, sizeof(path), "/run/netns/%s", name);
+	if (name[0] != '\0' && access(path, F_OK) < 0)
+		return 0;
+	err = exception_namespace_open(&ns, name, message);
+	if (err == 0 && ns.fd >= 0) {
+		previous = netns_enter(ns.fd);
+		err = previous < 0 ? previous : 0;
+	}
+	if (err == 0)
+		err = exception_interface_remove();
+	if (previous >= 0)
+		netns_leave(previous);
+	if (err < 0)
+		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": %s%s", strerror(-err),
+			err == -EBUSY ? "; a process holds it" : "");
+	exception_namespace_close(&ns, err == 0);
+	return err;
 }
 
 int exception_netns(const struct exception *exception)

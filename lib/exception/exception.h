@@ -10,6 +10,7 @@
 #ifndef WEIR_EXCEPTION_H
 #define WEIR_EXCEPTION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "addr.h"
@@ -24,7 +25,8 @@ struct rte_mbuf;
 
 /*
  * Make the namespace if it isn't there, weir0 in it (up, with addresses, default routes, MTU and
- * MAC), and the rings. In the host's namespace (port.netns "") no default route is set. Of `port`
+ * MAC), and the rings. With flows.persist a weir0 that is there and nobody's is taken over: what differs
+ * from the configuration is changed, all else stays. In the host's namespace (port.netns "") no default route is set. Of `port`
  * MAC, MTU, number of workers and pool are used; the port need not be started.
  *
  * `message` (DEV_MESSAGE bytes) says in one line what failed and what to do. NULL and errno on
@@ -34,8 +36,19 @@ struct rte_mbuf;
 struct exception *exception_create(const struct conf *conf, const struct dev_port *port,
 	char *message);
 
+/* Whether weir0 was there already: addresses, routes and neighbours are those of before. */
+bool exception_taken_over(const struct exception *exception);
+
 /* Start the thread, on the calling thread's CPU set. 0 or -errno. */
 int exception_start(struct exception *exception);
+
+/* exception_destroy() leaves weir0 and the namespace for the next start. They stay, too, when the process
+ * is killed, with flows.persist. */
+void exception_keep(struct exception *exception);
+
+/* Remove the weir0 that an ended process left, and the namespace if Weir made it. -EBUSY: somebody
+ * holds it; -errno with `message`. Fine when there is none. */
+int exception_forget(const struct conf *conf, char *message);
 
 /*
  * Stop the thread and remove weir0, and the namespace if Weir made it, in this run or in a killed

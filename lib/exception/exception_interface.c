@@ -7,6 +7,7 @@
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -24,6 +25,7 @@
 #define BUSY_WAIT_MS 1000
 #define BUSY_STEP_US 10000
 
+#define ADDRESSES_MAX 256 // that a weir0 which is taken over may have
 #define REQUEST_SIZE 256 // bytes: room for any of the requests below
 
 /* weir0 with these IFF_ flags: a descriptor or -errno. */
@@ -43,17 +45,21 @@ static int attach(unsigned short flags)
 	return fd;
 }
 
-/* Always a new device: what an old one carries is unknown. */
-static int make_device(void)
+/* A new device: what an old one carries is unknown. Or the old one, which is then configured. */
+static int make_device(bool take_over, bool *taken_over)
 {
 	uint64_t deadline = clock_ms() + BUSY_WAIT_MS;
 
 	for (;;) {
 		int fd = attach(IFF_TUN_EXCL);
+		*taken_over = false;
 		if (fd != -EBUSY)
 			return fd;
 		fd = attach(0);
-		if (fd >= 0) { // persistent, and nobody's: it goes with its descriptor
+		if (fd >= 0 && take_over) { // persistent, and nobody's
+			*taken_over = true;
+			return fd;
+		} else if (fd >= 0) { // it goes with its descriptor
 			ioctl(fd, TUNSETPERSIST, 0);
 			close(fd);
 		} else if (fd != -EBUSY) {
@@ -66,10 +72,27 @@ static int make_device(void)
 	}
 }
 
-int exception_interface_open(char *message)
+int exception_interface_persist(int fd, bool persist)
+{
+	return ioctl(fd, TUNSETPERSIST, persist) < 0 ? -errno : 0;
+}
+
+int exception_interface_remove(void)
+{
+	if (if_nametoindex(EXCEPTION_INTERFACE) == 0)
+		return 0;
+	int fd = attach(0);
+	if (fd < 0)
+		return fd;
+	int err = exception_interface_persist(fd, false);
+	close(fd);
+	return err;
+}
+
+int exception_interface_open(bool take_over, bool *taken_over, char *message)
 {
 	const char *advice;
-	int fd = make_device();
+	int fd = make_device(take_over, taken_over);
 
 	switch (fd) {
 	case -EBUSY:
@@ -159,13 +182,98 @@ int exception_interface_address(const struct net_prefix *prefix, bool present)
 	return err == (present ? -EEXIST : -EADDRNOTAVAIL) ? 0 : err;
 }
 
-static int add_default_route(struct mnl_socket *socket, int index, const struct net_addr *gateway)
+/* Addresses of weir0 that a dump tells. */
+struct address_list {
+	int index;
+	unsigned count;
+	struct net_prefix prefixes[ADDRESSES_MAX];
+};
+
+static int take_address(const struct nlmsghdr *header, void *context)
+{
+	struct address_list *list = context;
+	const struct ifaddrmsg *message = mnl_nlmsg_get_payload(header);
+	struct net_prefix prefix = {.length = message->ifa_prefixlen};
+	const struct nlattr *attr;
+
+	if ((int)message->ifa_index != list->index || message->ifa_scope != RT_SCOPE_UNIVERSE ||
+		list->count == ADDRESSES_MAX)
+		return MNL_CB_OK;
+	mnl_attr_for_each(attr, header, sizeof(*message))
+	{
+		// IPv4 has both, and IFA_LOCAL is the interface's own.
+		uint16_t type = mnl_attr_get_type(attr);
+		if (type != IFA_LOCAL && (type != IFA_ADDRESS || prefix.addr.family != AF_UNSPEC))
+			continue;
+		prefix.addr.family = message->ifa_family;
+		memcpy(prefix.addr.v6, mnl_attr_get_payload(attr),
+			net_addr_size(message->ifa_family));
+	}
+	list->prefixes[list->count++] = prefix;
+	return MNL_CB_OK;
+}
+
+static bool is_configured(const struct conf_port *conf, const struct net_prefix *prefix)
+{
+	for (unsigned i = 0; i < conf->nb_addresses; i++)
+		if (net_addr_equal(&conf->addresses[i].addr, &prefix->addr) &&
+			conf->addresses[i].length == prefix->length)
+			return true;
+	return false;
+}
+
+/* What weir0 has from before and isn't configured any more. */
+static int remove_old_addresses(struct mnl_socket *socket, int index, const struct conf_port *conf)
+{
+	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+	struct address_list *list = calloc(1, sizeof(*list));
+	char text[NET_ADDR_TEXT];
+
+	if (list == NULL)
+		return -ENOMEM;
+	list->index = index;
+	request->nlmsg_type = RTM_GETADDR;
+	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	mnl_nlmsg_put_extra_header(request, sizeof(struct ifaddrmsg));
+	int err = netlink_talk(socket, request, take_address, list);
+	for (unsigned i = 0; i < list->count && err == 0; i++) {
+		if (is_configured(conf, &list->prefixes[i]))
+			continue;
+		log_info(EXCEPTION_INTERFACE ": address %s is not in port.address any more",
+			net_prefix_format(&list->prefixes[i], text));
+		err = change_address(socket, index, &list->prefixes[i], false);
+		if (err == -EADDRNOTAVAIL)
+			err = 0;
+	}
+	free(list);
+	return err;
+}
+
+/* Whether weir0 has the MAC and the MTU already: setting a MAC anew flushes the neighbours. */
+static bool has_link(int index, const struct net_mac *mac, unsigned mtu)
+{
+	struct ifreq request = {0};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	strcpy(request.ifr_name, EXCEPTION_INTERFACE);
+	bool same = fd >= 0 && ioctl(fd, SIOCGIFHWADDR, &request) == 0 &&
+		memcmp(request.ifr_hwaddr.sa_data, mac, sizeof(*mac)) == 0 &&
+		ioctl(fd, SIOCGIFMTU, &request) == 0 && (unsigned)request.ifr_mtu == mtu;
+	if (fd >= 0)
+		close(fd);
+	return same;
+}
+
+/* `replace`: take the place of one that weir0 has from before. */
+static int add_default_route(struct mnl_socket *socket, int index, const struct net_addr *gateway,
+	bool replace)
 {
 	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 
 	request->nlmsg_type = RTM_NEWROUTE;
-	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL;
+	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | (replace ? NLM_F_REPLACE : NLM_F_EXCL);
 	struct rtmsg *route = mnl_nlmsg_put_extra_header(request, sizeof(*route));
 	route->rtm_family = gateway->family;
 	route->rtm_table = RT_TABLE_MAIN;
@@ -184,6 +292,7 @@ struct setting {
 	const char *device;
 	const char *key;
 	const char *value;
+	bool optional; // not every kernel has it
 };
 
 // Those of weir0 itself.
@@ -195,6 +304,9 @@ static const struct setting settings[] = {
 	{"ipv4", EXCEPTION_INTERFACE, "proxy_arp", "0"},
 	{"ipv4", EXCEPTION_INTERFACE, "accept_redirects", "0"},
 	{"ipv4", EXCEPTION_INTERFACE, "send_redirects", "0"},
+	// Between two processes weir0 has no carrier: who was known stays known. Linux 5.16.
+	{"ipv4", EXCEPTION_INTERFACE, "arp_evict_nocarrier", "0", .optional = true},
+	{"ipv6", EXCEPTION_INTERFACE, "ndisc_evict_nocarrier", "0"},
 	{"ipv6", EXCEPTION_INTERFACE, "forwarding", "0"},
 	{"ipv6", EXCEPTION_INTERFACE, "accept_ra", "0"},
 	{"ipv6", EXCEPTION_INTERFACE, "autoconf", "0"},
@@ -221,7 +333,8 @@ static int apply(const struct setting *setting, char *message)
 	int err = exception_sysctl_set(setting->family, setting->device, setting->key,
 		setting->value);
 
-	if (err == 0 || (err == -ENOENT && strcmp(setting->family, "ipv6") == 0))
+	if (err == 0 ||
+		(err == -ENOENT && (setting->optional || strcmp(setting->family, "ipv6") == 0)))
 		return 0;
 	snprintf(message, DEV_MESSAGE, "net.%s.conf.%s.%s = %s can't be set: %s%s", setting->family,
 		setting->device, setting->key, setting->value, strerror(-err),
@@ -244,24 +357,29 @@ static int apply_settings(bool ours, bool ipv6, char *message)
 }
 
 static int add_addresses(struct mnl_socket *socket, int index, const struct conf_port *conf,
-	char *message)
+	bool taken_over, char *message)
 {
 	char text[NET_ADDR_TEXT];
+	int err = taken_over ? remove_old_addresses(socket, index, conf) : 0;
 
-	for (unsigned i = 0; i < conf->nb_addresses; i++) {
-		int err = change_address(socket, index, &conf->addresses[i], true);
-		if (err < 0) {
+	if (err < 0)
+		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": addresses of before: %s",
+			strerror(-err));
+
+	for (unsigned i = 0; i < conf->nb_addresses && err == 0; i++) {
+		err = change_address(socket, index, &conf->addresses[i], true);
+		if (err == -EEXIST && taken_over)
+			err = 0;
+		if (err < 0)
 			snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": address %s: %s%s",
 				net_prefix_format(&conf->addresses[i], text), strerror(-err),
 				err == -EEXIST ? " (is it in port.address twice?)" : "");
-			return err;
-		}
 	}
-	return 0;
+	return err;
 }
 
 static int add_gateway(struct mnl_socket *socket, int index, const struct net_addr *gateway,
-	bool host, char *message)
+	bool host, bool taken_over, char *message)
 {
 	char text[NET_ADDR_TEXT];
 
@@ -278,7 +396,7 @@ static int add_gateway(struct mnl_socket *socket, int index, const struct net_ad
 			text, text);
 		return 0;
 	}
-	int err = add_default_route(socket, index, gateway);
+	int err = add_default_route(socket, index, gateway, taken_over);
 	if (err == -EEXIST) {
 		log_warning("the namespace has a default route already; none by %s is added", text);
 		return 0;
@@ -302,7 +420,7 @@ static void warn_of_strict_filter(void)
 }
 
 int exception_interface_configure(const struct conf_port *conf, const struct dev_port *port,
-	bool ours, bool host, char *message)
+	bool ours, bool host, bool taken_over, char *message)
 {
 	bool ipv6 = false;
 	int err;
@@ -317,7 +435,8 @@ int exception_interface_configure(const struct conf_port *conf, const struct dev
 		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": %s", strerror(-err));
 		return err;
 	}
-	err = set_link(socket, index, &port->mac, port->mtu);
+	err = has_link(index, &port->mac, port->mtu) ? 0
+		: set_link(socket, index, &port->mac, port->mtu);
 	if (err < 0) {
 		char mac[18];
 		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": MAC %s and MTU %u: %s",
@@ -335,11 +454,11 @@ int exception_interface_configure(const struct conf_port *conf, const struct dev
 			strerror(-err));
 		goto out;
 	}
-	err = add_addresses(socket, index, conf, message);
+	err = add_addresses(socket, index, conf, taken_over, message);
 	if (err == 0)
-		err = add_gateway(socket, index, &conf->gateway4, host, message);
+		err = add_gateway(socket, index, &conf->gateway4, host, taken_over, message);
 	if (err == 0)
-		err = add_gateway(socket, index, &conf->gateway6, host, message);
+		err = add_gateway(socket, index, &conf->gateway6, host, taken_over, message);
 out:
 	mnl_socket_close(socket);
 	return err;

@@ -32,6 +32,8 @@ struct exception {
 	unsigned nb_workers;
 	unsigned frame_size; // bytes of the largest frame that weir0 sends
 	struct rte_mempool *pool;
+	bool taken_over;  // weir0 was there
+	bool is_kept;     // and stays
 	int event_fd; // wakes the thread
 	pthread_t thread;
 	_Atomic bool stop;

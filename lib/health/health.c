@@ -201,6 +201,14 @@ void health_target_put(struct health_target *target)
 	target_free(target);
 }
 
+void health_target_know(struct health_target *target, const struct health_status *status)
+{
+	if (target->conf.type == CONF_HEALTH_NONE || target->status.state != HEALTH_UNKNOWN)
+		return;
+	target->status = *status;
+	target->verdict.state = status->state;
+}
+
 const struct health_status *health_target_status(const struct health_target *target)
 {
 	return &target->status;

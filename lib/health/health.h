@@ -66,6 +66,12 @@ struct health_target *health_target_get(struct health *health, const struct net_
 	const struct conf_health *conf);
 void health_target_put(struct health_target *target);
 
+/*
+ * What is known of the target from before: from here on as if it had been probed, so that `rise` or
+ * `fall` results change it. Nothing happens when it is known already, or is never probed.
+ */
+void health_target_know(struct health_target *target, const struct health_status *status);
+
 const struct health_status *health_target_status(const struct health_target *target);
 /* What is probed: the backend's address and the port of `conf`, or else of the backend. */
 const struct net_endpoint *health_target_endpoint(const struct health_target *target);

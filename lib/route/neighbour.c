@@ -151,7 +151,7 @@ static void remove_entry(struct neighbour_table *table, const struct neighbour *
 {
 	struct neighbour_entry entry;
 
-	if (table->interface == 0 ||
+	if (table->interface == 0 || table->is_kept ||
 		neighbour_entry_read(table->socket, table->interface, &neighbour->addr, &entry) < 0)
 		return;
 	if (entry.managed && !(entry.state & NUD_OPERATOR))

@@ -39,6 +39,7 @@ struct neighbour_table {
 	struct mnl_socket *socket;       // borrowed
 	unsigned interface;              // 0: none now
 	bool managed;                    // the kernel has not refused NTF_EXT_MANAGED
+	bool is_kept;                    // its entries stay in the kernel when this goes
 	void *tree;                      // all by address, tsearch(3)
 	LIST_HEAD(, neighbour) list;     // all
 	struct neighbour_queue doubtful; // the kernel doesn't keep them resolved by itself

@@ -445,6 +445,11 @@ static void target_destroy(struct route_target *target)
 	free(target);
 }
 
+void route_keep(struct route *route)
+{
+	route->neighbours.is_kept = true;
+}
+
 void route_destroy(struct route *route)
 {
 	if (route == NULL)

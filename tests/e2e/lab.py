@@ -405,17 +405,24 @@ class Lab:
 def remove(name):
     """Remove the lab of that name, whoever made it: its processes, namespaces and files."""
     prefix = "weir-" + name
-    _end_gently(Namespace(prefix + "-lb"))
+    lb = Namespace(prefix + "-lb")
+    _end_gently(lb)
+    number = os.stat(lb.path).st_ino if lb.exists() else None
     for role in ("-client", "-switch", "-lb", "-host1", "-host2", "-router1", "-router2", "",
                  "second"):
         Namespace(prefix + role).delete()
-    # What a killed weir leaves behind, to be cleaned by the next one with its name.
-    for folder in ("/dev/hugepages", "/var/run/dpdk"):
+    # What an ended weir leaves behind, to be taken over by the next one with its name.
+    files = (rf"{re.escape(prefix)}(second)?(\.\d)?((map_\d+)|\.(flows\d|backends|netns).*)?$"
+             rf"|.*-net{number}(\.lock)?$")
+    for folder in ("/dev/hugepages", "/dev/shm", "/run/weir", "/var/run/dpdk"):
         with contextlib.suppress(FileNotFoundError):
             for entry in os.listdir(folder):
-                if re.match(rf"{re.escape(prefix)}(second)?(map_\d+)?$", entry):
+                if re.match(files, entry):
                     path = f"{folder}/{entry}"
-                    shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+                    if os.path.isdir(path) and not os.path.islink(path):
+                        shutil.rmtree(path)
+                    else:
+                        os.unlink(path)
     shutil.rmtree(f"{STATE}/{name}", ignore_errors=True)
 
 

@@ -34,6 +34,7 @@ def traces(lab, instance):
         if "xdp" in namespace.run("ip", "link", "show", lab_module.PORT).stdout:
             found.append("an XDP program")
     for folder, pattern in (("/dev/hugepages", rf"{prefix}(map_\d+|-.*|\..*)?"),
+                            ("/dev/shm", rf"{prefix}\..*"),
                             ("/run/weir", rf".*{instance}.*")):
         if os.path.isdir(folder):
             found += [f"{folder}/{entry}" for entry in os.listdir(folder)
@@ -44,15 +45,31 @@ def traces(lab, instance):
     return found
 
 
-@pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGINT))
 @pytest.mark.parametrize("driver", ("af_xdp", "af_packet"))
-def test_clean_end(lab, start_weir, driver, number):
-    weir = start_weir(driver=driver)
+@pytest.mark.parametrize("end", ("SIGTERM", "SIGINT", "stop --forget", "ended, then --forget"))
+def test_clean_end(lab, start_weir, driver, end):
+    """With flows.persist = false every end leaves nothing; with the default, one that forgets."""
+    by_signal = end.startswith("SIG")
+    weir = start_weir(driver=driver, flows={"size": 65536, "persist": not by_signal})
     assert len(traffic.bodies(traffic.requests(lab.client, 40))) == 4
     weir.identity()
-    weir.process.send_signal(number)
-    assert weir.process.wait(15) == 0
-    weir.kill()                         # only takes it off the lab's list
+    if by_signal:
+        weir.process.send_signal(getattr(signal, end))
+        assert weir.process.wait(15) == 0
+        weir.kill()                     # only takes it off the lab's list
+    elif end == "stop --forget":
+        weirctl = os.path.join(weir_module.ROOT, "scripts/weirctl")
+        done = subprocess.run([weirctl, "-i", weir.instance, "stop", "--forget"], timeout=30,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert done.returncode == 0, done.stdout
+        assert weir.process.wait(5) == 0
+        weir.kill()
+    else:
+        assert weir.stop(keep=True) == 0
+        left = traces(lab, weir.instance)
+        assert any("flows4" in trace for trace in left) and "an nft table" in left, left
+        assert "weir0" in weir.netns.run("ip", "link").stdout
+        weir.forget()
     assert traces(lab, weir.instance) == []
     with open(f"/proc/{os.getpid()}/mounts") as mounts:
         assert weir.netns.name not in mounts.read().split()
@@ -68,6 +85,7 @@ def test_end_under_load(lab, start_weir):
         assert weir.process.wait(15) == 0
         assert time.monotonic() - started < 5
     weir.kill()
+    weir.forget()
     assert traces(lab, weir.instance) == []
 
 

@@ -169,6 +169,7 @@ class Weir:
     def __init__(self, lab, config, arguments=(), environment=None):
         self.lab = lab
         text = config if isinstance(config, str) else dump(config)
+        self.config = config
         self.instance = config.get("instance", "") if isinstance(config, dict) else ""
         self.prefix = f"weir-{self.instance}" if self.instance else "weir"
         self.arguments = list(arguments)
@@ -231,14 +232,34 @@ class Weir:
     def running(self):
         return self.process is not None and self.process.poll() is None
 
-    def stop(self):
-        """End it by SIGTERM and return the exit code; the packet accounting is checked before."""
+    def stop(self, keep=False):
+        """End it and return the exit code; the packet accounting is checked before. What it would
+        leave for its next start goes, too, unless `keep`: that is what SIGTERM does."""
         try:
             if self.running():
                 self.identity()
+                if not keep:
+                    self.command("stop", forget=True)
         finally:
-            code = self._end(signal.SIGTERM, 15)
+            code = self._end(signal.SIGTERM if keep else 0, 15)
         return code
+
+    def command(self, command, **arguments):
+        """A command to the control socket; the answer's lines. What fails raises."""
+        path = f"/run/weir/{self.instance + '/' if self.instance else ''}control.sock"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(30 * PATIENCE)
+            connection.connect(path)
+            request = {"version": 1, "command": command, **arguments}
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            answer = json.loads(connection.makefile().readline())
+        if not answer["ok"]:
+            raise WeirFailed(f"{command}: {answer['error']}")
+        return answer["changes"]
+
+    def forget(self):
+        """Remove what an ended one left for its next start."""
+        self.lab.lb.run(BINARY, "--forget", "-c", self.path)
 
     def kill(self):
         """kill -9. Fine if it has ended already."""

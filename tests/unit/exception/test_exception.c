@@ -641,9 +641,10 @@ static void test_namespace_of_a_killed_run_is_taken_over_and_removed(void **stat
 
 	if (child == 0) {
 		struct exception_namespace ns;
+		bool taken_over;
 		if (exception_namespace_open(&ns, netns_name, message) == 0 &&
 			netns_enter(ns.fd) >= 0)
-			exception_interface_open(message);
+			exception_interface_open(false, &taken_over, message);
 		kill(getpid(), SIGKILL);
 	}
 	waitpid(child, NULL, 0);

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "keep.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <search.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "backends.h"
+#include "clock.h"
+#include "dev.h"
+#include "hash.h"
+#include "id_pool.h"
+#include "log.h"
+
+#define DIRECTORY "/run/weir"
+#define MAGIC "WeirKeep"
+#define VERSION 1
+#define ROWS_AT 4096
+#define ROWS_A_TICK 2000
+#define BOOT_ID_TEXT 36
+
+struct header {
+	char magic[8];
+	uint32_t version;
+	uint32_t row_size;
+	char boot_id[BOOT_ID_TEXT];
+};
+
+/* In the machine's byte order; unused bytes are zero. */
+struct row {
+	char service[CONF_NAME_MAX + 1]; // "" = no row
+	struct net_endpoint endpoint;    // with `service` the key
+	struct stats_backend totals;
+	uint64_t since_ms;               // monotonic: good for one boot
+	uint32_t health;                 // enum health_state
+	uint32_t connects;
+	char reason[64];
+	uint64_t checksum;               // of all before it
+};
+
+struct keep {
+	char path[128];
+	int fd;           // -1 = nothing is written
+	bool failed;      // said so
+	void *tree;       // tsearch(3) of struct row: what the former process left
+	uint32_t next;    // backend of the next tick, by id
+};
+
+static uint64_t checksum_of(const struct row *row)
+{
+	static const struct hash_key key = {{0x77656972, 0x6b656570}};
+
+	return hash_siphash(&key, row, offsetof(struct row, checksum));
+}
+
+static void make_path(const struct conf *conf, char path[128])
+{
+	char name[80];
+
+	snprintf(path, 128, DIRECTORY "/%s.backends", dev_instance_name(conf, name));
+}
+
+static int compare(const void *a, const void *b)
+{
+	const struct row *first = a, *second = b;
+	int order = strcmp(first->service, second->service);
+
+	return order != 0 ? order : net_endpoint_compare(&first->endpoint, &second->endpoint);
+}
+
+static bool make_header(struct header *header)
+{
+	memset(header, 0, sizeof(*header));
+	memcpy(header->magic, MAGIC, sizeof(header->magic));
+	header->version = VERSION;
+	header->row_size = sizeof(struct row);
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	bool known = fd >= 0 && read(fd, header->boot_id, BOOT_ID_TEXT) == BOOT_ID_TEXT;
+	if (fd >= 0)
+		close(fd);
+	return known;
+}
+
+/* --- what was left --- */
+
+static bool row_is_whole(struct row *row)
+{
+	sa_family_t family = row->endpoint.addr.family;
+
+	row->service[CONF_NAME_MAX] = '\0';
+	row->reason[sizeof(row->reason) - 1] = '\0';
+	return row->service[0] != '\0' && row->checksum == checksum_of(row) &&
+		row->health <= HEALTH_DOWN && (family == AF_INET || family == AF_INET6) &&
+		row->since_ms <= clock_ms();
+}
+
+static void take_row(struct keep *keep, const struct row *row)
+{
+	struct row *copy = malloc(sizeof(*copy));
+
+	if (copy == NULL)
+		return;
+	*copy = *row;
+	void *found = tsearch(copy, &keep->tree, compare);
+	if (found == NULL || *(struct row **)found != copy)
+		free(copy);
+}
+
+static void read_rows(struct keep *keep, FILE *file)
+{
+	struct header header, wanted;
+	struct row row;
+
+	if (!make_header(&wanted) || fread(&header, sizeof(header), 1, file) != 1 ||
+		memcmp(&header, &wanted, sizeof(header)) != 0) {
+		log_warning("%s isn't taken: it is of another version or boot; backends are probed "
+			    "anew", keep->path);
+		return;
+	}
+	fseek(file, ROWS_AT, SEEK_SET);
+	while (fread(&row, sizeof(row), 1, file) == 1)
+		if (row_is_whole(&row))
+			take_row(keep, &row);
+}
+
+struct keep *keep_create(const struct conf *conf, bool persist)
+{
+	struct keep *keep = calloc(1, sizeof(*keep));
+
+	if (keep == NULL)
+		return NULL;
+	keep->fd = -1;
+	make_path(conf, keep->path);
+	if (!persist) {
+		unlink(keep->path);
+		keep->path[0] = '\0';
+		return keep;
+	}
+	FILE *file = fopen(keep->path, "re");
+	if (file != NULL) {
+		read_rows(keep, file);
+		fclose(file);
+	}
+	return keep;
+}
+
+void keep_destroy(struct keep *keep, bool remove)
+{
+	if (keep == NULL)
+		return;
+	if (keep->fd >= 0) {
+		close(keep->fd);
+		if (remove)
+			unlink(keep->path);
+	}
+	tdestroy(keep->tree, free);
+	free(keep);
+}
+
+void keep_remove(const struct conf *conf)
+{
+	char path[128];
+
+	make_path(conf, path);
+	unlink(path);
+}
+
+static const struct row *find(const struct keep *keep, const struct control_backend *backend)
+{
+	struct row key = {.endpoint = backend->conf.endpoint};
+
+	if (keep == NULL)
+		return NULL;
+	strcpy(key.service, backend->service->name);
+	struct row **found = tfind(&key, &keep->tree, compare);
+	return found == NULL ? NULL : *found;
+}
+
+bool keep_health(const struct keep *keep, const struct control_backend *backend,
+	struct health_status *status)
+{
+	const struct row *row = find(keep, backend);
+
+	if (row == NULL || row->health == HEALTH_UNKNOWN)
+		return false;
+	*status = (struct health_status){
+		.state = row->health, .since_ms = row->since_ms, .connects = row->connects};
+	strcpy(status->reason, row->reason);
+	return true;
+}
+
+bool keep_totals(const struct keep *keep, const struct control_backend *backend,
+	struct stats_backend *totals)
+{
+	const struct row *row = find(keep, backend);
+
+	if (row != NULL)
+		*totals = row->totals;
+	return row != NULL;
+}
+
+/* --- what runs now --- */
+
+static void put(struct keep *keep, uint32_t id, const struct row *row)
+{
+	off_t at = ROWS_AT + (off_t)id * sizeof(*row);
+
+	if (keep->fd < 0 || pwrite(keep->fd, row, sizeof(*row), at) == sizeof(*row) || keep->failed)
+		return;
+	keep->failed = true;
+	log_warning("%s: %s; what the probes know won't survive a restart", keep->path,
+		strerror(errno));
+}
+
+void keep_write(struct keep *keep, const struct backends *backends,
+	const struct control_backend *backend)
+{
+	struct row row;
+
+	if (keep == NULL || keep->fd < 0)
+		return;
+	memset(&row, 0, sizeof(row)); // what lies between the fields, too
+	strcpy(row.service, backend->service->name);
+	row.endpoint.addr.family = backend->conf.endpoint.addr.family;
+	memcpy(row.endpoint.addr.v6, backend->conf.endpoint.addr.v6,
+		net_addr_size(row.endpoint.addr.family));
+	row.endpoint.port = backend->conf.endpoint.port;
+	control_backend_count(backends, backend, &row.totals);
+	row.since_ms = backend->health.since_ms;
+	row.health = backend->health.state;
+	row.connects = backend->health.connects;
+	snprintf(row.reason, sizeof(row.reason), "%s", backend->health.reason);
+	row.checksum = checksum_of(&row);
+	put(keep, backend->id, &row);
+}
+
+void keep_erase(struct keep *keep, const struct control_backend *backend)
+{
+	static const struct row none;
+
+	if (keep != NULL)
+		put(keep, backend->id, &none);
+}
+
+void keep_all(struct keep *keep, const struct backends *backends)
+{
+	const struct control_backend *backend;
+
+	if (keep == NULL || keep->fd < 0)
+		return;
+	for (uint32_t id = 0; id < id_pool_end(backends->ids); id++)
+		if ((backend = backends->by_id[id]) != NULL)
+			keep_write(keep, backends, backend);
+}
+
+void keep_begin(struct keep *keep, const struct backends *backends)
+{
+	char fresh[sizeof(keep->path) + 8];
+	struct header header;
+
+	if (keep == NULL || keep->path[0] == '\0' || !make_header(&header))
+		return;
+	// Beside the old one, which counts until the new one is whole.
+	snprintf(fresh, sizeof(fresh), "%s.new", keep->path);
+	mkdir(DIRECTORY, 0755);
+	unlink(fresh);
+	keep->fd = open(fresh, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (keep->fd < 0 || pwrite(keep->fd, &header, sizeof(header), 0) != sizeof(header))
+		goto fail;
+	keep_all(keep, backends);
+	if (rename(fresh, keep->path) == 0)
+		return;
+fail:
+	log_warning("%s: %s; what the probes know won't survive a restart", fresh, strerror(errno));
+	if (keep->fd >= 0)
+		close(keep->fd);
+	unlink(fresh);
+	keep->fd = -1;
+}
+
+void keep_tick(struct keep *keep, const struct backends *backends)
+{
+	uint32_t end = id_pool_end(backends->ids);
+	uint32_t count = end < ROWS_A_TICK ? end : ROWS_A_TICK;
+
+	if (keep == NULL || keep->fd < 0)
+		return;
+	for (; count > 0; count--, keep->next++) {
+		if (keep->next >= end)
+			keep->next = 0;
+		if (backends->by_id[keep->next] != NULL)
+			keep_write(keep, backends, backends->by_id[keep->next]);
+	}
+}

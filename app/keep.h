@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What outlives the process beside the flow table: for each backend of each service what the probes
+ * said last and what was counted, in a small file in /run/weir. So no backend is unknown after a
+ * restart, nobody waits for `rise`, and totals go on.
+ *
+ * A verdict is written when it changes, totals about once a second; a row at a place of its own, by the
+ * backend's id, under a checksum. A row that is damaged is a backend that is probed anew.
+ *
+ * Thread rule: on the control core's event loop.
+ */
+#ifndef WEIR_KEEP_H
+#define WEIR_KEEP_H
+
+#include <stdbool.h>
+
+#include "health.h"
+#include "stats.h"
+
+struct backends;
+struct conf;
+struct control_backend;
+struct keep;
+
+/* Read what the former process left of the instance. `persist` false: nothing is read or written.
+ * NULL for want of memory. */
+struct keep *keep_create(const struct conf *conf, bool persist);
+/* `remove`: the file too. keep_destroy(NULL) is fine. */
+void keep_destroy(struct keep *keep, bool remove);
+
+/* What is known of a backend from before: false when nothing is. */
+bool keep_health(const struct keep *keep, const struct control_backend *backend,
+	struct health_status *status);
+bool keep_totals(const struct keep *keep, const struct control_backend *backend,
+	struct stats_backend *totals);
+
+/* From here on what runs now is kept; what the former process left is replaced as a whole. Writes all
+ * backends. keep NULL: nothing happens, here and below. */
+void keep_begin(struct keep *keep, const struct backends *backends);
+/* Write a backend down. */
+void keep_write(struct keep *keep, const struct backends *backends,
+	const struct control_backend *backend);
+/* The backend is gone. */
+void keep_erase(struct keep *keep, const struct control_backend *backend);
+/* About once a second: the next backends' totals. */
+void keep_tick(struct keep *keep, const struct backends *backends);
+/* All of them, at the end. */
+void keep_all(struct keep *keep, const struct backends *backends);
+
+/* Remove the file of an instance that doesn't run. */
+void keep_remove(const struct conf *conf);
+
+#endif
