@@ -469,7 +469,6 @@ int main(int argc, char **argv)
 	else if (daemon.options.forget)
 		status = forget(daemon.conf);
 	else if (hash_key_random(&daemon.secrets.flows) < 0 ||
-		hash_key_random(&daemon.secrets.numbers) < 0 ||
 		hash_key_random(&daemon.secrets.ports) < 0)
 		status = EXIT_FAILURE;
 	else

@@ -13,7 +13,6 @@
 #include "flow_table.h"
 
 #define BATCH 16 // records whose index misses overlap
-#define KNOWN_FLAGS (FLOW_TRANSLATED | FLOW_FIN_SEEN | FLOW_PINNED)
 
 const char *const flow_adopt_drop_names[FLOW_ADOPT_DROPS] = {
 	[FLOW_ADOPT_CONNECTING] = "connecting",
@@ -105,7 +104,7 @@ static void judge(struct adoption *adoption, struct flow *flow, uint32_t count[R
 		// Side records are gone with the process; a flow with an answer needs none.
 		if (flow->flags & FLOW_SIDE)
 			flow->end[FLOW_FROM_BACKEND] = flow->ack[FLOW_FROM_CLIENT];
-		flow->flags &= KNOWN_FLAGS;
+		flow->flags &= ~FLOW_SIDE;
 		flow->worker %= adoption->table->nb_workers;
 		count[rank_of(state)]++;
 	}
@@ -167,7 +166,9 @@ static void place(struct adoption *adoption, struct flow *flow, const struct flo
 {
 	struct flow_table *table = adoption->table;
 
-	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++) {
+	bool detached = flow->flags & FLOW_DETACHED; // another flow may have the client's tuple
+
+	for (unsigned d = detached ? FLOW_FROM_BACKEND : 0; d < FLOW_DIRECTIONS; d++) {
 		struct flow *other = find_other(table, flow, hashes->of[d], d);
 		if (other == NULL)
 			continue;
@@ -182,6 +183,8 @@ static void place(struct adoption *adoption, struct flow *flow, const struct flo
 	}
 	if (!flow_table_place(table, flow, hashes))
 		drop(adoption, flow, FLOW_ADOPT_NO_ROOM);
+	else if (detached)
+		flow_table_detach(table, flow);
 }
 
 static void place_batch(struct adoption *adoption)

@@ -33,9 +33,8 @@
 
 /* What must not change as long as flows live. */
 struct flow_secrets {
-	struct hash_key flows;   // of the flow hash and of the schedulers'
-	struct hash_key numbers; // of initial sequence numbers and timestamps
-	struct hash_key ports;   // of the order in which SNAT ports are lent
+	struct hash_key flows; // of the flow hash and of the schedulers'
+	struct hash_key ports; // of the order in which SNAT ports are lent
 };
 
 /* A directory that may hold flow tables. */

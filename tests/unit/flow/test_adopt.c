@@ -276,6 +276,23 @@ static void of_two_open_ones_the_one_seen_earlier_stays(void **state)
 	}
 }
 
+static void a_detached_flow_is_in_nobodys_way(void **state)
+{
+	for (unsigned order = 0; order < 2; order++) {
+		struct world world;
+		world_init(&world, AF_INET, 40);
+		struct flow *detached = leave(&world, order ? 0 : 39, 1, TCP_TIME_WAIT, 9);
+		struct flow *live = leave(&world, order ? 39 : 0, 1, TCP_ESTABLISHED, 2);
+		detached->flags = FLOW_DETACHED;
+		live->port[FLOW_SNAT] = 9999;
+		adopt(&world, 40, 40, 1);
+		assert_int_equal(world.result.adopted, 2);
+		assert_ptr_equal(find(&world, 1, FLOW_FROM_CLIENT), live);
+		assert_ptr_equal(find(&world, 1, FLOW_FROM_BACKEND), detached);
+		world_fini(&world);
+	}
+}
+
 static void a_larger_table_keeps_all(void **state)
 {
 	struct world world;
@@ -350,7 +367,7 @@ static void offsets_stay_and_side_records_are_forgotten(void **state)
 	struct world world;
 	world_init(&world, AF_INET, 10);
 	struct flow *translated = leave(&world, 0, 1, TCP_ESTABLISHED, 0);
-	translated->flags = FLOW_TRANSLATED | FLOW_PINNED | 0xf0;
+	translated->flags = FLOW_TRANSLATED | FLOW_PINNED;
 	translated->seq_offset = 5;
 	translated->ts_offset = 6;
 	struct flow *side = leave(&world, 1, 2, TCP_SYN_RECV, 0);
@@ -431,6 +448,7 @@ int main(void)
 		cmocka_unit_test(a_packet_after_the_last_sign_of_life_is_no_age),
 		cmocka_unit_test(of_two_with_one_tuple_the_open_one_stays),
 		cmocka_unit_test(of_two_open_ones_the_one_seen_earlier_stays),
+		cmocka_unit_test(a_detached_flow_is_in_nobodys_way),
 		cmocka_unit_test(a_larger_table_keeps_all),
 		cmocka_unit_test(a_smaller_table_keeps_established_ones_first),
 		cmocka_unit_test(a_flow_of_an_unknown_backend_is_dropped),

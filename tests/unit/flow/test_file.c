@@ -22,7 +22,7 @@
 #define SIZE 69632 // of a file for these: 4096 + 1000 * 64, in pages of 4096 bytes
 
 static struct flow_file_place place; // a directory of this process
-static const struct flow_secrets secrets = {{{1, 2, 3, 4}}, {{5, 6, 7, 8}}, {{9, 10, 11, 12}}};
+static const struct flow_secrets secrets = {{{1, 2, 3, 4}}, {{5, 6, 7, 8}}};
 
 static char *path_of(const char *suffix)
 {
@@ -39,7 +39,7 @@ static bool exists(const char *suffix)
 
 static int open_table(struct flow_file *file, uint32_t flows)
 {
-	static const struct flow_secrets fresh = {{{21}}, {{22}}, {{23}}};
+	static const struct flow_secrets fresh = {{{21}}, {{22}}};
 
 	return flow_file_open(file, &place, "t", AF_INET, flows, &fresh, -1, 0);
 }
@@ -211,7 +211,7 @@ static uint8_t byte_at(off_t at)
 static void each_field_of_the_header_is_checked(void **state)
 {
 	// A wrong byte in any place of both copies.
-	for (unsigned at = 0; at < 152; at++) {
+	for (unsigned at = 0; at < 120; at++) {
 		leave_table();
 		uint8_t byte = byte_at(at) ^ 0x40;
 		change_both(at, &byte, 1);
@@ -233,7 +233,7 @@ static void another_version_is_refused(void **state)
 	assert_refused("version 2");
 }
 
-#define CHECKSUM_AT 144
+#define CHECKSUM_AT 112
 
 /* The header with other bytes at a place, and the checksum that goes with them. */
 static void forge(off_t at, const void *bytes, size_t size)
