@@ -38,11 +38,11 @@ def parse(time, frame):
 
 
 class Capture:
-    """Capture while the block runs; `packets` is filled at its end."""
+    """Capture while the block runs; `packets`, and `frames` as bytes, are filled at its end."""
 
     def __init__(self, namespace, interface="eth0", expression=""):
         self.namespace, self.interface, self.expression = namespace, interface, expression
-        self.packets = []
+        self.packets, self.frames = [], []
 
     def __enter__(self):
         fd, self.path = tempfile.mkstemp(suffix=".pcap")
@@ -76,7 +76,8 @@ class Capture:
         at = 24
         while at + 16 <= len(data):
             seconds, micros, length, _ = struct.unpack("<IIII", data[at:at + 16])
-            self.packets.append(parse(seconds + micros / 1e6, data[at + 16:at + 16 + length]))
+            self.frames.append(data[at + 16:at + 16 + length])
+            self.packets.append(parse(seconds + micros / 1e6, self.frames[-1]))
             at += 16 + length
 
     def resets(self, source=None):
