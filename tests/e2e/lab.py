@@ -257,6 +257,19 @@ class Lab:
     def exists(self):
         return os.path.exists(self.directory)
 
+    @contextlib.contextmanager
+    def further_client(self, index):
+        """Another client while the block runs: a namespace with addresses of its own."""
+        namespace = self._namespace(f"client{index + 2}")
+        namespace.create()
+        try:
+            namespace.sysctl(ipv6__conf__all__accept_dad=0, ipv6__conf__default__accept_dad=0)
+            self._cable(namespace, "eth0", f"client{index + 2}", "br0", f"192.0.2.{101 + index}/24",
+                        f"2001:db8::{101 + index}/64")
+            yield namespace
+        finally:
+            namespace.delete()
+
     def keep(self):
         """Let it outlive this process; remove() ends it."""
         with open(f"{self.directory}/owner", "w") as file:
@@ -408,7 +421,8 @@ def remove(name):
     lb = Namespace(prefix + "-lb")
     _end_gently(lb)
     number = os.stat(lb.path).st_ino if lb.exists() else None
-    for role in ("-client", "-switch", "-lb", "-host1", "-host2", "-router1", "-router2", "",
+    for role in ("-client", "-client2", "-client3", "-client4", "-switch", "-lb", "-host1", "-host2",
+                 "-router1", "-router2", "",
                  "second"):
         Namespace(prefix + role).delete()
     # What an ended weir leaves behind, to be taken over by the next one with its name.

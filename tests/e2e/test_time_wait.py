@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""SNAT ports and client ports that are used again while the backend holds the connection before in
+TIME_WAIT (case A12)."""
+
+import contextlib
+import socket
+
+import pytest
+
+import traffic
+import weir as weir_module
+from lab import VIP, VIP6
+
+PORTS = 16                              # so each is used again after so many connections
+# Clients with clocks of their own: random offsets by connection, one clock for all, none.
+TIMESTAMPS = (1, 2, 0)
+
+
+@pytest.fixture(scope="module")
+def clients(lab):
+    with contextlib.ExitStack() as stack:
+        made = [stack.enter_context(lab.further_client(index)) for index in range(len(TIMESTAMPS))]
+        for client, timestamps in zip(made, TIMESTAMPS):
+            client.sysctl(ipv4__tcp_timestamps=timestamps, ipv4__tcp_tw_reuse=1,
+                          ipv4__tcp_tw_reuse_delay=1)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def weir(lab):
+    config = weir_module.config(lab, port={"address": (f"{VIP}/24", f"{VIP6}/64")},
+                                snat={"ports": (f"20000-{20000 + PORTS - 1}",)})
+    backend = lab.backend("con1")
+    web = config["services"]["web"]
+    config["services"] = {
+        "web": {**web, "backends": [{"address": backend.endpoint, "name": "con1"}]},
+        "web6": {**web, "backends": [{"address": backend.endpoint6, "name": "con1"}]},
+    }
+    running = weir_module.Weir(lab, config).start()
+    yield running
+    assert running.stop() == 0
+
+
+def extended(namespace, name):
+    """One of the kernel's counters in /proc/net/netstat."""
+    lines = namespace.run("cat", "/proc/net/netstat").stdout.splitlines()
+    for names, values in zip(lines[::2], lines[1::2]):
+        if name in names.split():
+            return int(values.split()[names.split().index(name)])
+    raise KeyError(name)
+
+
+def waiting(lab, backend):
+    """How many connections the backend's host holds in TIME_WAIT."""
+    return len(backend.namespace.run("ss", "-Htn", "state", "time-wait",
+                                     f"( sport = :{backend.port} )").stdout.splitlines())
+
+
+def renumbered(weir):
+    return sum(table["renumbered"] for table in weir.flows())
+
+
+def reconnect(lab, weir, clients, address, count):
+    """So many connections one after the other, closed by the server first, and what they met."""
+    repeated = [extended(client, "TCPSynRetrans") for client in clients]
+    before = renumbered(weir)
+    for index in range(count):
+        with clients[index % len(clients)].entered():
+            assert traffic.get(address=address) == "con1"
+    assert waiting(lab, lab.backend("con1")) >= PORTS
+    # Four of nine meet a TIME_WAIT that wouldn't take them, or a few more.
+    assert renumbered(weir) - before > count // 4
+    assert [extended(client, "TCPSynRetrans") for client in clients] == repeated
+
+
+@pytest.mark.parametrize("address", (VIP, VIP6))
+def test_each_port_is_lent_again_at_once(lab, weir, clients, address):
+    reconnect(lab, weir, clients, address, 200)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("address", (VIP, VIP6))
+def test_a_thousand_reconnects(lab, weir, clients, address):
+    """1,000 of 1,000 without a SYN sent twice."""
+    reconnect(lab, weir, clients, address, 1000)
+
+
+def test_moved_numbers_carry_a_download(lab, weir, clients):
+    """Megabytes over connections whose numbers are moved, with losses: SACK blocks are moved, too."""
+    backend = lab.backend("con1")
+    with open(lab.big_file(), "rb") as file:
+        expected = file.read(4000000)
+    backend.namespace.run(
+        "nft", "add table inet loss; "
+        "add chain inet loss in { type filter hook input priority 0; }; "
+        f"add rule inet loss in tcp dport {backend.port} numgen inc mod 50 == 7 "
+        "meta length > 500 drop")
+    clients[0].run("nft", "add table inet loss; "
+                   "add chain inet loss in { type filter hook input priority 0; }; "
+                   "add rule inet loss in tcp sport 80 numgen inc mod 100 == 3 "
+                   "meta length > 500 drop")
+    try:
+        moved = 0
+        for _ in range(40):
+            before = renumbered(weir)
+            with clients[0].entered(), traffic.connect(timeout=60) as connection:
+                if renumbered(weir) == before:
+                    continue
+                moved += 1
+                connection.sendall(b"PUT /upload/moved HTTP/1.1\r\nHost: weir\r\n"
+                                   b"Content-Length: 2000000\r\n\r\n" + expected[:2000000])
+                assert b" 201 " in connection.recv(1000) or moved > 1
+                connection.sendall(b"GET /big HTTP/1.1\r\nHost: weir\r\n"
+                                   b"Range: bytes=0-3999999\r\nConnection: close\r\n\r\n")
+                data = b""
+                while more := connection.recv(1 << 20):
+                    data += more
+                assert data.endswith(expected)
+            with open(f"{lab.files}/upload/moved", "rb") as file:
+                assert file.read() == expected[:2000000]
+            if moved == 3:
+                break
+        assert moved == 3
+    finally:
+        backend.namespace.run("nft", "delete table inet loss")
+        clients[0].run("nft", "delete table inet loss")
+
+
+@pytest.mark.parametrize("first", ("server", "client"))
+@pytest.mark.parametrize("address", (VIP, VIP6))
+def test_same_four_numbers_again(lab, weir, clients, address, first):
+    """A client that comes again from the same port at once, whoever closed first."""
+    repeated = [extended(client, "TCPSynRetrans") for client in clients]
+    done = 0
+    for index in range(60):
+        # A client in TIME_WAIT itself needs timestamps to come again (RFC 6191).
+        client = clients[index % (3 if first == "server" else 2)]
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with client.entered():
+            connection = socket.socket(family, socket.SOCK_STREAM)
+        with connection:
+            connection.settimeout(5)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            connection.bind(("", 33333))
+            try:
+                connection.connect((address, 80))
+            except OSError as error:    # its own kernel's clock hasn't moved on
+                if first == "client" and error.errno in (98, 99):
+                    continue
+                raise
+            assert traffic.ask(connection, close=first == "server") == "con1"
+            done += 1
+    assert done == 60 if first == "server" else done >= 20
+    assert [extended(client, "TCPSynRetrans") for client in clients] == repeated
