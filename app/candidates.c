@@ -10,6 +10,7 @@
 #include "log.h"
 #include "publish.h"
 #include "service_access.h"
+#include "timeouts.h"
 
 /* The same on every balancer, so that all build the same table: no secret in it. */
 static uint64_t backend_identity(const struct net_endpoint *endpoint)
@@ -73,6 +74,7 @@ int candidates_collect(struct control_service *service, struct publish_service *
 	publish->source = (struct service_source){
 		.family = conf->family,
 		.drop_when_down = conf->on_all_down == CONF_ALL_DOWN_DROP,
+		.reset_when_idle = conf->on_idle == CONF_IDLE_RESET,
 		.scheduler = scheduler_find(conf_scheduler_name(conf->scheduler)),
 		.candidates = publish->choice.ids,
 		.weights = publish->choice.weights,
@@ -80,6 +82,7 @@ int candidates_collect(struct control_service *service, struct publish_service *
 		.nb_candidates = publish->choice.count,
 		.access = service_access_get(service->access),
 	};
+	timeouts_of_service(conf, publish->source.timeout_s);
 	service->grows_ms = publish->choice.next_ms;
 	if (publish->choice.backups != service->on_backups)
 		log_info("service %s: %s", service->name, publish->choice.backups

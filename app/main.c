@@ -265,7 +265,7 @@ static int workers_init(struct daemon *daemon, char *message)
 		if (err < 0)
 			return err;
 	}
-	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf);
+	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf, TIMEOUTS_ALL);
 	return 0;
 }
 

@@ -120,7 +120,9 @@ static void succeed(struct reload *reload)
 static void applied(void *context, int err)
 {
 	struct reload *reload = context;
+	struct daemon *daemon = reload->daemon;
 
+	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf, TIMEOUTS_ALL);
 	if (err == -ENOSPC)
 		fail(reload, "too many backends are left from before, with connections open; try "
 			     "again when some have ended");
@@ -151,7 +153,7 @@ static void committed(void *context)
 
 	resolver_follow(daemon->resolver, daemon->conf);
 	reload->nb_restored = actions_restore(daemon->control);
-	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf);
+	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf, TIMEOUTS_RAISE);
 }
 
 static void apply(struct reload *reload)

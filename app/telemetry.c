@@ -416,6 +416,7 @@ static int tell_flows(struct rte_tel_data *answer, const char *parameters)
 		const struct stats_flows *flows = &sum.flows[stats_family(tables[i]->family)];
 		tell(object, "created", flows->created);
 		tell(object, "expired", flows->expired);
+		tell(object, "expired_reset", flows->expired_reset);
 		tell(object, "evicted", flows->evicted);
 		tell(object, "renumbered", flows->renumbered);
 		tell(object, "reset", flows->reset);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "timeouts.h"
 
+#include <rte_common.h>
+
 #include "conf.h"
 #include "worker.h"
 
@@ -20,11 +22,39 @@ static enum conf_tcp_timeout timeout_of(enum tcp_state state)
 	}
 }
 
-void timeouts_set(struct worker *workers, unsigned nb_workers, const struct conf *conf)
+void timeouts_of_service(const struct conf_service *service, uint16_t timeout_s[TCP_STATES])
 {
-	for (unsigned w = 0; w < nb_workers; w++)
-		for (enum tcp_state state = TCP_SYN_SENT; state < TCP_STATES; state++)
-			// Each is right by itself; a sweep may see some old and some new.
-			__atomic_store_n(&workers[w].pipeline.timeout_s[state],
-				conf->timeout_s[timeout_of(state)], __ATOMIC_RELAXED);
+	timeout_s[TCP_NONE] = 0;
+	for (enum tcp_state state = TCP_SYN_SENT; state < TCP_STATES; state++)
+		timeout_s[state] = service->timeout_s[timeout_of(state)];
+}
+
+static unsigned least(const struct conf *conf, enum conf_tcp_timeout which)
+{
+	unsigned least_s = conf->timeout_s[which];
+
+	for (unsigned i = 0; i < conf->nb_services; i++)
+		if (conf->services[i]->timeout_s[which] != 0)
+			least_s = RTE_MIN(least_s, conf->services[i]->timeout_s[which]);
+	return least_s;
+}
+
+void timeouts_set(struct worker *workers, unsigned nb_workers, const struct conf *conf,
+	enum timeouts_step step)
+{
+	for (enum tcp_state state = TCP_SYN_SENT; state < TCP_STATES; state++) {
+		uint16_t all_s = conf->timeout_s[timeout_of(state)];
+		uint16_t least_s = least(conf, timeout_of(state));
+		for (unsigned w = 0; w < nb_workers; w++) {
+			// Nobody else writes them. A sweep may see some old and some new.
+			uint16_t *own_all_s = &workers[w].pipeline.timeout_s[state];
+			uint16_t *own_least_s = &workers[w].pipeline.least_timeout_s[state];
+			if (step == TIMEOUTS_RAISE) {
+				all_s = RTE_MAX(all_s, *own_all_s);
+				least_s = RTE_MIN(least_s, *own_least_s);
+			}
+			__atomic_store_n(own_all_s, all_s, __ATOMIC_RELAXED);
+			__atomic_store_n(own_least_s, least_s, __ATOMIC_RELAXED);
+		}
+	}
 }

@@ -27,6 +27,7 @@
 #define CONF_RESOLVERS_MAX 8
 #define CONF_ADDRESSES_MAX 32 // addresses of the port, and SNAT addresses
 #define CONF_BACKENDS_MAX 131072 // over all services
+#define CONF_TIMEOUT_MAX_S 64800
 #define CONF_PREFIXES_MAX 131072 // of one list
 
 enum conf_driver { CONF_DRIVER_AUTO, CONF_DRIVER_AF_XDP, CONF_DRIVER_AF_PACKET };
@@ -126,6 +127,8 @@ enum conf_on_all_down {
 
 enum conf_on_remove { CONF_REMOVE_DRAIN, CONF_REMOVE_RESET };
 
+enum conf_on_idle { CONF_IDLE_DROP, CONF_IDLE_RESET };
+
 enum conf_on_down { CONF_DOWN_AUTO, CONF_DOWN_KEEP, CONF_DOWN_RESET };
 
 struct conf_prefixes {
@@ -146,6 +149,8 @@ struct conf_service {
 	enum conf_on_remove on_remove; // what becomes of the connections of a backend that leaves the file
 	enum conf_on_down on_down;     // and of one that is down
 	unsigned on_down_reset_ms;
+	enum conf_on_idle on_idle;     // and of one that was idle for too long
+	unsigned timeout_s[CONF_TIMEOUTS]; // seconds; 0 = those of struct conf
 	struct conf_health health;
 	struct conf_backend *backends;
 	unsigned nb_backends;

@@ -197,7 +197,7 @@ static bool same_resolvers(const void *object, const void *other)
 }
 
 #define TIMEOUT(name_, index, initial_, doc_) \
-	{name_, CONF_INTEGER, CONF_AT(struct conf, timeout_s[index]), .min = 1, .max = 64800, \
+	{name_, CONF_INTEGER, CONF_AT(struct conf, timeout_s[index]), .min = 1, .max = CONF_TIMEOUT_MAX_S, \
 		.initial = initial_, .doc = doc_}
 
 static const struct conf_key timeout_keys[] = {

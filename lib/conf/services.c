@@ -21,6 +21,7 @@ static const char *const schedulers[] = {"maglev", "round_robin", "least_conn", 
 static const char *const states[] = {"active", "drain", "disabled", NULL};
 static const char *const all_down[] = {"reset", "drop", "forward", "withdraw", NULL};
 static const char *const on_remove[] = {"drain", "reset", NULL};
+static const char *const on_idle[] = {"drop", "reset", NULL};
 static const char *const on_down[] = {"auto", "keep", "reset", NULL};
 
 const char *conf_scheduler_name(enum conf_scheduler scheduler)
@@ -193,6 +194,23 @@ static int read_backends(struct conf_reader *reader, const config_setting_t *set
 	return 0;
 }
 
+#define TIMEOUT(name_, index, doc_) \
+	{name_, CONF_INTEGER, CONF_AT(struct conf_service, timeout_s[index]), .min = 1, \
+		.max = CONF_TIMEOUT_MAX_S, .fallback = "`timeouts." name_ "`", .doc = doc_}
+
+static const struct conf_key timeout_keys[] = {
+	TIMEOUT("half_open_s", CONF_TIMEOUT_HALF_OPEN,
+		"idle seconds after which a connection that is not yet established is forgotten"),
+	TIMEOUT("established_s", CONF_TIMEOUT_ESTABLISHED, "likewise for an established one"),
+	TIMEOUT("closing_s", CONF_TIMEOUT_CLOSING,
+		"likewise for one that is half closed or closing"),
+	TIMEOUT("time_wait_s", CONF_TIMEOUT_TIME_WAIT,
+		"seconds that a connection closed by both sides is remembered"),
+	TIMEOUT("close_s", CONF_TIMEOUT_CLOSE,
+		"seconds that a connection ended by RST is remembered"),
+	{NULL},
+};
+
 const struct conf_key conf_service_keys[] = {
 	{"listen", CONF_OWN, true, .read = read_listens, .same = same_listens,
 		.expected = LISTEN_EXPECTED,
@@ -210,6 +228,11 @@ const struct conf_key conf_service_keys[] = {
 	{"on_down_reset_ms", CONF_INTEGER, CONF_AT(struct conf_service, on_down_reset_ms),
 		.max = 3600000, .initial = 10000,
 		.doc = "how long it must have been down for that; 0 = at once"},
+	{"on_idle", CONF_WORD, CONF_AT(struct conf_service, on_idle), .words = on_idle,
+		.doc = "an established connection that was idle for too long: it is forgotten in silence, "
+		       "or both sides get a reset"},
+	{"timeouts", CONF_GROUP, .keys = timeout_keys, // its keys count from struct conf_service
+		.doc = "when its idle connections are forgotten"},
 	{"slow_start_ms", CONF_INTEGER, CONF_AT(struct conf_service, slow_start_ms),
 		.max = SLOW_START_MAX_MS,
 		.doc = "how long a backend that came up grows from a tenth of its weight to the "

@@ -30,6 +30,7 @@ void pipeline_init(struct pipeline *pipeline)
 	};
 
 	memcpy(pipeline->timeout_s, defaults, sizeof(defaults));
+	memcpy(pipeline->least_timeout_s, defaults, sizeof(defaults));
 	pipeline->reset_rate.rate = 1000;
 	pipeline->icmp_rate.rate = 100;
 }

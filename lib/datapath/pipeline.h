@@ -91,7 +91,9 @@ struct pipeline {
 	struct stats_backend *const *peers;      // `backends` of all workers, this one's too
 	unsigned nb_peers;
 	struct scheduler_cursor *cursors;        // by service index, this worker's own
-	uint16_t timeout_s[TCP_STATES];          // idle seconds by state, below 2^16 - 64
+	uint16_t timeout_s[TCP_STATES];          // idle seconds by state, below 2^16 - 64, where the
+	                                         // service has none of its own; atomic
+	uint16_t least_timeout_s[TCP_STATES];    // the shortest of these and of all services'; atomic
 	struct rte_mbuf *(*new_mbuf)(void *context); // for packets that Weir makes; NULL = none left
 	void *new_mbuf_context;
 	uint32_t now_part_us;                    // of the millisecond that the next run is told; 0 where
@@ -253,6 +255,11 @@ void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table 
 
 /* The part of the tick that ends flows of backends marked by the service table. */
 bool pipeline_reset_flows(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget);
+
+/* Both ends of a flow get a RST that they take (RFC 5961); the caller ends the flow. False, and nothing
+ * was done: no room in the out burst. */
+bool pipeline_reset_ends(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow);
 
 /* Answer the packet by a RST in its own buffer (RFC 9293, 3.10.7.1). */
 void pipeline_reset(struct pipeline *pipeline, struct packet *packet);

@@ -74,16 +74,16 @@ static bool send_reset(struct pipeline *pipeline, sa_family_t family, struct flo
 	return true;
 }
 
-static bool reset_end(struct walk *walk, struct flow *flow, const struct end *end,
-	const struct net_mac *to)
+static bool reset_end(struct pipeline *pipeline, sa_family_t family, struct flow *flow,
+	const struct end *end, const struct net_mac *to)
 {
 	uint32_t sent = sent_by(flow, end->from), expected = flow->ack[1 - end->from];
 
-	if (!send_reset(walk->pipeline, walk->flows->family, flow, end, to, sent))
+	if (!send_reset(pipeline, family, flow, end, to, sent))
 		return false;
 	return expected == sent || tcp_state_half_open(flow_state(flow)) ||
 		!flow_keeps_ack(flow, 1 - end->from) ||
-		send_reset(walk->pipeline, walk->flows->family, flow, end, to, expected);
+		send_reset(pipeline, family, flow, end, to, expected);
 }
 
 bool pipeline_reset_client(struct pipeline *pipeline, struct flow_table *flows, struct flow *flow)
@@ -91,6 +91,20 @@ bool pipeline_reset_client(struct pipeline *pipeline, struct flow_table *flows, 
 	return pipeline->reply.count < RTE_DIM(pipeline->reply.mbufs) &&
 		send_reset(pipeline, flows->family, flow, &to_client, &flow->client_mac,
 			sent_by(flow, FLOW_FROM_BACKEND));
+}
+
+bool pipeline_reset_ends(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow)
+{
+	const struct service_backend *backend = &table->backends[FLOW_BACKEND_ID(flow->backend)];
+
+	if (pipeline->reply.count + PACKETS_A_FLOW > RTE_DIM(pipeline->reply.mbufs))
+		return false;
+	// If a buffer is lacking now, what either end sends next is answered.
+	if (reset_end(pipeline, flows->family, flow, &to_client, &flow->client_mac) &&
+		backend->resolved)
+		reset_end(pipeline, flows->family, flow, &to_backend, &backend->next_hop);
+	return true;
 }
 
 /* False: no room for more now. */
@@ -105,12 +119,9 @@ static bool reset_flow(void *context, struct flow *flow)
 		backend->generation != FLOW_BACKEND_GENERATION(flow->backend) ||
 		tcp_state_closed(flow_state(flow)))
 		return true;
-	if (pipeline->reply.count + PACKETS_A_FLOW > RTE_DIM(pipeline->reply.mbufs) ||
-		!flow_table_may_remove(walk->flows, pipeline->worker))
+	if (!flow_table_may_remove(walk->flows, pipeline->worker) ||
+		!pipeline_reset_ends(pipeline, walk->table, walk->flows, flow))
 		return false;
-	// The flow goes even if a buffer is lacking now: what either end sends next is answered.
-	if (reset_end(walk, flow, &to_client, &flow->client_mac) && backend->resolved)
-		reset_end(walk, flow, &to_backend, &backend->next_hop);
 	if (pipeline_end_flows(pipeline, walk->table, walk->flows, &flow, 1) == 1)
 		pipeline->stats->live.flows[stats_family(walk->flows->family)].reset++;
 	return true;

@@ -9,6 +9,8 @@
 #define SWEEP_PERIOD_MS 2000
 #define GRACE_REPORT_MS 1000
 
+_Static_assert(SERVICE_STATES == TCP_STATES, "times by state");
+
 /* Flows that a sweep found idle, ended a burst at a time. */
 struct sweep {
 	struct pipeline *pipeline;
@@ -16,6 +18,7 @@ struct sweep {
 	struct flow_table *flows;
 	struct flow *idle[FLOW_REMOVE_MAX];
 	uint32_t nb_idle;
+	bool is_stopped; // the out burst is full
 };
 
 static void end_idle(struct sweep *sweep)
@@ -26,16 +29,46 @@ static void end_idle(struct sweep *sweep)
 	sweep->nb_idle = 0;
 }
 
-static void expired(void *context, struct flow *flow)
+/* What the flow's service says; the pipeline's times are for those that say nothing. */
+static const struct service *service_of(const struct service_table *table, const struct flow *flow)
+{
+	uint32_t id = FLOW_BACKEND_ID(flow->backend);
+
+	if (table == NULL || id >= table->nb_backends ||
+		table->backends[id].generation != FLOW_BACKEND_GENERATION(flow->backend) ||
+		table->backends[id].service >= table->nb_services)
+		return NULL;
+	return table->services[table->backends[id].service];
+}
+
+/* Idle for longer than the shortest time of any service. */
+static enum flow_idle look(void *context, struct flow *flow, uint16_t idle_s)
 {
 	struct sweep *sweep = context;
+	const struct service *service = service_of(sweep->table, flow);
+	enum tcp_state state = flow_state(flow);
+	uint16_t limit_s = __atomic_load_n(&sweep->pipeline->timeout_s[state], __ATOMIC_RELAXED);
 
+	if (service != NULL && service->timeout_s[state] != 0)
+		limit_s = service->timeout_s[state];
+	if (state == TCP_NONE || idle_s < limit_s)
+		return FLOW_IDLE_STAYS;
+	if (state == TCP_ESTABLISHED && service != NULL && service->reset_when_idle) {
+		if (!pipeline_reset_ends(sweep->pipeline, sweep->table, sweep->flows, flow)) {
+			sweep->is_stopped = true;
+			return FLOW_IDLE_LATER;
+		}
+		sweep->pipeline->stats->live.flows[stats_family(sweep->flows->family)]
+			.expired_reset++;
+	}
 	sweep->idle[sweep->nb_idle++] = flow;
 	if (sweep->nb_idle == FLOW_REMOVE_MAX)
 		end_idle(sweep);
+	return FLOW_IDLE_ENDS;
 }
 
-static void sweep(struct pipeline *pipeline, struct flow_table *flows, uint32_t count,
+/* False: not all was looked at, for want of room for packets. */
+static bool sweep(struct pipeline *pipeline, struct flow_table *flows, uint32_t count,
 	uint64_t now_ms)
 {
 	struct sweep context = {
@@ -44,9 +77,10 @@ static void sweep(struct pipeline *pipeline, struct flow_table *flows, uint32_t 
 		.flows = flows,
 	};
 
-	flow_table_sweep(flows, pipeline->worker, count, now_ms / 1000, pipeline->timeout_s, expired,
-		&context);
+	flow_table_sweep(flows, pipeline->worker, count, now_ms / 1000, pipeline->least_timeout_s,
+		look, &context);
 	end_idle(&context);
+	return !context.is_stopped;
 }
 
 bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
@@ -69,8 +103,9 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 			continue;
 		uint64_t due = (uint64_t)flow_table_share(tables[i], pipeline->worker) * elapsed_ms /
 			SWEEP_PERIOD_MS + 1;
-		sweep(pipeline, tables[i], RTE_MIN(due, budget), now_ms);
-		if (due > budget)
+		if (!sweep(pipeline, tables[i], RTE_MIN(due, budget), now_ms))
+			done_ms = 0;
+		else if (due > budget)
 			done_ms = RTE_MIN(done_ms, elapsed_ms * budget / due);
 	}
 	// What the budget didn't allow is still due at the next tick.

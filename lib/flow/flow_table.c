@@ -643,11 +643,11 @@ uint32_t flow_table_share(const struct flow_table *table, unsigned worker)
 }
 
 uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t count,
-	uint32_t now_s, const uint16_t timeout_s[TCP_STATES], flow_expired_fn expired, void *context)
+	uint32_t now_s, const uint16_t timeout_s[TCP_STATES], flow_idle_fn idle, void *context)
 {
 	struct flow_table_worker *own = &table->workers[worker];
 	uint32_t start = share_start(table, worker), size = flow_table_share(table, worker);
-	uint32_t nb_expired = 0;
+	uint32_t nb_ended = 0;
 
 	bool find_closed = mend_queue(table, own, &own->closed, tcp_state_closed, count);
 	bool find_half_open = mend_queue(table, own, &own->half_open, tcp_state_half_open, count);
@@ -657,20 +657,26 @@ uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t co
 		struct flow *flow = flow_table_record(table, start + own->sweep++);
 		rte_prefetch0((uint8_t *)flow + 8 * table->record_size);
 		enum tcp_state state = flow_state(flow);
-		uint16_t idle = now_s - __atomic_load_n(&flow->last_seen, __ATOMIC_RELAXED);
+		uint16_t idle_s = now_s - __atomic_load_n(&flow->last_seen, __ATOMIC_RELAXED);
 		if (state == TCP_NONE)
 			continue;
 		// Another worker's clock may have been read a little later than ours.
-		if (unlikely(idle >= timeout_s[state] && idle <= UINT16_MAX - CLOCK_SLACK_S)) {
-			expired(context, flow);
-			nb_expired++;
-		} else if (unlikely(find_closed) && tcp_state_closed(state)) {
-			push(table, own, &own->closed, flow);
-		} else if (unlikely(find_half_open) && tcp_state_half_open(state)) {
-			push(table, own, &own->half_open, flow);
+		if (unlikely(idle_s >= timeout_s[state] && idle_s <= UINT16_MAX - CLOCK_SLACK_S)) {
+			enum flow_idle verdict = idle(context, flow, idle_s);
+			nb_ended += verdict == FLOW_IDLE_ENDS;
+			if (verdict == FLOW_IDLE_LATER) {
+				own->sweep--;
+				break;
+			}
+			if (verdict == FLOW_IDLE_ENDS)
+				continue;
 		}
+		if (unlikely(find_closed) && tcp_state_closed(state))
+			push(table, own, &own->closed, flow);
+		else if (unlikely(find_half_open) && tcp_state_half_open(state))
+			push(table, own, &own->half_open, flow);
 	}
-	return nb_expired;
+	return nb_ended;
 }
 
 uint32_t flow_table_walk(struct flow_table *table, unsigned worker, uint32_t *at, uint32_t count,

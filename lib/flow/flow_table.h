@@ -336,15 +336,17 @@ struct flow *flow_table_oldest(struct flow_table *table, unsigned worker);
 bool flow_table_is_exhausted(const struct flow_table *table);
 
 /*
- * Look at the next `count` records of this worker's share. Calls expired() for each flow that has
- * been idle for its state's timeout; that removes it, or has it removed with up to FLOW_REMOVE_MAX
- * others. `now_s`: monotonic seconds. Returns how many.
+ * Look at the next `count` records of this worker's share. Calls idle() for each flow that has been
+ * idle for its state's time in `timeout_s`, the shortest there is; that says what becomes of it: it
+ * stays for now, or was removed or will be, with up to FLOW_REMOVE_MAX others, or the sweep is to end
+ * before it and to begin with it the next time. `now_s`: monotonic seconds. Returns how many ended.
  * Mends the queues for giving way besides: passes over flows that are gone, and fills an empty queue
  * from the share when the table is full.
  */
-typedef void (*flow_expired_fn)(void *context, struct flow *flow);
+enum flow_idle { FLOW_IDLE_STAYS, FLOW_IDLE_ENDS, FLOW_IDLE_LATER };
+typedef enum flow_idle (*flow_idle_fn)(void *context, struct flow *flow, uint16_t idle_s);
 uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t count,
-	uint32_t now_s, const uint16_t timeout_s[TCP_STATES], flow_expired_fn expired, void *context);
+	uint32_t now_s, const uint16_t timeout_s[TCP_STATES], flow_idle_fn idle, void *context);
 
 /*
  * Look at the next `count` records of this worker's share, from *at on, which moves. Calls seen() for

@@ -27,6 +27,8 @@ struct service *service_create(const struct service_source *source)
 	service->family = source->family;
 	service->drop_when_down = source->drop_when_down;
 	service->connect = source->connect;
+	service->reset_when_idle = source->reset_when_idle;
+	memcpy(service->timeout_s, source->timeout_s, sizeof(service->timeout_s));
 	service->scheduler = source->scheduler;
 	service->nb_candidates = source->nb_candidates;
 	service->access = service_access_get(source->access);

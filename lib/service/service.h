@@ -27,6 +27,7 @@ struct snat_pool;
 #define SERVICE_NO_TAG UINT32_MAX // no id is that high
 #define SERVICE_ID_BITS 20
 #define SERVICE_NAME_MAX 63
+#define SERVICE_STATES 10 // of a flow: enum tcp_state of the flow table's module
 
 /* One backend of one service, by its id: what the packet path needs, on one line. */
 struct service_backend {
@@ -59,6 +60,8 @@ struct service {
 	sa_family_t family;
 	bool drop_when_down;     // no backend up: silence in place of RST
 	struct service_connect connect;
+	bool reset_when_idle;    // an established flow that was idle for too long: RST to both ends
+	uint16_t timeout_s[SERVICE_STATES]; // idle seconds by state; 0 = as for all services
 	const struct scheduler_ops *scheduler;
 	void *schedule;          // of `scheduler`; NULL when there is no candidate
 	struct service_access *access; // who may connect; NULL = everybody
@@ -153,6 +156,8 @@ struct service_source {
 	sa_family_t family;
 	bool drop_when_down;
 	struct service_connect connect;
+	bool reset_when_idle;
+	uint16_t timeout_s[SERVICE_STATES];
 	const struct scheduler_ops *scheduler;
 	const uint32_t *candidates; // ids of usable backends
 	const struct scheduler_backend *weights; // of these

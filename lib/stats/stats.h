@@ -49,6 +49,7 @@ extern const char *const stats_drop_names[STATS_DROPS_COUNT];
 struct stats_flows {
 	uint64_t created;
 	uint64_t expired;            // by time
+	uint64_t expired_reset;      // of these: both ends got a RST (on_idle = "reset")
 	uint64_t evicted;            // closed or half-open ones that gave way to new ones
 	uint64_t renumbered;         // of those created: the backend sees numbers moved by an offset
 	uint64_t reset;              // ended by Weir: the backend was down, or left the file

@@ -422,8 +422,7 @@ def remove(name):
     _end_gently(lb)
     number = os.stat(lb.path).st_ino if lb.exists() else None
     for role in ("-client", "-client2", "-client3", "-client4", "-switch", "-lb", "-host1", "-host2",
-                 "-router1", "-router2", "",
-                 "second"):
+                 "-router1", "-router2", "", "second"):
         Namespace(prefix + role).delete()
     # What an ended weir leaves behind, to be taken over by the next one with its name.
     files = (rf"{re.escape(prefix)}(second)?(\.\d)?((map_\d+)|\.(flows\d|backends|netns).*)?$"

@@ -81,6 +81,7 @@ static struct service *build_service(const struct rig *rig, sa_family_t family)
 		.family = family,
 		.drop_when_down = rig->options.drop_when_down,
 		.connect = rig->options.connect,
+		.reset_when_idle = rig->reset_when_idle,
 		.scheduler = rig->options.scheduler,
 		.candidates = candidates,
 		.weights = weights,
@@ -95,6 +96,7 @@ static struct service *build_service(const struct rig *rig, sa_family_t family)
 		limits[source.nb_candidates] = rig->max_conns[id];
 		candidates[source.nb_candidates++] = id;
 	}
+	memcpy(source.timeout_s, rig->timeout_s, sizeof(source.timeout_s));
 	return service_create(&source);
 }
 

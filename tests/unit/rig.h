@@ -76,6 +76,8 @@ struct rig {
 	bool is_resolved[2 * RIG_BACKENDS];
 	uint32_t max_conns[2 * RIG_BACKENDS];      // 0 = any number; for the next table
 	struct service_access *access;             // of the next table's services
+	uint16_t timeout_s[SERVICE_STATES];        // likewise
+	bool reset_when_idle;                      // likewise
 	struct stats_backend *counters[RIG_WORKERS];
 	struct rig_worker workers[RIG_WORKERS];
 };

@@ -138,7 +138,8 @@ static void every_key_reaches_its_member(void **state)
 		"  allow = [ \"::/0\", \"2001:db8::/32\" ]; deny = \"2001:db8::1\";\n"
 		"  health = { type = \"http\"; status = \"200-299\"; interval_ms = 100; };\n"
 		"  backends = [ \"[2001:db8::1]:80\" ]; };\n"
-		" c = { listen = \":82\"; scheduler = \"source\"; backends = ( \"10.0.0.1:80\",\n"
+		" c = { on_idle = \"reset\"; timeouts = { established_s = 90; close_s = 64800; };\n"
+		"  listen = \":82\"; scheduler = \"source\"; backends = ( \"10.0.0.1:80\",\n"
 		"  { address = \"10.0.0.2:80\"; backup = true; max_conns = 67108864;\n"
 		"    slow_start_ms = 0; } ); slow_start_ms = 3600000; deny = ( \"0.0.0.0/0\" ); };\n"
 		"};\n");
@@ -172,6 +173,12 @@ static void every_key_reaches_its_member(void **state)
 	assert_int_equal(conf->timeout_s[CONF_TIMEOUT_HALF_OPEN], 1);
 	assert_int_equal(conf->timeout_s[CONF_TIMEOUT_TIME_WAIT], 4);
 	assert_int_equal(conf->timeout_s[CONF_TIMEOUT_CLOSE], 64800);
+	assert_int_equal(a->on_idle, CONF_IDLE_DROP);
+	assert_int_equal(a->timeout_s[CONF_TIMEOUT_ESTABLISHED], 0);
+	assert_int_equal(c->on_idle, CONF_IDLE_RESET);
+	assert_int_equal(c->timeout_s[CONF_TIMEOUT_ESTABLISHED], 90);
+	assert_int_equal(c->timeout_s[CONF_TIMEOUT_CLOSE], 64800);
+	assert_int_equal(c->timeout_s[CONF_TIMEOUT_CLOSING], 0);
 
 	assert_int_equal(a->nb_listens, 2);
 	assert_false(a->listens[0].any);

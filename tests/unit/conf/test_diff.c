@@ -62,6 +62,14 @@ static void keys_are_named_by_their_path(void **state)
 			"health.status changed; two: name \"con2\" -> \"two\""));
 }
 
+static void idle_times_of_a_service_are_compared(void **state)
+{
+	assert_lines(PORT WEB(TWO " timeouts = { close_s = 5; };"), PORT WEB(TWO " on_idle = \"reset\"; "
+		"timeouts = { established_s = 90; };"),
+		LINES("service web: on_idle drop -> reset; timeouts.established_s 0 -> 90; "
+		      "timeouts.close_s 5 -> 0"));
+}
+
 static void scheduling_and_lists_of_clients_are_compared(void **state)
 {
 	assert_lines(PORT WEB(TWO " deny = [ \"10.0.0.0/8\", \"11.0.0.0/8\" ]; allow = \"10.1.0.0/16\";"),
@@ -190,6 +198,7 @@ int main(void)
 		cmocka_unit_test(equal_files_have_no_difference),
 		cmocka_unit_test(backends_come_go_and_change),
 		cmocka_unit_test(keys_are_named_by_their_path),
+		cmocka_unit_test(idle_times_of_a_service_are_compared),
 		cmocka_unit_test(scheduling_and_lists_of_clients_are_compared),
 		cmocka_unit_test(services_come_and_go),
 		cmocka_unit_test(only_changed_services_are_marked),

@@ -185,6 +185,12 @@ static const struct bad typed[] = {
 		"\"299-200\" is not valid"},
 	{HEALTH("type = \"http\"; status = \"2xx\";"), "4: services.web.health.status", "is not valid"},
 	{HEALTH("type = \"http\"; status = true;"), "4: services.web.health.status", "is a boolean"},
+	{ACCESS("timeouts = { established_s = 0; };"), "4: services.web.timeouts.established_s",
+		"0 is out of range; expected an integer from 1 to 64800"},
+	{ACCESS("timeouts = { idle_s = 5; };"), "4: services.web.timeouts.idle_s", "unknown key"},
+	{ACCESS("timeouts = 60;"), "4: services.web.timeouts", "is an integer; expected a group"},
+	{ACCESS("on_idle = \"kill\";"), "4: services.web.on_idle",
+		"\"kill\" is unknown; expected \"drop\" or \"reset\""},
 };
 
 static const struct bad addressed[] = {

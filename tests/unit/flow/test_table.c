@@ -154,9 +154,10 @@ static void reclaim(struct flow_table *table, unsigned worker)
 
 /* --- */
 
-static void remove_expired(void *context, struct flow *flow)
+static enum flow_idle remove_expired(void *context, struct flow *flow, uint16_t idle_s)
 {
 	assert_true(remove_hashed(context, 0, flow));
+	return FLOW_IDLE_ENDS;
 }
 
 /* A million random steps; a plain array says what must come out. */
