@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Resets that Weir sends for somebody else, against the real TCP stack: it takes them (RFC 5961), and
+there is no exchange of challenge ACKs and resets after them."""
+
+import collections
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+import traffic
+import weir as weir_module
+from capture import RST, Capture
+from lab import CLIENT, VIP
+from test_on_down import wait_reset
+
+PORTS = 4
+IDLE = {"on_idle": "reset", "timeouts": {"established_s": 2}}
+
+
+class Server:
+    """A server in place of con1's nginx that keeps its end of each connection at hand."""
+
+    def __init__(self, backend):
+        self.backend = backend
+        self.backend.kill()
+        self.listener = self._listen()
+        self.listener.settimeout(10)
+        self.namespace = backend.namespace
+
+    def _listen(self):
+        address = (self.backend.address, self.backend.port)
+        deadline = time.monotonic() + 5
+        while True:                     # nginx's workers outlive its master for a moment
+            try:
+                with self.backend.namespace.entered():
+                    return socket.create_server(address, backlog=100)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def accept(self):
+        """The end of the next connection that is no probe's."""
+        while True:
+            connection, (_, port) = self.listener.accept()
+            if not 32768 <= port < 61000:
+                connection.settimeout(10)
+                return connection
+            connection.close()
+
+    def pair(self, **options):
+        """A client's connection and its other end."""
+        with self.client.entered():
+            client = traffic.connect(**options)
+        return client, self.accept()
+
+
+@pytest.fixture
+def start(lab, start_weir):
+    """A weir with one backend, whose ends are ours."""
+    servers = []
+
+    def start(ports=None, **service):
+        backend = lab.backend("con1")
+        servers.append(Server(backend))
+        servers[-1].client = lab.client
+        changes = {"snat": {"ports": (ports,)}} if ports else {}
+        return start_weir(services={"web": {
+            "backends": [{"address": backend.endpoint, "name": "con1"}],
+            "health": {"type": "none", "path": None}, **service}}, **changes), servers[-1]
+
+    yield start
+    for server in servers:
+        server.listener.close()
+
+
+def assert_is_reset(*connections, within=10):
+    """Each gets ECONNRESET."""
+    for connection in connections:
+        wait_reset(connection, within)
+
+
+@contextlib.contextmanager
+def short_exchange(lab, server, resets):
+    """At the end both hosts have seen at most so many resets for each connection, and nothing behind
+    them: no challenge was sent."""
+    port = server.backend.port
+    with Capture(lab.client, expression="tcp port 80") as at_client, \
+            Capture(server.namespace, expression=f"tcp port {port}") as at_server:
+        yield
+        time.sleep(0.5)
+    for packets, host in ((at_client.packets, CLIENT), (at_server.packets, server.backend.address)):
+        by_connection = collections.defaultdict(list)
+        for packet in packets:
+            ours, other = (packet.sport, packet.dport) if packet.source == host \
+                else (packet.dport, packet.sport)
+            if host == CLIENT or not 32768 <= other < 61000:
+                by_connection[ours, other].append(packet)
+        assert by_connection
+        for exchange in by_connection.values():
+            received = [at for at, packet in enumerate(exchange)
+                        if packet.flags & RST and packet.source != host]
+            assert 1 <= len(received) <= resets, exchange
+            behind = [packet for packet in exchange[received[0]:] if packet.source == host]
+            assert behind == [], f"{host} answers a reset: {behind}"
+
+
+def test_idle_connections_are_reset(lab, start):
+    """on_idle = "reset": both ends get ECONNRESET, after data and without."""
+    weir, server = start(**IDLE)
+    pairs = [server.pair() for _ in range(3)]
+    for client, end in pairs[1:]:
+        client.sendall(b"ask")
+        assert end.recv(10) == b"ask"
+        end.sendall(b"answer")
+        assert client.recv(10) == b"answer"
+    with short_exchange(lab, server, 1):
+        for client, end in pairs:
+            assert_is_reset(client, end)
+    assert weir.flows()[0]["expired_reset"] == 3
+
+
+def test_idle_connections_are_forgotten(lab, start):
+    """on_idle = "drop": nobody is told, and whoever speaks then gets ECONNRESET: a client, a
+    server."""
+    weir, server = start(timeouts={"established_s": 1})
+    pairs = [server.pair() for _ in range(2)]
+    weir.wait(lambda: weir.flows()[0]["expired"] == 2, what="both forgotten")
+    pairs[0][0].sendall(b"too late")
+    assert_is_reset(pairs[0][0])
+    pairs[1][1].sendall(b"too late")
+    assert_is_reset(pairs[1][1])
+    assert weir.flows()[0]["expired_reset"] == 0
+
+
+def test_another_service_keeps_its_times(lab, start_weir):
+    """And a reload changes them in place."""
+    web = weir_module.config(lab)["services"]["web"]
+    services = {"web": {**web, **IDLE}, "other": {**web, "listen": ":81"}}
+    weir = start_weir(services=services)
+    with lab.client.entered():
+        short, long = traffic.connect(), traffic.connect(port=81)
+    wait_reset(short, 10)
+    time.sleep(1)
+    assert traffic.ask(long)
+    with lab.client.entered():
+        lasting = traffic.connect()
+    changed = weir_module.config(lab)
+    changed["services"] = {"web": web, "other": {**web, "listen": ":81", **IDLE}}
+    with open(weir.path, "w") as file:
+        file.write(weir_module.dump(changed))
+    before = weir.info()["reloads"]
+    weir.process.send_signal(1)
+    weir.wait(lambda: weir.info()["reloads"] == before + 1, what="the reload")
+    assert weir.info()["reload_error"] == ""
+    wait_reset(long, 10)
+    assert traffic.ask(lasting)
+    lasting.close()
+
+
+def test_moved_numbers(lab, start):
+    """A connection whose numbers the backend sees moved: both ends take the reset."""
+    weir, server = start(ports=f"20000-{20000 + PORTS - 1}", **IDLE)
+    for _ in range(40):
+        client, end = server.pair()
+        end.close()                     # first, so that its host holds TIME_WAIT
+        assert client.recv(1) == b""
+        client.close()
+    moved = weir.flows()[0]["renumbered"]
+    assert moved > 5
+    pairs = []
+    while len(pairs) < PORTS - 1:
+        pairs.append(server.pair())
+        pairs[-1][0].sendall(b"ask")
+        assert pairs[-1][1].recv(10) == b"ask"
+    assert weir.flows()[0]["renumbered"] > moved
+    with short_exchange(lab, server, 1):
+        for client, end in pairs:
+            assert_is_reset(client, end)
+
+
+def flow_of_data(connection, stop):
+    """Send all the time, until reset."""
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        while not stop.is_set():
+            connection.sendall(bytes(100000))
+
+
+@pytest.mark.parametrize("sender", ("client", "server"))
+def test_data_under_way(lab, start, sender):
+    """The backend leaves the file while data flows one way: both ends get ECONNRESET at once, though
+    nobody knows how far it has come. Neither is left to its retransmission timer."""
+    weir, server = start(on_remove="reset")
+    client, end = server.pair()
+    source, sink = (client, end) if sender == "client" else (end, client)
+    stop = threading.Event()
+    thread = threading.Thread(target=flow_of_data, args=(source, stop), daemon=True)
+    thread.start()
+    for _ in range(50):
+        assert sink.recv(100000)
+    changed = weir_module.config(lab, services={"web": {
+        "backends": [{"address": lab.backend("con2").endpoint, "name": "con2"}],
+        "health": {"type": "none", "path": None}, "on_remove": "reset"}})
+    with open(weir.path, "w") as file:
+        file.write(weir_module.dump(changed))
+    started = time.monotonic()
+    weir.process.send_signal(1)
+    with pytest.raises(ConnectionResetError):
+        while sink.recv(100000):
+            pass
+    thread.join(10)
+    assert not thread.is_alive()
+    assert time.monotonic() - started < 10
+    stop.set()
+    assert weir.flows()[0]["reset"] == 1
+
+
+def test_full_ports_are_refused(lab, start):
+    """No SNAT port is left: ECONNREFUSED at once."""
+    weir, server = start(ports=f"20000-{20000 + PORTS - 1}")
+    pairs = [server.pair() for _ in range(PORTS)]
+    with lab.client.entered():
+        for _ in range(3):
+            with pytest.raises(ConnectionRefusedError):
+                traffic.connect(timeout=5)
+    assert weir.flows()[0]["refused_snat_full"] == 3
+    for client, end in pairs:
+        client.sendall(b"still here")
+        assert end.recv(20) == b"still here"
