@@ -12,7 +12,7 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig
     libssl-dev libmnl-dev libnftables-dev libnuma-dev libcmocka-dev"
 LAB_PACKAGES="python3 iproute2 iputils-ping util-linux ethtool nftables nginx curl ca-certificates
     dpdk-dev openssl"
-TEST_PACKAGES="wrk tcpdump python3-pytest libnginx-mod-stream"
+TEST_PACKAGES="clang libclang-rt-dev wrk tcpdump python3-pytest libnginx-mod-stream"
 NIC_PACKAGES="qemu-system-x86"
 
 fail() {
@@ -78,6 +78,16 @@ packages_install() (
 build_weir() {
     [ -e "$BUILD/build.ninja" ] || meson setup "$BUILD" "$ROOT" || return
     ninja -C "$BUILD" "$@"
+}
+
+BUILD_TSAN=$BUILD-tsan
+TSAN_TESTS=("flow table" "flow side" "datapath race")    # in which threads meet
+
+build_tsan() {
+    [ -e "$BUILD_TSAN/build.ninja" ] ||
+        meson setup "$BUILD_TSAN" "$ROOT" -Db_sanitize=thread -Db_lundef=false || return
+    ninja -C "$BUILD_TSAN" tests/unit/test_datapath_race tests/unit/test_flow_table \
+        tests/unit/test_flow_side
 }
 
 # undo_note COMMAND...: what takes back a change just made.

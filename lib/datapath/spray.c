@@ -71,11 +71,13 @@ static unsigned next_worker(struct worker_spray *spray, struct worker *worker, s
 uint32_t worker_spray(struct worker_spray *spray, struct worker *worker, struct rte_mbuf **mbufs,
 	uint32_t count)
 {
+	uint32_t kept = 0;
+
 	for (uint32_t i = 0; i < count; i++) {
 		unsigned to = next_worker(spray, worker, mbufs[i]);
 		if (rte_ring_mp_enqueue(spray->rings[to], mbufs[i]) != 0)
-			rte_pktmbuf_free(mbufs[i]); // before any counter has seen it
+			mbufs[kept++] = mbufs[i]; // no room there: it stays
 	}
-	return rte_ring_sc_dequeue_burst(spray->rings[worker->pipeline.worker], (void **)mbufs,
-		PIPELINE_BURST, NULL);
+	return kept + rte_ring_sc_dequeue_burst(spray->rings[worker->pipeline.worker],
+		(void **)mbufs + kept, PIPELINE_BURST - kept, NULL);
 }

@@ -12,17 +12,11 @@
 #include "exception.h"
 #include "log.h"
 #include "rss_check.h"
+#include "tsan.h"
 
 #define IDLE_BEFORE_SLEEP_MS 10
 // Records the sweep may look at in one loop: some tens of microseconds.
 #define TICK_BUDGET 512
-
-#ifdef __SANITIZE_THREAD__
-void __tsan_release(void *);
-#define tsan_release(address) __tsan_release(address)
-#else
-#define tsan_release(address) ((void)(address))
-#endif
 
 static const enum stats_drop punt_drop[PUNT_CLASSES] = {
 	[PUNT_ARP] = STATS_DROP_PUNT_ARP_FULL,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "log.h"
+#include "tsan.h"
 
 // Mean number of entries in a bucket when every record is in use. With flows coming and going at
 // the limit, one insert in 10^8 finds both buckets full, and one entry in eight stands in its second;
@@ -20,14 +21,6 @@
 // Where a test ends the process, to adopt what is left (tests/unit/flow/test_torn.c).
 #ifndef FLOW_KILL_POINT
 #define FLOW_KILL_POINT() ((void)0)
-#endif
-
-#ifdef __SANITIZE_THREAD__
-void __tsan_acquire(void *);
-void __tsan_release(void *);
-#define tsan_acquire(address) __tsan_acquire(address)
-#else
-#define tsan_acquire(address) ((void)(address))
 #endif
 
 static void lock_take(uint32_t *lock)

@@ -17,16 +17,7 @@
 
 #include "clock.h"
 #include "rig.h"
-
-#ifdef __SANITIZE_THREAD__
-void __tsan_acquire(void *);
-void __tsan_release(void *);
-#define tsan_acquire(address) __tsan_acquire(address)
-#define tsan_release(address) __tsan_release(address)
-#else
-#define tsan_acquire(address) ((void)(address))
-#define tsan_release(address) ((void)(address))
-#endif
+#include "tsan.h"
 
 enum { CONNECTIONS = 400 };
 

@@ -11,6 +11,7 @@
 
 #include "flow_table.h"
 #include "packets.h"
+#include "tsan.h"
 
 static struct flow *insert_hashed(struct flow_table *table, unsigned worker, struct flow *flow,
 	enum tcp_state state)
@@ -560,13 +561,6 @@ static void queues_do_not_fill_with_flows_that_are_gone(void **state)
 /* --- two threads --- */
 
 /* As facts about rte_rcu_qsbr that ThreadSanitizer can't see. */
-#ifdef __SANITIZE_THREAD__
-void __tsan_release(void *);
-#define tsan_release(address) __tsan_release(address)
-#else
-#define tsan_release(address) ((void)(address))
-#endif
-
 enum { RACE_IDS = 512, RACE_ROUNDS = 400 };
 
 struct racer {
