@@ -16,6 +16,7 @@
 #include "log.h"
 #include "on_down.h"
 #include "plan.h"
+#include "ports.h"
 #include "publish.h"
 #include "tables.h"
 #include "watch.h"
@@ -39,6 +40,7 @@ struct control {
 	struct event *withdraw_event;
 	struct withdraw withdraw;
 	struct on_down *on_down;
+	struct ports *ports;
 	struct event *reap_event;
 	struct event *keep_event; // once a second
 };
@@ -525,6 +527,9 @@ static int create_parts(struct control *control)
 		return err;
 	backends->count = count_id;
 	backends->context = daemon;
+	control->ports = ports_create(daemon->events, backends);
+	if (control->ports == NULL)
+		return -errno;
 	backends->watch = watch_create(&(struct watch_source){
 		.events = daemon->events,
 		.netns_fd = exception_netns(daemon->exception),
@@ -576,6 +581,7 @@ void control_destroy(struct control *control)
 	backends_fini(&control->backends);
 	watch_destroy(control->backends.watch);
 	on_down_destroy(control->on_down);
+	ports_destroy(control->ports);
 	if (control->withdraw_event != NULL)
 		event_free(control->withdraw_event);
 	if (control->publish_event != NULL)

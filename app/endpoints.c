@@ -99,6 +99,7 @@ static void destroy(struct endpoints *endpoints, struct control_endpoint *endpoi
 {
 	for (uint32_t i = 0; i < nb_pools(endpoints, &endpoint->endpoint); i++)
 		snat_pool_destroy(endpoint->pools[i]);
+	free(endpoint->told);
 	free(endpoint);
 }
 
@@ -144,6 +145,9 @@ struct control_endpoint *endpoints_get(struct endpoints *endpoints, const struct
 		return NULL;
 	endpoint->endpoint = *key;
 	endpoint->references = 1;
+	endpoint->told = calloc(count + 1, sizeof(*endpoint->told));
+	if (endpoint->told == NULL)
+		goto fail;
 	for (uint32_t i = 0; i < count; i++) {
 		endpoint->pools[i] = snat_pool_create(ports->snat,
 			snat_shares_constant(ports->shares, key, &addrs[i]));

@@ -28,9 +28,16 @@ struct endpoints {
 	void *tree;                       // tsearch(3) of struct control_endpoint
 };
 
+/* What the log says of a pool. */
+struct endpoint_told {
+	uint64_t refused;
+	bool is_high;
+};
+
 struct control_endpoint {
 	struct net_endpoint endpoint; // the key; must stay first
 	uint32_t references;
+	struct endpoint_told *told;   // by SNAT address, as the pools
 	struct snat_pool *pools[];    // by SNAT address of the family
 };
 

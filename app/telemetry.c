@@ -14,6 +14,7 @@
 #include "daemon.h"
 #include "dpdk_compat.h"
 #include "exception.h"
+#include "ports.h"
 #include "reload.h"
 #include "service_choice.h"
 
@@ -325,6 +326,65 @@ static int tell_backends(struct rte_tel_data *answer, const char *parameters)
 	return tell_page(answer, &list, page.first);
 }
 
+/* --- /weir/snat --- */
+
+/* One object for each SNAT address towards each backend, in the order of /weir/backends. */
+static uint32_t nb_snat(const struct backends *backends, const struct control_service *service)
+{
+	return service->nb_backends == 0 ? 0
+		: service->nb_backends * ports_addresses(backends, service->backends[0])->count;
+}
+
+static void tell_ports(const struct daemon *daemon, uint32_t index, struct rte_tel_data *object)
+{
+	const struct backends *backends = control_backends(daemon->control);
+	char endpoint[NET_ENDPOINT_TEXT], address[NET_ADDR_TEXT];
+	uint32_t s = 0;
+
+	for (; index >= nb_snat(backends, backends->services[s]); s++)
+		index -= nb_snat(backends, backends->services[s]);
+	const struct control_service *service = backends->services[s];
+	const struct service_snat *snat = ports_addresses(backends, service->backends[0]);
+	const struct control_backend *backend = service->backends[index / snat->count];
+	struct ports_use use;
+	ports_use(backends, backend, index % snat->count, &use);
+	tell_text(object, "service", service->name);
+	tell_text(object, "backend", backend->conf.name);
+	tell_text(object, "address", net_endpoint_format(&backend->conf.endpoint, endpoint));
+	tell_text(object, "snat", net_addr_format(&snat->addrs[index % snat->count], address));
+	tell(object, "used", use.used);
+	tell(object, "size", use.size);
+	tell(object, "percent", use.percent);
+	tell(object, "high", use.is_high);
+	tell(object, "refused", use.refused);
+}
+
+static int tell_snat(struct rte_tel_data *answer, const char *parameters)
+{
+	const struct backends *backends = control_backends(daemon_told->control);
+	struct list list = {.size = backend_size, .tell = tell_ports};
+	struct page page;
+
+	if (page_parse(&page, parameters, true) < 0)
+		return -EINVAL;
+	const struct control_service *service = NULL;
+	if (page.service[0] != '\0') {
+		service = backends_find_service(backends, page.service);
+		if (service == NULL)
+			return -ENOENT;
+	}
+	for (uint32_t s = 0; s < backends->nb_services; s++) {
+		uint32_t count = nb_snat(backends, backends->services[s]);
+		if (service == NULL || backends->services[s] == service)
+			list.total += count;
+		if (backends->services[s] == service)
+			break;
+		if (service != NULL)
+			list.base += count;
+	}
+	return tell_page(answer, &list, page.first);
+}
+
 /* --- /weir/workers, /weir/drops --- */
 
 static int tell_workers(struct rte_tel_data *answer, const char *parameters)
@@ -437,6 +497,7 @@ static const struct command {
 } commands[] = {
 	{"/weir/services", tell_services, "Services. Parameter: FIRST, default 0."},
 	{"/weir/backends", tell_backends, "Backends. Parameters: SERVICE,FIRST; default all from 0."},
+	{"/weir/snat", tell_snat, "SNAT ports by backend. Parameters: SERVICE,FIRST; default all from 0."},
 	{"/weir/workers", tell_workers, "Packets and load by worker. No parameters."},
 	{"/weir/drops", tell_drops, "Where packets went. Parameter: a worker, default the sum."},
 	{"/weir/flows", tell_flows, "Flow tables. No parameters."},

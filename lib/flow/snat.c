@@ -47,6 +47,7 @@ struct snat_pool {
 	uint64_t key;        // of this pool's permutation
 	uint8_t *taken;      // by port, a bit each: passed over in the permutation; NULL = none
 	uint16_t rss_constant;
+	uint64_t refused;    // atomic
 	struct snat_class classes[];
 };
 
@@ -282,6 +283,8 @@ uint16_t snat_pool_get(struct snat_pool *pool, unsigned class)
 	for (unsigned c = 0; c < nb_classes && port == SNAT_NO_PORT; c++)
 		if (c != own)
 			port = class_get(pool, c);
+	if (port == SNAT_NO_PORT)
+		__atomic_fetch_add(&pool->refused, 1, __ATOMIC_RELAXED);
 	return port;
 }
 
@@ -318,4 +321,14 @@ uint32_t snat_pool_used(const struct snat_pool *pool)
 	for (unsigned c = 0; c < pool->snat->nb_classes; c++)
 		used += __atomic_load_n(&pool->classes[c].lent, __ATOMIC_RELAXED);
 	return used;
+}
+
+uint32_t snat_pool_size(const struct snat_pool *pool)
+{
+	return pool->snat->size;
+}
+
+uint64_t snat_pool_refused(const struct snat_pool *pool)
+{
+	return __atomic_load_n(&pool->refused, __ATOMIC_RELAXED);
 }

@@ -68,5 +68,9 @@ void snat_pool_put(struct snat_pool *pool, uint16_t port);
 bool snat_pool_take(struct snat_pool *pool, uint16_t port);
 /* Ports lent now. */
 uint32_t snat_pool_used(const struct snat_pool *pool);
+/* Ports there are. */
+uint32_t snat_pool_size(const struct snat_pool *pool);
+/* How often snat_pool_get() found none. */
+uint64_t snat_pool_refused(const struct snat_pool *pool);
 
 #endif

@@ -218,15 +218,50 @@ def test_data_under_way(lab, start, sender):
     assert weir.flows()[0]["reset"] == 1
 
 
-def test_full_ports_are_refused(lab, start):
-    """No SNAT port is left: ECONNREFUSED at once."""
-    weir, server = start(ports=f"20000-{20000 + PORTS - 1}")
-    pairs = [server.pair() for _ in range(PORTS)]
+def test_ports_run_out_exactly(lab, start):
+    """C4: 64 ports, 74 clients: 64 get one, 10 are refused at once and counted where they were; the log
+    says so, and that it was near. When one closes one more comes; at the end none is lost."""
+    weir, server = start(ports="20000-20063")
+
+    def use():
+        rows = weir.telemetry.pages("/weir/snat")
+        assert [(row["backend"], row["snat"], row["size"]) for row in rows] == [("con1", VIP, 64)]
+        assert weir.telemetry.pages("/weir/snat,web") == rows
+        return rows[0]
+
+    pairs = [server.pair() for _ in range(51)]
+    assert (use()["used"], use()["percent"], use()["high"]) == (51, 79, 0)
+    pairs.append(server.pair())
+    assert (use()["used"], use()["percent"], use()["high"], use()["refused"]) == (52, 81, 1, 0)
+    weir.wait(lambda: f"81 % of the SNAT ports of {VIP} are in use (52 of 64)" in weir.log(),
+              what="the line in the log")
+    pairs += [server.pair() for _ in range(12)]
     with lab.client.entered():
-        for _ in range(3):
+        for _ in range(10):
             with pytest.raises(ConnectionRefusedError):
                 traffic.connect(timeout=5)
-    assert weir.flows()[0]["refused_snat_full"] == 3
+    assert (use()["used"], use()["percent"], use()["refused"]) == (64, 100, 10)
+    assert weir.flows()[0]["refused_snat_full"] == 10
+    weir.wait(lambda: f"no SNAT port of {VIP} was left, 10 times" in weir.log(),
+              what="the line in the log")
     for client, end in pairs:
         client.sendall(b"still here")
         assert end.recv(20) == b"still here"
+
+    def close(client, end):
+        client.close()
+        assert end.recv(1) == b""
+        end.close()
+
+    close(*pairs.pop())
+    weir.wait(lambda: use()["used"] == 63, what="a port given back")
+    pairs.append(server.pair())
+    with lab.client.entered(), pytest.raises(ConnectionRefusedError):
+        traffic.connect(timeout=5)
+    assert (use()["used"], use()["refused"]) == (64, 11)
+    while pairs:
+        close(*pairs.pop())
+    weir.wait(lambda: use()["used"] == 0, what="all ports given back")
+    weir.wait(lambda: f"% of the SNAT ports of {VIP} are in use again" in weir.log(),
+              what="the line in the log")
+    assert use()["high"] == 0
