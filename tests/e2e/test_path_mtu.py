@@ -86,3 +86,16 @@ def test_ten_megabytes_each_way(narrow, address):
     assert {packet.source for packet in errors.packets} == {address}
     for reason in ("bad_icmp", "icmp_no_flow"):
         assert after[reason] == before[reason]
+
+
+def test_the_kernels_own_connections(narrow):
+    """Errors about what weir0's kernel has sent are its own, as ever."""
+    lab = narrow.lab
+    if lab.narrow == "client":
+        pytest.skip("its connections are to the hosts")
+    backend = lab.backend("con1")
+    assert route_mtu(narrow.netns, backend.address) is None
+    narrow.netns.run("curl", "-sS", "--fail", "--max-time", SECONDS, "-T", f"{lab.files}/some",
+                     f"http://{backend.endpoint}/upload/kernel", timeout=SECONDS + 10)
+    lab.client.run("cmp", f"{lab.files}/some", f"{lab.files}/upload/kernel")
+    assert route_mtu(narrow.netns, backend.address) == NARROW_MTU
