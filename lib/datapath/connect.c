@@ -515,6 +515,27 @@ bool pipeline_connect_packet(struct pipeline *pipeline, const struct service_tab
 	return from_client ? repeated(&c, packet) : refused(&c, packet->mbuf);
 }
 
+bool pipeline_connect_unreachable(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct rte_mbuf *mbuf, struct flow *flow)
+{
+	struct connecting c = {.pipeline = pipeline, .table = table, .flows = flows, .flow = flow,
+		.now_ms = pipeline->now_us / 1000};
+
+	look_up_service(&c);
+	pipeline->connects[c.id].refused++;
+	if (!flow_has(flow, FLOW_SIDE))
+		return false;
+	c.side = flow_side_claim(flows->sides, __atomic_load_n(&flow->side, __ATOMIC_RELAXED),
+		number(&c));
+	if (c.side != NULL && refused(&c, mbuf))
+		return true;
+	// Nobody else can help the client while its flow is here, and not claimed by another worker.
+	if (c.side != NULL && flow_state(flow) == TCP_SYN_SENT)
+		return false;
+	pipeline_drop(pipeline, mbuf, STATS_DROP_ICMP_NO_FLOW);
+	return true;
+}
+
 static bool tick_table(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, uint64_t now_ms)
 {

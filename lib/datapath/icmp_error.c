@@ -4,14 +4,24 @@
  * without them a path with a smaller MTU is a black hole. To the flow they mean nothing: anybody can
  * forge one, so it neither ends nor moves a flow nor keeps it alive (RFC 5382 REQ-10, RFC 5508 REQ-6),
  * and the ends judge it by the sequence number that it quotes (RFC 5927).
+ *
+ * But for a connection that the backend hasn't answered yet: there the client would give up at once,
+ * though another backend would take it. A firewall that rejects, or a router that doesn't find the
+ * host, refuses the connection as a RST does, and must prove itself likewise: only who saw the SYN
+ * knows its number and the SNAT port.
  */
+#include <netinet/icmp6.h>
+#include <netinet/ip_icmp.h>
 #include <rte_mbuf.h>
+
+#include "flow_offsets.h"
 
 #include "icmp.h"
 #include "nat.h"
 #include "nat_icmp.h"
 #include "packet.h"
 #include "pipeline.h"
+#include "track.h"
 
 /* A TCP tuple as a packet would come with it. */
 struct tuple {
@@ -54,6 +64,25 @@ static bool is_balanced(const struct service_table *table, sa_family_t family,
 		pipeline_is_lent(table, family, tuple->addrs, tuple->ports);
 }
 
+/* Any unreachable but "too big", which the client has to hear. */
+static bool is_unreachable(const struct packet *packet)
+{
+	const uint8_t *icmp = packet->icmp; // type, code
+
+	if (packet->family == AF_INET6)
+		return icmp[0] == ICMP6_DST_UNREACH;
+	return icmp[0] == ICMP_UNREACH && icmp[1] != ICMP_UNREACH_NEEDFRAG;
+}
+
+static bool refuses_connection(const struct packet *packet, const struct flow *flow,
+	enum flow_direction direction)
+{
+	return direction == FLOW_FROM_BACKEND && flow_state(flow) == TCP_SYN_SENT &&
+		is_unreachable(packet) &&
+		flow_seq_at_sender(flow, FLOW_FROM_CLIENT, rte_be_to_cpu_32(packet->tcp->sent_seq)) ==
+			track_load(&flow->ack[FLOW_FROM_BACKEND]); // as its SYN was noted
+}
+
 static void forward(struct pipeline *pipeline, const struct service_table *table,
 	const struct packet *packet, struct flow *flow, enum flow_direction direction)
 {
@@ -83,16 +112,21 @@ static void forward(struct pipeline *pipeline, const struct service_table *table
 void pipeline_icmp_error(struct pipeline *pipeline, const struct service_table *table,
 	const struct packet *packet)
 {
+	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
 	struct tuple tuple;
 
 	reverse_of_quote(packet, &tuple);
 	uint32_t entry = find(pipeline, packet->family, &tuple);
-	if (entry != FLOW_NOT_FOUND)
-		forward(pipeline, table, packet,
-			flow_entry_flow(pipeline_flows(pipeline, packet->family), entry),
-			flow_entry_direction(entry));
-	else if (is_balanced(table, packet->family, &tuple))
+	struct flow *flow = entry == FLOW_NOT_FOUND ? NULL : flow_entry_flow(flows, entry);
+	// The client of a detached flow has another one by that tuple: it is told nothing of this one.
+	if (flow != NULL && !flow_has(flow, FLOW_DETACHED)) {
+		enum flow_direction direction = flow_entry_direction(entry);
+		if (!refuses_connection(packet, flow, direction) ||
+			!pipeline_connect_unreachable(pipeline, table, flows, packet->mbuf, flow))
+			forward(pipeline, table, packet, flow, direction);
+	} else if (is_balanced(table, packet->family, &tuple)) {
 		pipeline_drop(pipeline, packet->mbuf, STATS_DROP_ICMP_NO_FLOW);
-	else
+	} else {
 		pipeline_punt(pipeline, table, packet);
+	}
 }

@@ -207,6 +207,10 @@ void pipeline_connect_end(struct pipeline *pipeline, const struct service_table 
 bool pipeline_connect_packet(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct packet *packet, struct flow *flow,
 	enum flow_direction direction, uint64_t now_ms);
+/* The backend of a flow in TCP_SYN_SENT can't be reached: as if it had refused; `mbuf` says so. True: it
+ * was taken, and all is done. */
+bool pipeline_connect_unreachable(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct rte_mbuf *mbuf, struct flow *flow);
 /* The part of the tick that looks after silent backends. True: there is more to do at once. */
 bool pipeline_connect_tick(struct pipeline *pipeline, uint64_t now_ms);
 

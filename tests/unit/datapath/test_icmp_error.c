@@ -493,6 +493,85 @@ static void a_flow_of_errors_only_expires(void **state) // A16
 	}
 }
 
+/* What a firewall or router on the backend's side says of the SYN, as a RST would. */
+static const struct rig_packet *reject(const struct connection *c, uint32_t seq, uint8_t type,
+	uint8_t code)
+{
+	struct segment syn = connection_segment(c, BACKEND, 0);
+	struct seen seen;
+	uint8_t frame[PACKETS_SIZE_MAX];
+
+	struct segment quoted = syn;
+	quoted.src = syn.dst;
+	quoted.dst = syn.src;
+	quoted.sport = syn.dport;
+	quoted.dport = syn.sport;
+	quoted.seq = seq;
+	quoted.flags = TCP_SYN;
+	seen.size = packets_build(&quoted, frame) - IP;
+	memcpy(seen.quote, frame + IP, seen.size);
+	struct icmp_error error = error_about(c, BACKEND, &seen, seen.size, NULL);
+	error.type = type;
+	error.code = code;
+	return run_error(c, &error);
+}
+
+static void a_rejected_connect_goes_to_the_next_backend(void **state)
+{
+	static const struct service_connect connect = {.timeout_ms = 250, .retry_percent = 20, .tries = 3};
+
+	FOR_EACH_FAMILY(family)
+	for (uint8_t code = 0; code < 16; code++) {
+		struct rig *rig = rig_create(&(struct rig_options){.connect = connect});
+		struct connection c = connection_of(rig, family, 20 + code);
+		uint8_t type = family == AF_INET6 ? 1 : 3;
+		assert_true(connection_syn(&c, 0));
+		uint32_t isn = c.seq[CLIENT] - 1;
+		// Whoever doesn't know the number says nothing to us; the client judges.
+		for (uint32_t off = 1; off < 5; off++)
+			assert_int_equal(reject(&c, isn + off, type, code)->fate, RIG_FORWARDED);
+		assert_int_equal(connection_state(&c), TCP_SYN_SENT);
+		if (family == AF_INET && code == 4) { // too big: for the client
+			assert_int_equal(reject(&c, isn, type, code)->fate, RIG_FORWARDED);
+			rig_destroy(rig);
+			continue;
+		}
+		unsigned tried[3] = {c.backend_id};
+		struct connection last = c;
+		for (unsigned n = 1; n < 3; n++) {
+			const struct rig_packet *out = reject(&last, isn, type, code);
+			assert_int_equal(out->fate, RIG_ANSWERED);
+			assert_true(out->is_tcp);
+			assert_int_equal(out->segment.flags, TCP_SYN);
+			assert_int_equal(out->segment.seq, isn);
+			assert_int_equal(connection_state(&c), TCP_SYN_SENT);
+			struct connection old = last;
+			last.snat = out->segment.src;
+			last.snat_port = out->segment.sport;
+			last.backend = out->segment.dst;
+			last.backend_port = out->segment.dport;
+			tried[n] = FLOW_BACKEND_ID(connection_flow(&c)->backend);
+			last.backend_id = tried[n];
+			for (unsigned i = 0; i < n; i++)
+				assert_int_not_equal(tried[n], tried[i]);
+			// Of the backend that it left nothing more is heard.
+			assert_int_equal(reject(&old, isn, type, code)->fate, RIG_DROPPED);
+		}
+		// No more tries: the client is told, and the flow stays for its next SYN.
+		assert_int_equal(reject(&last, isn, type, code)->fate, RIG_FORWARDED);
+		assert_int_equal(connection_state(&c), TCP_SYN_SENT);
+		assert_int_equal(reject(&last, isn, type, code)->fate, RIG_FORWARDED);
+		assert_int_equal(rig->workers[0].connects[tried[0]].refused, 1);
+		assert_int_equal(rig->workers[0].connects[tried[1]].refused, 1);
+		// Once the backend has answered, it is an error like any other.
+		c = last;
+		connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
+		assert_int_equal(reject(&c, isn, type, code)->fate, RIG_FORWARDED);
+		assert_int_equal(connection_state(&c), TCP_SYN_RECV);
+		rig_destroy(rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -507,6 +586,7 @@ int main(void)
 		cmocka_unit_test(in_any_state),
 		cmocka_unit_test(forged_ones_change_nothing),
 		cmocka_unit_test(a_flow_of_errors_only_expires),
+		cmocka_unit_test(a_rejected_connect_goes_to_the_next_backend),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
