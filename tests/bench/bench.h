@@ -56,6 +56,7 @@ void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2), no
 /* The parts. Each prints its rows. */
 void bench_established(struct bench_rounds *rounds);
 void bench_packet_path(struct bench_rounds *rounds);
+void bench_connections(struct bench_rounds *rounds);
 void bench_refused(struct bench_rounds *rounds);
 void bench_expiry(struct bench_rounds *rounds);
 void bench_maglev(struct bench_rounds *rounds);

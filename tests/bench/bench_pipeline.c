@@ -15,6 +15,7 @@ static const struct part {
 } parts[] = {
 	{"packet_path", bench_packet_path},
 	{"established", bench_established},
+	{"connections", bench_connections},
 	{"refused", bench_refused},
 	{"expiry", bench_expiry},
 	{"maglev", bench_maglev},

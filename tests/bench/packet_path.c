@@ -184,6 +184,15 @@ void bench_refused(struct bench_rounds *rounds)
 	world_destroy(world);
 }
 
+void bench_connections(struct bench_rounds *rounds)
+{
+	struct bench_connection *connection = bench_connection_create();
+
+	while (bench_rounds_next(rounds))
+		bench_connection_measure(connection, rounds->done - 1);
+	bench_connection_destroy(connection);
+}
+
 void bench_packet_path(struct bench_rounds *rounds)
 {
 	rounds->flows = rounds->family = 0; // the rest needs all rows
