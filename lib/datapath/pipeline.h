@@ -116,7 +116,8 @@ struct pipeline {
 	bool ip6_seen;                           // in the last run
 	uint32_t nb_syns;
 	struct pipeline_syn syns[PIPELINE_BURST];
-	uint64_t swept_ms;                       // until when the sweep has done its share
+	uint64_t swept_ms;                       // the last tick
+	uint64_t sweep_due[2];                   // records that the sweep is behind, by table
 	struct pipeline_walk walk;
 	struct pipeline_fails fails;
 };

@@ -87,10 +87,11 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 {
 	struct flow_table *tables[] = {pipeline->flows4, pipeline->flows6};
 	uint64_t elapsed_ms = RTE_MIN(now_ms - pipeline->swept_ms, (uint64_t)SWEEP_PERIOD_MS);
-	uint64_t done_ms = elapsed_ms;
+	bool more = false;
 
 	pipeline->now_s = now_ms / 1000;
 	pipeline->now_us = now_ms * 1000 + pipeline->now_part_us;
+	pipeline->swept_ms = now_ms;
 	for (unsigned i = 0; i < RTE_DIM(tables); i++) {
 		if (tables[i] == NULL)
 			continue;
@@ -99,18 +100,18 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 			log_limited(LOG_LEVEL_WARNING,
 				"worker %u: a grace period has been waiting for over a second: "
 				"some worker is stuck", pipeline->worker);
-		if (elapsed_ms == 0)
-			continue;
-		uint64_t due = (uint64_t)flow_table_share(tables[i], pipeline->worker) * elapsed_ms /
-			SWEEP_PERIOD_MS + 1;
-		if (!sweep(pipeline, tables[i], RTE_MIN(due, budget), now_ms))
-			done_ms = 0;
-		else if (due > budget)
-			done_ms = RTE_MIN(done_ms, elapsed_ms * budget / due);
+		// What the budget doesn't allow stays due, at the most every record once.
+		uint64_t share = flow_table_share(tables[i], pipeline->worker);
+		uint64_t due = pipeline->sweep_due[i];
+		if (elapsed_ms != 0)
+			due = RTE_MIN(due + share * elapsed_ms / SWEEP_PERIOD_MS + 1, share + 1);
+		uint32_t count = RTE_MIN(due, (uint64_t)budget);
+		if (count != 0 && sweep(pipeline, tables[i], count, now_ms))
+			due -= count;
+		pipeline->sweep_due[i] = due;
+		more |= due != 0;
 	}
-	// What the budget didn't allow is still due at the next tick.
-	pipeline->swept_ms = now_ms - (elapsed_ms - done_ms);
-	bool more = pipeline_connect_tick(pipeline, now_ms);
+	more |= pipeline_connect_tick(pipeline, now_ms);
 	more |= pipeline_reset_flows(pipeline, now_ms, budget);
-	return more || done_ms < elapsed_ms;
+	return more;
 }

@@ -170,6 +170,31 @@ static void established_flows_never_give_way(void **state) // C2
 	}
 }
 
+/* A budget below what a millisecond asks for is made up for by further ticks, and no more than that. */
+static void a_sweep_that_is_behind_catches_up(void **state)
+{
+	enum { FLOWS = 9000, MS = 400, BUDGET = 1 };
+	struct rig *rig = rig_create(&(struct rig_options){.flows = 10000, .nb_ports = 9000});
+	unsigned nb_ticks = 0;
+
+	for (unsigned n = 0; n < FLOWS; n++) {
+		struct connection c = connection_of(rig, AF_INET, n);
+		assert_true(connection_syn(&c, 0));
+	}
+	rig_wait(rig, 3000, 1);
+	while (rig_tick(rig, 0, rig->now_ms, UINT32_MAX))
+		;
+	for (unsigned ms = 0; ms < MS; ms++) {
+		rig->now_ms++;
+		nb_ticks++;
+		while (rig_tick(rig, 0, rig->now_ms, BUDGET))
+			assert_in_range(++nb_ticks, 0, 10 * MS);
+	}
+	// Every record once in 2 s, and one more a millisecond.
+	assert_in_range(nb_ticks, FLOWS / 2000 * MS, (FLOWS / 2000 + 2) * MS);
+	rig_destroy(rig);
+}
+
 static void a_syn_flood_keeps_no_client_out(void **state) // C1, C3
 {
 	FOR_EACH_FAMILY(family) {
@@ -340,6 +365,7 @@ int main(void)
 		cmocka_unit_test(opening_and_closing_leaks_nothing),
 		cmocka_unit_test(a_port_comes_back_once),
 		cmocka_unit_test(established_flows_never_give_way),
+		cmocka_unit_test(a_sweep_that_is_behind_catches_up),
 		cmocka_unit_test(a_syn_flood_keeps_no_client_out),
 		cmocka_unit_test(a_stuck_reader_costs_no_flow),
 		cmocka_unit_test(sweep_keeps_up_on_a_small_budget),
