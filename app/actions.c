@@ -53,6 +53,7 @@ static void change_backend(struct change *change, struct control_service *servic
 
 	control_lock(change->control);
 	set(backend, change);
+	backends->has_temporary = true;
 	// It may have been disabled, or be so again.
 	if (watch_backend(backends->watch, backend, &service->conf->health) < 0)
 		log_error("service %s: backend %s isn't probed: no memory", service->name,
@@ -131,6 +132,9 @@ uint32_t actions_restore(struct control *control)
 	struct backends *backends = control_registry(control);
 	uint32_t restored = 0;
 
+	if (!backends->has_temporary)
+		return 0;
+	backends->has_temporary = false;
 	for (uint32_t s = 0; s < backends->nb_services; s++) {
 		struct control_service *service = backends->services[s];
 		for (uint32_t b = 0; b < service->nb_backends; b++) {

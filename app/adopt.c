@@ -167,7 +167,7 @@ static struct control_backend *make_backend(struct adoption *adoption,
 	}
 	list[service->nb_backends++] = backend;
 	backends->nb_backends++;
-	backends->keys_changed = true;
+	backends_keys_of_backend(backends, backend, 1);
 	backends_row_update(backends, backend);
 	adoption->nb_removed++;
 	if (add_place(adoption, service, endpoint, backend) < 0)

@@ -25,6 +25,7 @@ struct apply {
 	enum phase phase;
 	struct plan *plan;
 	struct conf *conf;   // not running yet; NULL: it runs
+	struct conf *former; // not running any more
 	bool *changed;
 	struct control_waiter waiter;
 	apply_commit_fn commit;
@@ -46,9 +47,11 @@ static void reset(struct apply *apply)
 {
 	plan_destroy(apply->plan);
 	conf_free(apply->conf);
+	conf_free(apply->former);
 	free(apply->changed);
 	apply->plan = NULL;
 	apply->conf = NULL;
+	apply->former = NULL;
 	apply->changed = NULL;
 	apply->phase = PHASE_IDLE;
 }
@@ -92,23 +95,36 @@ static void published(void *context)
 static void commit(struct apply *apply)
 {
 	struct daemon *daemon = apply->daemon;
-	struct conf *former = NULL;
 
+	control_will_commit(daemon->control);
 	pthread_mutex_lock(&daemon->lock);
 	plan_commit(apply->plan, control_next_publication(daemon->control));
 	if (apply->conf != NULL) {
-		former = daemon->conf;
+		apply->former = daemon->conf;
 		daemon->conf = apply->conf;
 		apply->conf = NULL;
 	}
 	if (apply->commit != NULL)
 		apply->commit(apply->context);
 	pthread_mutex_unlock(&daemon->lock);
-	conf_free(former);
 	apply->phase = PHASE_PUBLISH;
 	control_reap(daemon->control);
 	control_publish(daemon->control);
 	control_wait(daemon->control, &apply->waiter, published, apply);
+}
+
+/* What the new one doesn't share is freed bit by bit. */
+static int finish(struct apply *apply, uint64_t until_ns)
+{
+	int more = plan_finish(apply->plan, until_ns);
+
+	while (more == 0 && apply->former != NULL) {
+		if (clock_ns() >= until_ns)
+			return 1;
+		if (conf_free_part(apply->former))
+			apply->former = NULL;
+	}
+	return more;
 }
 
 static void run_slice(evutil_socket_t fd, short what, void *context)
@@ -116,7 +132,7 @@ static void run_slice(evutil_socket_t fd, short what, void *context)
 	struct apply *apply = context;
 	uint64_t until_ns = clock_ns() + SLICE_NS;
 	int more = apply->phase == PHASE_PREPARE ? plan_step(apply->plan, until_ns)
-						 : plan_finish(apply->plan, until_ns);
+						 : finish(apply, until_ns);
 
 	if (more > 0)
 		next_slice(apply);

@@ -13,7 +13,7 @@ int backends_init(struct backends *backends, const struct conf *conf,
 	const struct snat_ports ports[2])
 {
 	memset(backends, 0, sizeof(*backends));
-	backends->keys_changed = true;
+	backends->all_keys = true;
 	int err = endpoints_init(&backends->endpoints, conf, ports);
 	if (err < 0)
 		return err;
@@ -24,9 +24,12 @@ int backends_init(struct backends *backends, const struct conf *conf,
 	backends->index_published = calloc(BACKENDS_IDS_MAX, sizeof(*backends->index_published));
 	backends->by_id = calloc(BACKENDS_IDS_MAX, sizeof(*backends->by_id));
 	backends->rows = calloc(BACKENDS_IDS_MAX, sizeof(*backends->rows));
+	backends->changed_rows = calloc(BACKENDS_IDS_MAX, sizeof(*backends->changed_rows));
+	backends->row_changed = calloc(BACKENDS_IDS_MAX, sizeof(*backends->row_changed));
 	return backends->ids == NULL || backends->indices == NULL || backends->by_index == NULL ||
 		backends->index_published == NULL || backends->by_id == NULL ||
-		backends->rows == NULL ? -ENOMEM : 0;
+		backends->rows == NULL || backends->changed_rows == NULL ||
+		backends->row_changed == NULL ? -ENOMEM : 0;
 }
 
 void backends_fini(struct backends *backends)
@@ -43,6 +46,9 @@ void backends_fini(struct backends *backends)
 	free(backends->index_published);
 	free(backends->by_id);
 	free(backends->rows);
+	free(backends->changed_rows);
+	free(backends->row_changed);
+	free(backends->key_changes);
 	id_pool_destroy(backends->ids);
 	id_pool_destroy(backends->indices);
 	endpoints_fini(&backends->endpoints);
@@ -143,6 +149,31 @@ fail:
 	return NULL;
 }
 
+void backends_row_again(struct backends *backends, uint32_t id)
+{
+	if (!backends->row_changed[id])
+		backends->changed_rows[backends->nb_changed_rows++] = id;
+	backends->row_changed[id] = true;
+}
+
+/* What isn't as it was goes with the next job. */
+static void set_row(struct backends *backends, uint32_t id, const struct service_backend *row)
+{
+	if (memcmp(&backends->rows[id], row, sizeof(*row)) == 0)
+		return;
+	backends->rows[id] = *row;
+	backends_row_again(backends, id);
+}
+
+static void blank_row(struct backends *backends, uint32_t id)
+{
+	struct service_backend row;
+
+	memset(&row, 0, sizeof(row));
+	row.service = SERVICE_NONE;
+	set_row(backends, id, &row);
+}
+
 void control_backend_destroy(struct backends *backends, struct control_backend *backend)
 {
 	if (backend == NULL)
@@ -150,8 +181,7 @@ void control_backend_destroy(struct backends *backends, struct control_backend *
 	unwatch_backend(backends->watch, backend);
 	endpoints_put(&backends->endpoints, backend->endpoint);
 	if (backend->id != ID_NONE) {
-		memset(&backends->rows[backend->id], 0, sizeof(backends->rows[0]));
-		backends->rows[backend->id].service = SERVICE_NONE;
+		blank_row(backends, backend->id);
 		backends->by_id[backend->id] = NULL;
 		id_pool_put(backends->ids, backend->id);
 	}
@@ -237,30 +267,48 @@ const char *control_backend_state_name(const struct control_backend *backend)
 void backends_row_update(struct backends *backends, const struct control_backend *backend)
 {
 	const struct net_endpoint *endpoint = &backend->conf.endpoint;
-	struct service_backend *row = &backends->rows[backend->id];
+	struct service_backend row;
 
 	if (backend->life == BACKEND_GONE) {
-		memset(row, 0, sizeof(*row));
-		row->service = SERVICE_NONE;
+		blank_row(backends, backend->id);
 		return;
 	}
-	*row = (struct service_backend){
-		.generation = backend->generation,
-		.service = backend->life == BACKEND_LISTED ? backend->service->index : SERVICE_NONE,
-		.next_hop = backend->hop.mac,
-		.port = endpoint->port,
-		.family = endpoint->addr.family,
-		.resolved = backend->hop.state == ROUTE_RESOLVED,
-		// Where they get new ones, for want of a better backend, the old ones live, too.
-		.reset = backend->reset &&
-			!(backend->life == BACKEND_LISTED && forwards(backend->service)),
-		.pools = backend->endpoint->pools,
-	};
-	memcpy(row->addr, endpoint->addr.v6, sizeof(row->addr));
+	memset(&row, 0, sizeof(row)); // what lies between its members is compared, too
+	row.generation = backend->generation;
+	row.service = backend->life == BACKEND_LISTED ? backend->service->index : SERVICE_NONE;
+	row.next_hop = backend->hop.mac;
+	row.port = endpoint->port;
+	row.family = endpoint->addr.family;
+	row.resolved = backend->hop.state == ROUTE_RESOLVED;
+	// Where they get new ones, for want of a better backend, the old ones live, too.
+	row.reset = backend->reset &&
+		!(backend->life == BACKEND_LISTED && forwards(backend->service));
+	row.pools = backend->endpoint->pools;
+	memcpy(row.addr, endpoint->addr.v6, sizeof(row.addr));
+	set_row(backends, backend->id, &row);
 }
 
 /* --- keys --- */
 
+/* Room for `count` more changes; without it, the next job has all keys. */
+static bool has_room(struct backends *backends, size_t count)
+{
+	if (backends->all_keys)
+		return false;
+	if (backends->nb_key_changes + count <= backends->key_changes_room)
+		return true;
+	size_t room = (backends->key_changes_room + count) * 2;
+	struct service_key *changes = realloc(backends->key_changes, room * sizeof(*changes));
+	if (changes == NULL) {
+		backends->all_keys = true;
+		return false;
+	}
+	backends->key_changes = changes;
+	backends->key_changes_room = room;
+	return true;
+}
+
+/* A list that has the room. */
 struct key_list {
 	struct service_key *keys;
 	uint32_t count;
@@ -289,6 +337,41 @@ static void add_vips(struct key_list *list, const struct conf_port *port,
 	}
 }
 
+/* No id as their value: it might be that of one who has left the key to another. */
+static void add_endpoint(struct key_list *list, const struct net_endpoint *endpoint)
+{
+	key_add(list, SERVICE_KEY_ENDPOINT, &endpoint->addr, endpoint->port, 0);
+	key_add(list, SERVICE_KEY_HOST, &endpoint->addr, 0, 0);
+}
+
+/* What was added behind the changes so far is one, too. */
+static void take_changes(struct backends *backends, const struct key_list *list, int count)
+{
+	for (uint32_t i = 0; i < list->count; i++)
+		list->keys[i].count = count;
+	backends->nb_key_changes += list->count;
+}
+
+void backends_keys_of_backend(struct backends *backends, const struct control_backend *backend,
+	int count)
+{
+	if (!has_room(backends, 2))
+		return;
+	struct key_list list = {backends->key_changes + backends->nb_key_changes, 0};
+	add_endpoint(&list, &backend->conf.endpoint);
+	take_changes(backends, &list, count);
+}
+
+void backends_keys_of_service(struct backends *backends, const struct conf_port *port,
+	const struct control_service *service, int count)
+{
+	if (!has_room(backends, (size_t)service->conf->nb_listens * port->nb_addresses))
+		return;
+	struct key_list list = {backends->key_changes + backends->nb_key_changes, 0};
+	add_vips(&list, port, service);
+	take_changes(backends, &list, count);
+}
+
 struct service_key *backends_keys(const struct backends *backends, const struct conf *conf,
 	uint32_t *nb_keys)
 {
@@ -307,15 +390,9 @@ struct service_key *backends_keys(const struct backends *backends, const struct 
 		const struct control_service *service = backends->services[s];
 		if (service->conf != NULL)
 			add_vips(&list, &conf->port, service);
-		for (uint32_t b = 0; b < service->nb_backends; b++) {
-			const struct control_backend *backend = service->backends[b];
-			const struct net_endpoint *endpoint = &backend->conf.endpoint;
-			if (backend->life == BACKEND_GONE)
-				continue;
-			key_add(&list, SERVICE_KEY_ENDPOINT, &endpoint->addr, endpoint->port,
-				backend->id);
-			key_add(&list, SERVICE_KEY_HOST, &endpoint->addr, 0, backend->id);
-		}
+		for (uint32_t b = 0; b < service->nb_backends; b++)
+			if (service->backends[b]->life != BACKEND_GONE)
+				add_endpoint(&list, &service->backends[b]->conf.endpoint);
 	}
 	for (unsigned f = 0; f < 2; f++) {
 		if (gateways[f]->family != AF_UNSPEC)

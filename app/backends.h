@@ -77,6 +77,7 @@ struct control_service {
 	bool changed;                     // to be built anew
 	bool is_empty;                    // no backend is usable
 	bool resets_removed;              // on_remove, of the last conf
+	uint64_t plan;                    // the last plan that lists it
 };
 
 struct backends {
@@ -86,6 +87,9 @@ struct backends {
 	uint32_t nb_backends;             // all, in all services
 	struct control_backend **by_id;
 	struct service_backend *rows;     // by id: what the next table says
+	uint32_t *changed_rows;           // ids of those that the last job hadn't so
+	uint32_t nb_changed_rows;
+	bool *row_changed;                // by id: it is one of them
 	struct id_pool *ids;
 	struct control_service **by_index;
 	bool *index_published;            // the table has a service there
@@ -94,7 +98,11 @@ struct backends {
 	struct resolver *resolver;        // NULL: names have no address (tests)
 	struct watch *watch;              // NULL: nothing is probed (tests)
 	uint64_t reset_round;             // grows when a backend's flows are to be ended
-	bool keys_changed;                // addresses came or went since the last job
+	struct service_key *key_changes;  // addresses that came or went since the last job
+	uint32_t nb_key_changes;
+	uint32_t key_changes_room;
+	bool all_keys;                    // the changes aren't known: the next job has all keys
+	bool has_temporary;               // something may be set by hand
 	uint64_t nb_plans;                // made so far
 	// What the workers counted for an id, in all; NULL: nothing.
 	void (*count)(void *context, uint32_t id, struct stats_backend *sum);
@@ -155,7 +163,17 @@ const char *control_backend_state_name(const struct control_backend *backend);
 /* Write down for the next table what is known of it. */
 void backends_row_update(struct backends *backends, const struct control_backend *backend);
 
-/* Every address and port that the packet path has to know. NULL for want of memory. */
+/* What a job had of the row isn't published: the next one has it again. */
+void backends_row_again(struct backends *backends, uint32_t id);
+
+/* The addresses and ports that the packet path has to know of it: they come with a count of 1, and go with
+ * -1. Of a service by its conf. */
+void backends_keys_of_backend(struct backends *backends, const struct control_backend *backend,
+	int count);
+void backends_keys_of_service(struct backends *backends, const struct conf_port *port,
+	const struct control_service *service, int count);
+
+/* All of them. NULL for want of memory. */
 struct service_key *backends_keys(const struct backends *backends, const struct conf *conf,
 	uint32_t *nb_keys);
 

@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "backends.h"
-#include "candidates.h"
 #include "clock.h"
 #include "daemon.h"
 #include "exception.h"
+#include "gather.h"
 #include "id_pool.h"
 #include "keep.h"
 #include "log.h"
@@ -25,6 +25,8 @@
 // Changes that come together are published together.
 #define PUBLISH_DELAY_MS 1
 #define PUBLISH_RETRY_MS 1000
+// A slice of gathering; PUBLISH_DELAY_MS after it the loop's timers have had their turn.
+#define GATHER_SLICE_NS 3000000
 #define WITHDRAW_RETRY_MS 1000
 // How often removed backends are looked at: whether their flows are gone.
 #define REAP_MS 200
@@ -34,6 +36,7 @@ struct control {
 	struct backends backends;
 	struct publisher *publisher;
 	bool dirty;            // something is to be published
+	struct gather gather;  // the job for it
 	TAILQ_HEAD(, control_waiter) waiters; // for publications
 	struct event *publish_event;
 	struct event *grow_event; // a weight of a backend that came up grows
@@ -176,63 +179,6 @@ static void grow_due(evutil_socket_t fd, short what, void *context)
 	start_growing(control);
 }
 
-/* Whether services have a backend at all decides what becomes of those that are down. */
-static void look_at_services(struct control *control)
-{
-	struct backends *backends = &control->backends;
-
-	for (uint32_t s = 0; s < backends->nb_listed; s++) {
-		struct control_service *service = backends->services[s];
-		if (!service->changed || !control_service_look(service))
-			continue;
-		for (uint32_t b = 0; b < service->nb_listed; b++)
-			backends_row_update(backends, service->backends[b]);
-	}
-}
-
-/* The services that changed, and the indices that have none any more. */
-static int gather_services(const struct backends *backends, struct publish_job *job)
-{
-	for (uint32_t i = 0; i < job->nb_services; i++) {
-		struct control_service *service = backends->by_index[i];
-		struct publish_service *publish = &job->changed[job->nb_changed];
-		if (service == NULL && backends->index_published[i]) {
-			*publish = (struct publish_service){.index = i, .gone = true};
-			job->nb_changed++;
-		} else if (service != NULL && service->changed) {
-			job->nb_changed++;
-			if (candidates_collect(service, publish) < 0)
-				return -ENOMEM;
-		}
-	}
-	return 0;
-}
-
-static struct publish_job *gather(struct control *control)
-{
-	struct backends *backends = &control->backends;
-	uint32_t nb_services = id_pool_end(backends->indices);
-	struct publish_job *job = publish_job_create(nb_services, id_pool_end(backends->ids));
-
-	if (job == NULL)
-		return NULL;
-	job->nb_services = nb_services;
-	job->reset_round = backends->reset_round;
-	look_at_services(control);
-	memcpy(job->backends, backends->rows, job->nb_backends * sizeof(*job->backends));
-	if (gather_services(backends, job) < 0)
-		goto fail;
-	if (backends->keys_changed) {
-		job->keys = backends_keys(backends, control->daemon->conf, &job->nb_keys);
-		if (job->keys == NULL)
-			goto fail;
-	}
-	return job;
-fail:
-	publish_job_destroy(job);
-	return NULL;
-}
-
 static void publish_failed(struct control *control)
 {
 	log_error("no memory for a new service table; trying again in a second");
@@ -240,27 +186,35 @@ static void publish_failed(struct control *control)
 	start_timer(control->publish_event, PUBLISH_RETRY_MS);
 }
 
+static void publish_by(struct control *control, uint64_t until_ns)
+{
+	int more = gather_step(&control->gather, &control->backends, control->daemon->conf, until_ns);
+
+	if (more < 0) {
+		publish_failed(control);
+	} else if (more > 0) {
+		start_timer(control->publish_event, PUBLISH_DELAY_MS);
+	} else {
+		struct publish_job *job = control->gather.job;
+		control->gather.job = NULL;
+		control->dirty = false;
+		start_growing(control);
+		publisher_submit(control->publisher, job);
+	}
+}
+
 static void publish_due(evutil_socket_t fd, short what, void *context)
 {
 	struct control *control = context;
-	struct backends *backends = &control->backends;
 
-	if (!control->dirty || publisher_busy(control->publisher))
-		return; // published() comes back to it
-	struct publish_job *job = gather(control);
-	if (job == NULL) {
-		publish_failed(control);
-		return;
-	}
-	for (uint32_t i = 0; i < job->nb_changed; i++) {
-		struct control_service *service = backends->by_index[job->changed[i].index];
-		if (service != NULL)
-			service->changed = false;
-	}
-	backends->keys_changed = false;
-	control->dirty = false;
-	start_growing(control);
-	publisher_submit(control->publisher, job);
+	// published() comes back to it when the publisher is free.
+	if (control->dirty && !publisher_busy(control->publisher))
+		publish_by(control, clock_ns() + GATHER_SLICE_NS);
+}
+
+void control_will_commit(struct control *control)
+{
+	gather_cancel(&control->gather, &control->backends);
 }
 
 static void withdraw_due(evutil_socket_t fd, short what, void *context)
@@ -290,7 +244,9 @@ static void published(void *context, const struct publish_job *job, int err)
 	}
 	control_unlock(control);
 	if (err < 0) {
-		backends->keys_changed |= job->keys != NULL;
+		backends->all_keys |= job->keys != NULL;
+		for (uint32_t i = 0; i < job->nb_rows; i++)
+			backends_row_again(backends, job->ids[i]);
 		publish_failed(control);
 		return;
 	}
@@ -324,7 +280,7 @@ static bool reap_backend(struct control *control, struct control_backend *backen
 	backend->life = BACKEND_GONE;
 	backend->left_at = publisher_submitted(control->publisher) + 1;
 	backends_row_update(&control->backends, backend);
-	control->backends.keys_changed = true;
+	backends_keys_of_backend(&control->backends, backend, -1);
 	publish_soon(control);
 	return true;
 }
@@ -458,7 +414,7 @@ int control_publish_first(struct control *control)
 		for (uint32_t b = 0; b < backends->services[s]->nb_listed; b++)
 			on_down_update(control->on_down, backends->services[s]->backends[b]);
 	control->dirty = true;
-	publish_due(-1, 0, control);
+	publish_by(control, UINT64_MAX);
 	publisher_wait(control->publisher);
 	if (control->daemon->services == NULL)
 		return -ENOMEM;
@@ -577,6 +533,7 @@ void control_destroy(struct control *control)
 {
 	if (control == NULL)
 		return;
+	gather_cancel(&control->gather, &control->backends);
 	publisher_destroy(control->publisher);
 	backends_fini(&control->backends);
 	watch_destroy(control->backends.watch);

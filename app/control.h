@@ -42,6 +42,8 @@ void control_unlock(struct control *control);
 uint64_t control_next_publication(const struct control *control);
 /* See that there is one soon. */
 void control_publish(struct control *control);
+/* A plan is about to be committed. */
+void control_will_commit(struct control *control);
 /* See what has become of removed backends from now on. */
 void control_reap(struct control *control);
 

@@ -242,6 +242,7 @@ static int worker_init(struct daemon *daemon, struct worker *worker, unsigned nu
 	worker->idle_sleep_us = conf->cores.idle_sleep_us;
 	worker->rss = &daemon->rss;
 	worker->spray = daemon->spray;
+	worker->times_loops = getenv("WEIR_TEST_LOOPS") != NULL;
 	return 0;
 }
 

@@ -139,9 +139,40 @@ static int want_name(struct plan *plan, struct plan_service *wanted,
 	return err;
 }
 
+static int compare_by_name(const void *a, const void *b)
+{
+	const struct control_service *const *first = a, *const *second = b;
+
+	return strcmp((*first)->name, (*second)->name);
+}
+
+/* The services that there are, sorted by name. */
+static struct control_service **sort_services(const struct backends *backends)
+{
+	struct control_service **sorted = calloc(backends->nb_services + 1, sizeof(*sorted));
+
+	if (sorted == NULL || backends->nb_services == 0)
+		return sorted;
+	memcpy(sorted, backends->services, backends->nb_services * sizeof(*sorted));
+	qsort(sorted, backends->nb_services, sizeof(*sorted), compare_by_name);
+	return sorted;
+}
+
+static struct control_service *find_service(struct control_service *const *sorted, uint32_t nb,
+	const char *name)
+{
+	struct control_service key, *wanted = &key, **found;
+
+	strncpy(key.name, name, sizeof(key.name) - 1);
+	key.name[sizeof(key.name) - 1] = '\0';
+	found = bsearch(&wanted, sorted, nb, sizeof(*sorted), compare_by_name);
+	return found == NULL ? NULL : *found;
+}
+
 struct plan *plan_create(struct backends *backends, const struct conf *conf, const bool *changed)
 {
 	struct plan *plan = calloc(1, sizeof(*plan));
+	struct control_service **sorted = NULL;
 
 	if (plan == NULL)
 		return NULL;
@@ -150,22 +181,26 @@ struct plan *plan_create(struct backends *backends, const struct conf *conf, con
 	plan->number = ++backends->nb_plans;
 	plan->services = calloc(conf->nb_services + 1, sizeof(*plan->services));
 	plan->order = calloc(conf->nb_services + backends->nb_services + 1, sizeof(*plan->order));
-	if (plan->services == NULL || plan->order == NULL)
+	sorted = sort_services(backends);
+	if (plan->services == NULL || plan->order == NULL || sorted == NULL)
 		goto fail;
 	for (uint32_t i = 0; i < conf->nb_services; i++) {
 		struct plan_service *wanted = &plan->services[i];
 		wanted->conf = conf->services[i];
-		wanted->service = backends_find_service(backends, wanted->conf->name);
+		wanted->service = find_service(sorted, backends->nb_services, wanted->conf->name);
 		wanted->changed = changed == NULL || changed[i];
-		if (wanted->service != NULL)
-			continue;
-		wanted->service = control_service_create(wanted->conf->name);
-		if (wanted->service == NULL)
-			goto fail;
-		wanted->is_new = wanted->changed = true;
+		if (wanted->service == NULL) {
+			wanted->service = control_service_create(wanted->conf->name);
+			if (wanted->service == NULL)
+				goto fail;
+			wanted->is_new = wanted->changed = true;
+		}
+		wanted->service->plan = plan->number;
 	}
+	free(sorted);
 	return plan;
 fail:
+	free(sorted);
 	plan_destroy(plan);
 	errno = ENOMEM;
 	return NULL;
@@ -186,6 +221,7 @@ static void free_service(struct plan *plan, struct plan_service *wanted)
 	free(wanted->confs);
 	free(wanted->created);
 	free(wanted->old);
+	memset(wanted, 0, sizeof(*wanted));
 }
 
 void plan_destroy(struct plan *plan)
@@ -235,7 +271,8 @@ static void remove_backend(struct plan *plan, struct control_backend *backend, u
 	backends_row_update(plan->backends, backend);
 }
 
-static void take_backends(struct plan *plan, struct plan_service *wanted, uint64_t publication)
+static void take_backends(struct plan *plan, struct plan_service *wanted, bool has_new_index,
+	uint64_t publication)
 {
 	struct control_service *service = wanted->service;
 	uint32_t nb = wanted->nb_backends;
@@ -243,6 +280,9 @@ static void take_backends(struct plan *plan, struct plan_service *wanted, uint64
 	for (uint32_t b = 0; b < wanted->nb_backends; b++) {
 		struct control_backend *backend = wanted->backends[b];
 		struct conf_backend former = backend->conf;
+		// Of the file the row has only the address, and what becomes of a reset.
+		bool same_row = backend->life == BACKEND_LISTED && !wanted->created[b] &&
+			!has_new_index && !backend->reset;
 		backend->conf = wanted->confs[b];
 		wanted->confs[b] = former;
 		if (backend->life != BACKEND_LISTED) {
@@ -250,8 +290,12 @@ static void take_backends(struct plan *plan, struct plan_service *wanted, uint64
 			backend->reset = false;
 		}
 		backend->life = BACKEND_LISTED;
-		backends_row_update(plan->backends, backend);
-		plan->backends->nb_backends += wanted->created[b];
+		if (!same_row)
+			backends_row_update(plan->backends, backend);
+		if (!wanted->created[b])
+			continue;
+		plan->backends->nb_backends++;
+		backends_keys_of_backend(plan->backends, backend, 1);
 	}
 	for (uint32_t b = 0; b < service->nb_backends; b++) {
 		struct control_backend *backend = service->backends[b];
@@ -270,6 +314,7 @@ static void take_backends(struct plan *plan, struct plan_service *wanted, uint64
 static void take_service(struct plan *plan, struct plan_service *wanted, uint64_t publication)
 {
 	struct control_service *service = wanted->service;
+	bool has_new_index = service->index == SERVICE_NONE;
 
 	service->conf = wanted->conf;
 	if (wanted->changed) {
@@ -277,13 +322,15 @@ static void take_service(struct plan *plan, struct plan_service *wanted, uint64_
 		service->access = NULL;
 	}
 	service->resets_removed = wanted->conf->on_remove == CONF_REMOVE_RESET;
-	if (service->index == SERVICE_NONE) {
+	if (has_new_index) {
 		service->index = id_pool_get(plan->backends->indices);
 		plan->backends->by_index[service->index] = service;
 		service->changed = true;
 	}
-	if (wanted->changed)
-		take_backends(plan, wanted, publication);
+	if (!wanted->changed)
+		return;
+	take_backends(plan, wanted, has_new_index, publication);
+	backends_keys_of_service(plan->backends, &plan->conf->port, service, 1);
 }
 
 static void remove_service(struct plan *plan, struct control_service *service, uint64_t publication)
@@ -299,11 +346,31 @@ static void remove_service(struct plan *plan, struct control_service *service, u
 	service->index = SERVICE_NONE;
 }
 
+/* The addresses of services that leave, or may have others now: they go before any comes, which may
+ * have been another service's. */
+static void take_back_vips(struct plan *plan)
+{
+	struct backends *backends = plan->backends;
+	const struct conf_port *port = &plan->conf->port;
+
+	for (uint32_t i = 0; i < backends->nb_services; i++) {
+		const struct control_service *service = backends->services[i];
+		if (service->conf != NULL && service->plan != plan->number)
+			backends_keys_of_service(backends, port, service, -1);
+	}
+	for (uint32_t i = 0; i < plan->conf->nb_services; i++) {
+		const struct plan_service *wanted = &plan->services[i];
+		if (wanted->changed && wanted->service->conf != NULL)
+			backends_keys_of_service(backends, port, wanted->service, -1);
+	}
+}
+
 void plan_commit(struct plan *plan, uint64_t publication)
 {
 	struct backends *backends = plan->backends;
 	uint32_t nb_listed = plan->conf->nb_services, nb = nb_listed;
 
+	take_back_vips(plan);
 	// First all that stay, so that what is left over is known.
 	for (uint32_t i = 0; i < backends->nb_services; i++)
 		backends->services[i]->conf = NULL;
@@ -322,7 +389,6 @@ void plan_commit(struct plan *plan, uint64_t publication)
 	backends->services = plan->order;
 	backends->nb_services = nb;
 	backends->nb_listed = nb_listed;
-	backends->keys_changed = true;
 	plan->order = former;
 	plan->committed = true;
 }
@@ -333,8 +399,6 @@ int plan_finish(struct plan *plan, uint64_t until_ns)
 
 	for (; plan->next < backends->nb_services; plan->next++) {
 		struct control_service *service = backends->services[plan->next];
-		if (clock_ns() >= until_ns)
-			return 1;
 		if (service->conf != NULL && !plan->services[plan->next].changed)
 			continue;
 		for (uint32_t b = 0; b < service->nb_backends; b++) {
@@ -344,6 +408,12 @@ int plan_finish(struct plan *plan, uint64_t until_ns)
 			else if (watch_backend(backends->watch, backend, &service->conf->health) < 0)
 				log_error("service %s: backend %s is still probed as before: no "
 					  "memory", service->name, backend->conf.name);
+		}
+		if (service->conf != NULL)
+			free_service(plan, &plan->services[plan->next]);
+		if (clock_ns() >= until_ns) {
+			plan->next++;
+			return 1;
 		}
 	}
 	return 0;

@@ -49,24 +49,41 @@ struct publisher {
 	struct service **services; // as in the published table; a reference each
 	uint32_t nb_services;
 	struct service_keys *keys;
+	struct service_backend *rows; // as in the last job, by id
+	uint32_t nb_rows;
+	uint32_t rows_room;
 	struct retired *retired;
 };
 
-struct publish_job *publish_job_create(uint32_t nb_changed, uint32_t nb_backends)
+struct publish_job *publish_job_create(void)
 {
-	struct publish_job *job = calloc(1, sizeof(*job));
+	return calloc(1, sizeof(struct publish_job));
+}
 
-	if (job == NULL)
-		return NULL;
-	job->nb_backends = nb_backends;
-	job->changed = calloc(nb_changed + 1, sizeof(*job->changed));
-	if (posix_memalign((void **)&job->backends, 64,
-		(nb_backends + 1) * sizeof(*job->backends)) != 0)
-		job->backends = NULL;
-	if (job->changed != NULL && job->backends != NULL)
-		return job;
-	publish_job_destroy(job);
-	return NULL;
+struct publish_service *publish_job_add_service(struct publish_job *job)
+{
+	if (job->nb_changed == job->changed_room) {
+		uint32_t room = job->changed_room * 2 + 16;
+		struct publish_service *changed = realloc(job->changed, room * sizeof(*changed));
+		if (changed == NULL)
+			return NULL;
+		job->changed = changed;
+		job->changed_room = room;
+	}
+	struct publish_service *added = &job->changed[job->nb_changed++];
+	memset(added, 0, sizeof(*added));
+	return added;
+}
+
+int publish_job_set_rows(struct publish_job *job, uint32_t nb_rows)
+{
+	job->ids = calloc(nb_rows + 1, sizeof(*job->ids));
+	if (posix_memalign((void **)&job->rows, 64, (nb_rows + 1) * sizeof(*job->rows)) != 0)
+		job->rows = NULL;
+	if (job->ids == NULL || job->rows == NULL)
+		return -ENOMEM;
+	job->nb_rows = nb_rows;
+	return 0;
 }
 
 void publish_job_destroy(struct publish_job *job)
@@ -78,7 +95,8 @@ void publish_job_destroy(struct publish_job *job)
 		service_access_put(job->changed[i].source.access);
 	}
 	free(job->changed);
-	free(job->backends);
+	free(job->ids);
+	free(job->rows);
 	free(job->keys);
 	free(job);
 }
@@ -99,6 +117,37 @@ static int grow_services(struct publisher *publisher, uint32_t nb_services)
 	publisher->services = services;
 	publisher->nb_services = nb_services;
 	return 0;
+}
+
+static int grow_rows(struct publisher *publisher, uint32_t nb_rows)
+{
+	struct service_backend *rows;
+
+	if (nb_rows > publisher->rows_room) {
+		uint32_t room = nb_rows + nb_rows / 8;
+		if (posix_memalign((void **)&rows, 64, room * sizeof(*rows)) != 0)
+			return -ENOMEM;
+		if (publisher->nb_rows != 0)
+			memcpy(rows, publisher->rows, publisher->nb_rows * sizeof(*rows));
+		free(publisher->rows);
+		publisher->rows = rows;
+		publisher->rows_room = room;
+	}
+	for (; publisher->nb_rows < nb_rows; publisher->nb_rows++) {
+		memset(&publisher->rows[publisher->nb_rows], 0, sizeof(*rows));
+		publisher->rows[publisher->nb_rows].service = SERVICE_NONE;
+	}
+	return 0;
+}
+
+/* They stay when the job fails later: the next one goes on from there. */
+static int take_rows(struct publisher *publisher, const struct publish_job *job)
+{
+	int err = grow_rows(publisher, job->nb_backends);
+
+	for (uint32_t i = 0; err == 0 && i < job->nb_rows; i++)
+		publisher->rows[job->ids[i]] = job->rows[i];
+	return err;
 }
 
 /* All changed services, by their place in the job; all or none. */
@@ -127,7 +176,7 @@ static void swap_services(struct publisher *publisher, const struct publish_job 
 	}
 }
 
-/* Build, swap, retire: 0, or -ENOMEM and nothing changed. */
+/* Build, swap, retire: 0, or -ENOMEM and nothing changed for the workers. */
 static int publish(struct publisher *publisher, const struct publish_job *job, uint64_t number)
 {
 	const struct publisher_source *source = &publisher->source;
@@ -137,7 +186,8 @@ static int publish(struct publisher *publisher, const struct publish_job *job, u
 	int err = -ENOMEM;
 
 	if (job->keys != NULL)
-		keys = service_keys_create(job->keys, job->nb_keys);
+		keys = job->all_keys ? service_keys_create(job->keys, job->nb_keys)
+				     : service_keys_change(keys, job->keys, job->nb_keys);
 	if (built == NULL || retired == NULL || keys == NULL ||
 		grow_services(publisher, job->nb_services) < 0)
 		goto out;
@@ -149,7 +199,7 @@ static int publish(struct publisher *publisher, const struct publish_job *job, u
 	struct service_table *table = service_table_create(&(struct service_table_source){
 		.services = publisher->services,
 		.nb_services = publisher->nb_services,
-		.backends = job->backends,
+		.backends = publisher->rows,
 		.nb_backends = job->nb_backends,
 		.reset_round = job->reset_round,
 		.snat4 = source->snat4,
@@ -245,7 +295,9 @@ static void *builder_main(void *context)
 			const struct publish_job *job = publisher->job;
 			uint64_t number = publisher->submitted;
 			pthread_mutex_unlock(&publisher->lock);
-			int err = publish(publisher, job, number);
+			int err = take_rows(publisher, job);
+			if (err == 0)
+				err = publish(publisher, job, number);
 			pthread_mutex_lock(&publisher->lock);
 			publisher->err = err;
 			publisher->is_built = true;
@@ -370,6 +422,7 @@ void publisher_destroy(struct publisher *publisher)
 	for (uint32_t i = 0; i < publisher->nb_services; i++)
 		service_put(publisher->services[i]);
 	free(publisher->services);
+	free(publisher->rows);
 	service_keys_put(publisher->keys);
 	if (publisher->event != NULL)
 		event_free(publisher->event);

@@ -37,17 +37,26 @@ struct publish_service {
 /* What the next table differs in from the last one. */
 struct publish_job {
 	uint32_t nb_services;             // one beyond the highest index
-	struct publish_service *changed;
+	struct publish_service *changed;  // of one that is there twice the last counts
 	uint32_t nb_changed;
-	struct service_backend *backends; // all, by id
-	uint32_t nb_backends;
+	uint32_t changed_room;
+	uint32_t nb_backends;             // one beyond the highest id
+	uint32_t *ids;                    // of the backends that changed,
+	struct service_backend *rows;     // and what they are now
+	uint32_t nb_rows;
 	uint64_t reset_round;
-	struct service_key *keys;         // NULL: as before
+	struct service_key *keys;         // changes, or all; NULL: as before
 	uint32_t nb_keys;
+	bool all_keys;
 };
 
-/* NULL for want of memory; then publish_job_destroy() is not needed. */
-struct publish_job *publish_job_create(uint32_t nb_changed, uint32_t nb_backends);
+/* Without anything. NULL for want of memory. */
+struct publish_job *publish_job_create(void);
+/* A further service, zeroed, good until the next call. NULL for want of memory. */
+struct publish_service *publish_job_add_service(struct publish_job *job);
+/* As many rows, to be filled in. 0 or -ENOMEM. */
+int publish_job_set_rows(struct publish_job *job, uint32_t nb_rows);
+/* publish_job_destroy(NULL) is fine. */
 void publish_job_destroy(struct publish_job *job);
 
 struct publisher_source {

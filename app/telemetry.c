@@ -412,6 +412,9 @@ static int tell_workers(struct rte_tel_data *answer, const char *parameters)
 		tell(object, "loops", counters.loops);
 		tell(object, "busy_percent", 
 			__atomic_load_n(&daemon->workers[w].busy_percent, __ATOMIC_RELAXED));
+		if (daemon->workers[w].times_loops) // since it was asked last
+			tell(object, "longest_loop_ns", __atomic_exchange_n(
+				&daemon->workers[w].longest_loop_ns, 0, __ATOMIC_RELAXED));
 	}
 	return 0;
 }

@@ -102,6 +102,19 @@ static void idle_sleep(struct worker *worker)
 	rte_rcu_qsbr_thread_online(worker->rcu, worker->pipeline.worker);
 }
 
+/* What a loop costs the worker itself, whatever else has the CPU meanwhile: a system call, so not for
+ * every day. */
+static void time_loop(struct worker *worker, uint64_t *last_ns)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	uint64_t now_ns = now.tv_sec * 1000000000ULL + now.tv_nsec, took_ns = now_ns - *last_ns;
+	if (*last_ns != 0 && took_ns > __atomic_load_n(&worker->longest_loop_ns, __ATOMIC_RELAXED))
+		__atomic_store_n(&worker->longest_loop_ns, took_ns, __ATOMIC_RELAXED);
+	*last_ns = now_ns;
+}
+
 static int worker_main(void *argument)
 {
 	struct worker *worker = argument;
@@ -110,6 +123,7 @@ static int worker_main(void *argument)
 	struct rte_mbuf *mbufs[PIPELINE_BURST];
 	uint64_t now_ns = clock_ns(), last_packet_ms = now_ns / 1000000, last_ms = last_packet_ms;
 	uint64_t second_ns = now_ns, second_busy_ns = 0;
+	uint64_t loop_cpu_ns = 0;
 	bool busy = false, tick_again = false;
 
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); // the sleep is as long as it says
@@ -153,6 +167,8 @@ static int worker_main(void *argument)
 		// All references into the tables are gone: the burst is done.
 		tsan_release(worker->rcu);
 		rte_rcu_qsbr_quiescent(worker->rcu, pipeline->worker);
+		if (unlikely(worker->times_loops))
+			time_loop(worker, &loop_cpu_ns);
 		if (busy)
 			last_packet_ms = now_ms;
 		else if (worker->idle_sleep_us != 0 && now_ms - last_packet_ms >= IDLE_BEFORE_SLEEP_MS)

@@ -34,6 +34,9 @@ struct worker {
 	unsigned idle_sleep_us;         // 0 = always poll
 	struct worker_spray *spray;     // tests only; NULL = packets stay where the device put them
 
+	bool times_loops;               // measurements only: fill in the next
+	uint64_t longest_loop_ns;       // of its CPU time, since it was set to 0; worker: write; atomic
+
 	bool stop;                      // control: write; atomic
 } __attribute__((aligned(64)));
 

@@ -60,57 +60,6 @@ void service_put(struct service *service)
 		destroy(service);
 }
 
-void service_key_set(struct service_key *key, enum service_key_kind kind,
-	const struct net_addr *addr, uint16_t port, uint32_t value)
-{
-	memset(key, 0, sizeof(*key));
-	memcpy(key->addr, addr->v6, sizeof(key->addr));
-	key->port = port;
-	key->kind = kind;
-	key->family = addr->family;
-	key->value = value;
-}
-
-static void key_insert(struct service_keys *keys, const struct service_key *key)
-{
-	uint32_t at = service_key_hash(key->addr, key->port, key->kind);
-
-	for (; keys->places[at & keys->mask].kind != 0; at++) {
-		const struct service_key *other = &keys->places[at & keys->mask];
-		if (other->addr[0] == key->addr[0] && other->addr[1] == key->addr[1] &&
-			other->port == key->port && other->kind == key->kind &&
-			other->family == key->family)
-			return;
-	}
-	keys->places[at & keys->mask] = *key;
-}
-
-struct service_keys *service_keys_create(const struct service_key *keys, uint32_t nb_keys)
-{
-	struct service_keys *made;
-	uint32_t places = 16;
-
-	while (places < nb_keys * 2)
-		places *= 2;
-	size_t size = sizeof(*made) + (size_t)places * sizeof(made->places[0]);
-	if (posix_memalign((void **)&made, 64, size) != 0) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	memset(made, 0, size);
-	made->references = 1;
-	made->mask = places - 1;
-	for (uint32_t i = 0; i < nb_keys; i++)
-		key_insert(made, &keys[i]);
-	return made;
-}
-
-void service_keys_put(struct service_keys *keys)
-{
-	if (keys != NULL && --keys->references == 0)
-		free(keys);
-}
-
 static int copy_snat(struct service_snat *to, const struct service_snat *from)
 {
 	to->addrs = calloc(from->count + 1, sizeof(*to->addrs));
@@ -148,12 +97,11 @@ struct service_table *service_table_create(const struct service_table_source *so
 	table->key_mask = table->key_owner->mask;
 	table->snat = source->snat;
 	table->reset_round = source->reset_round;
-	for (uint32_t i = 0; i < source->nb_backends; i++)
-		table->has_resets |= source->backends[i].reset;
 	table->nb_backends = source->nb_backends;
 	for (uint32_t i = 0; i < source->nb_backends; i++) {
 		struct service_backend *backend = &table->backends[i];
 		*backend = source->backends[i];
+		table->has_resets |= backend->reset;
 		backend->tag = backend->resolved ? backend->generation << SERVICE_ID_BITS | i
 						 : SERVICE_NO_TAG;
 	}

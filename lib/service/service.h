@@ -90,12 +90,13 @@ struct service_key {
 	uint16_t kind; // 0 = empty place
 	uint16_t family;
 	uint32_t value;
-	uint32_t unused;
+	int32_t count; // in a table: of those who gave it; in a list of changes: 1 = given, -1 = taken back
 };
 
 /* The places of all keys: open addressing. */
 struct service_keys {
 	uint32_t references;     // builder only
+	uint32_t nb_keys;
 	uint32_t mask;           // places - 1
 	struct service_key places[] __attribute__((aligned(64)));
 };
@@ -180,7 +181,7 @@ struct service_table_source {
 	struct service_snat snat4, snat6;
 	const struct snat *snat;
 	struct service_keys *shared_keys; // NULL: made of these:
-	const struct service_key *keys; // addr, port, kind, family, value; a key twice counts once
+	const struct service_key *keys; // as by service_key_set(); of a key given twice the first value counts
 	uint32_t nb_keys;
 };
 
@@ -188,7 +189,14 @@ struct service_table_source {
 struct service_keys *service_keys_create(const struct service_key *keys, uint32_t nb_keys);
 void service_keys_put(struct service_keys *keys);
 
-/* Fill in a key for service_table_source. `addr` has the family; `port` in network byte order. */
+/*
+ * A copy with the changes, in their order: each key is there as long as it was given more often than taken
+ * back. One reference, the caller's. NULL and errno on failure.
+ */
+struct service_keys *service_keys_change(const struct service_keys *from,
+	const struct service_key *changes, uint32_t nb_changes);
+
+/* Fill in a key that is given. `addr` has the family; `port` in network byte order. */
 void service_key_set(struct service_key *key, enum service_key_kind kind,
 	const struct net_addr *addr, uint16_t port, uint32_t value);
 

@@ -176,6 +176,77 @@ static void tables_share_keys(void **state)
 	service_keys_put(NULL);
 }
 
+static void keys_are_there_until_all_have_taken_them_back(void **state)
+{
+	struct service_key given[3], changes[2];
+	key(&given[0], SERVICE_KEY_HOST, "10.0.0.1", 0, 0);
+	key(&given[1], SERVICE_KEY_HOST, "10.0.0.1", 0, 0);
+	key(&given[2], SERVICE_KEY_VIP, "192.0.2.1", 80, 4);
+	struct service_keys *all[4] = {service_keys_create(given, 3)};
+	struct service_table *tables[4];
+
+	changes[0] = given[0];
+	changes[0].count = -1;
+	all[1] = service_keys_change(all[0], changes, 1);
+	all[2] = service_keys_change(all[1], changes, 1);
+	// An address that goes from one service to another: the order counts.
+	changes[0] = changes[1] = given[2];
+	changes[0].count = -1;
+	changes[1].value = 5;
+	all[3] = service_keys_change(all[2], changes, 2);
+	for (int i = 0; i < 4; i++) {
+		tables[i] = service_table_create(&(struct service_table_source){.shared_keys = all[i]});
+		service_keys_put(all[i]);
+	}
+	assert_int_equal(find(tables[0], SERVICE_KEY_HOST, "10.0.0.1", 0), 0);
+	assert_int_equal(find(tables[1], SERVICE_KEY_HOST, "10.0.0.1", 0), 0);
+	assert_int_equal(find(tables[2], SERVICE_KEY_HOST, "10.0.0.1", 0), SERVICE_NONE);
+	assert_int_equal(find(tables[2], SERVICE_KEY_VIP, "192.0.2.1", 80), 4);
+	assert_int_equal(find(tables[3], SERVICE_KEY_VIP, "192.0.2.1", 80), 5);
+	for (int i = 0; i < 4; i++)
+		service_table_destroy(tables[i]);
+}
+
+/* Keys of few addresses, so that they come and go often, against an array of counts. */
+static void changed_keys_are_those_of_a_model(void **state)
+{
+	enum { ADDRESSES = 600, ROUNDS = 300, CHANGES = 40 };
+	int counts[ADDRESSES] = {0};
+	struct service_keys *keys = service_keys_create(NULL, 0);
+
+	srand(1);
+	for (int round = 0; round < ROUNDS; round++) {
+		struct service_key changes[CHANGES];
+		// It grows for a while, then shrinks to nothing, so that both copies are made.
+		bool shrinks = round % 100 >= 60;
+		uint32_t nb = 0, nb_keys = 0;
+		for (int i = 0; i < CHANGES; i++) {
+			int n = rand() % ADDRESSES, add = shrinks ? rand() % 8 == 0 : rand() % 4 != 0;
+			struct net_addr addr = {.family = AF_INET, .v4 = htonl(0x0a000000 + n)};
+			if (!add && counts[n] == 0)
+				continue;
+			service_key_set(&changes[nb], SERVICE_KEY_ENDPOINT, &addr, htons(80), n);
+			changes[nb++].count = add ? 1 : -1;
+			counts[n] += add ? 1 : -1;
+		}
+		struct service_keys *changed = service_keys_change(keys, changes, nb);
+		struct service_table *table =
+			service_table_create(&(struct service_table_source){.shared_keys = changed});
+		for (int n = 0; n < ADDRESSES; n++) {
+			uint32_t addr = htonl(0x0a000000 + n);
+			nb_keys += counts[n] > 0;
+			assert_int_equal(service_find(table, SERVICE_KEY_ENDPOINT, AF_INET, &addr, htons(80)),
+				counts[n] > 0 ? (uint32_t)n : SERVICE_NONE);
+		}
+		assert_int_equal(changed->nb_keys, nb_keys);
+		assert_true(changed->mask + 1 >= 2 * nb_keys);
+		service_keys_put(keys);
+		service_table_destroy(table);
+		keys = changed;
+	}
+	service_keys_put(keys);
+}
+
 static void a_scheduler_that_refuses(void **state)
 {
 	const struct scheduler_backend weights[] = {{1, 1}, {1, 1}}; // one identity twice
@@ -260,6 +331,8 @@ int main(void)
 		cmocka_unit_test(tables_share_services_by_references),
 		cmocka_unit_test(a_table_without_a_service_at_an_index),
 		cmocka_unit_test(tables_share_keys),
+		cmocka_unit_test(keys_are_there_until_all_have_taken_them_back),
+		cmocka_unit_test(changed_keys_are_those_of_a_model),
 		cmocka_unit_test(a_scheduler_that_refuses),
 		cmocka_unit_test(a_thousand_services_of_a_hundred_backends),
 	};
