@@ -15,6 +15,7 @@
 #include "log.h"
 #include "snat.h"
 #include "tables.h"
+#include "timeouts.h"
 #include "watch.h"
 
 /* An address and port: of a VIP (service NULL), or of a backend within a service. */
@@ -287,13 +288,16 @@ static void adopt_family(struct adoption *adoption, struct flow_table *table,
 {
 	uint64_t now_s = clock_ms() / 1000;
 	uint32_t nb_removed = adoption->nb_removed;
+	uint16_t timeout_s[TCP_STATES];
 
+	// Those of services with shorter times go at the first sweep.
+	timeouts_longest(adoption->daemon->conf, timeout_s);
 	adoption->family = table->family;
 	flow_table_adopt(table, &(struct flow_adopt_source){
 		.found = file->found,
 		.now_s = now_s,
 		.alive_s = file->alive_s < now_s ? file->alive_s : now_s,
-		.timeout_s = adoption->daemon->workers[0].pipeline.timeout_s,
+		.timeout_s = timeout_s,
 		.resolve = resolve,
 		.adopted = adopted,
 		.context = adoption,

@@ -29,6 +29,18 @@ void timeouts_of_service(const struct conf_service *service, uint16_t timeout_s[
 		timeout_s[state] = service->timeout_s[timeout_of(state)];
 }
 
+void timeouts_longest(const struct conf *conf, uint16_t timeout_s[TCP_STATES])
+{
+	timeout_s[TCP_NONE] = 0;
+	for (enum tcp_state state = TCP_SYN_SENT; state < TCP_STATES; state++) {
+		enum conf_tcp_timeout which = timeout_of(state);
+		timeout_s[state] = conf->timeout_s[which];
+		for (unsigned i = 0; i < conf->nb_services; i++)
+			timeout_s[state] = RTE_MAX(timeout_s[state],
+				conf->services[i]->timeout_s[which]);
+	}
+}
+
 static unsigned least(const struct conf *conf, enum conf_tcp_timeout which)
 {
 	unsigned least_s = conf->timeout_s[which];

@@ -13,6 +13,9 @@ struct worker;
 /* A service's own, by state; 0 = the file's for all. */
 void timeouts_of_service(const struct conf_service *service, uint16_t timeout_s[TCP_STATES]);
 
+/* The longest of all services, by state. */
+void timeouts_longest(const struct conf *conf, uint16_t timeout_s[TCP_STATES]);
+
 /*
  * Give the workers the file's timeouts; they may be running. Those that services have for themselves
  * come with the service table. So a reload takes two steps, lest a connection be forgotten by the old

@@ -362,7 +362,7 @@ void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t c
 	struct burst ip4, ip6;
 
 	ip4.count = ip4.hashed = ip6.count = ip6.hashed = 0;
-	pipeline->now_s = now_ms / 1000;
+	pipeline->now_s = pipeline_second(now_ms);
 	pipeline->now_us = now_ms * 1000 + pipeline->now_part_us;
 	pipeline->stats->live.received += count;
 	for (uint32_t i = 0; i < count; i++)

@@ -110,7 +110,7 @@ struct pipeline {
 	// Its own.
 	struct pipeline_rate reset_rate;         // RST to packets without a flow
 	struct pipeline_rate icmp_rate;          // time exceeded
-	uint32_t now_s;                          // of this run
+	uint32_t now_s;                          // of this run: pipeline_second()
 	uint64_t now_us;                         // likewise
 	bool admitted;                           // SYNs of this burst have made flows
 	bool ip6_seen;                           // in the last run
@@ -273,6 +273,13 @@ void pipeline_reset_limited(struct pipeline *pipeline, struct packet *packet,
 	enum stats_drop reason, uint64_t now_ms);
 /* Answer by an ICMP time exceeded (RFC 792, RFC 4443), within the rate. */
 void pipeline_time_exceeded(struct pipeline *pipeline, struct packet *packet, uint64_t now_ms);
+
+/* What a flow's last_seen says of a packet: the second that begins then or next, so that none ends
+ * before its time; a sweep counts whole seconds. */
+static inline uint32_t pipeline_second(uint64_t now_ms)
+{
+	return (now_ms + 999) / 1000;
+}
 
 bool pipeline_rate_allows(struct pipeline_rate *rate, uint64_t now_ms);
 

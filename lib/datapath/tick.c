@@ -89,7 +89,7 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 	uint64_t elapsed_ms = RTE_MIN(now_ms - pipeline->swept_ms, (uint64_t)SWEEP_PERIOD_MS);
 	bool more = false;
 
-	pipeline->now_s = now_ms / 1000;
+	pipeline->now_s = pipeline_second(now_ms);
 	pipeline->now_us = now_ms * 1000 + pipeline->now_part_us;
 	pipeline->swept_ms = now_ms;
 	for (unsigned i = 0; i < RTE_DIM(tables); i++) {

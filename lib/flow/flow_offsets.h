@@ -43,7 +43,8 @@ static inline bool flow_has(const struct flow *flow, enum flow_flag flag)
 /* Locked: not for a packet of an established flow. */
 static inline void flow_set_flag(struct flow *flow, enum flow_flag flag)
 {
-	__atomic_fetch_or(&flow->flags, flag, __ATOMIC_RELAXED);
+	if (!flow_has(flow, flag))
+		__atomic_fetch_or(&flow->flags, flag, __ATOMIC_RELAXED);
 }
 
 /* All zero when the flow isn't translated. */

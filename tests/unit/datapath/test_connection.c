@@ -129,7 +129,7 @@ static void both_close_at_once(void **state) // A10
 	rig_destroy(rig);
 }
 
-static void keepalives_and_old_data_pass(void **state) // A8, A14
+static void keepalives_and_old_data_pass(void **state) // A8, conntrack_ack_loss_stall.pkt; A14
 {
 	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);

@@ -117,6 +117,23 @@ static void a_service_has_times_of_its_own(void **state) // A15
 	}
 }
 
+/* Whatever part of a second the last packet came in. */
+static void none_ends_before_its_time(void **state) // A15
+{
+	static const unsigned parts_ms[] = {0, 1, 499, 999};
+
+	for (unsigned i = 0; i < sizeof(parts_ms) / sizeof(parts_ms[0]); i++) {
+		struct rig *rig = rig_with(NULL, 1, false);
+		rig->now_ms += parts_ms[i];
+		struct connection c = opened(rig, AF_INET, i);
+		wait_ms(rig, 999, 1);
+		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
+		wait_ms(rig, 1 + 999 + 2000, 1);
+		assert_int_equal(connection_state(&c), TCP_NONE);
+		rig_destroy(rig);
+	}
+}
+
 /* A service without its own, beside one with shorter ones. */
 static void the_others_keep_theirs(void **state) // A15
 {
@@ -330,6 +347,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_service_has_times_of_its_own),
+		cmocka_unit_test(none_ends_before_its_time),
 		cmocka_unit_test(the_others_keep_theirs),
 		cmocka_unit_test(every_state_of_a_service),
 		cmocka_unit_test(both_sides_are_reset),
