@@ -122,6 +122,7 @@ static void link_timer(struct flow_sides *sides, struct flow_side_part *part, st
 		sides->records[*slot - 1].previous = flow_side_index(sides, side) + 1;
 	*slot = flow_side_index(sides, side) + 1;
 	side->is_timed = true;
+	part->nb_timed++;
 }
 
 static void unlink_timer(struct flow_sides *sides, struct flow_side_part *part,
@@ -136,6 +137,7 @@ static void unlink_timer(struct flow_sides *sides, struct flow_side_part *part,
 	if (side->next != 0)
 		sides->records[side->next - 1].previous = side->previous;
 	side->is_timed = false;
+	part->nb_timed--;
 }
 
 struct flow_side *flow_side_claim(struct flow_sides *sides, uint32_t index, uint32_t owner)
@@ -170,6 +172,8 @@ struct flow_side *flow_side_due(struct flow_sides *sides, unsigned worker, uint6
 	lock_take(part);
 	if (now_ms - part->at_ms > FLOW_SIDE_SLOTS)
 		part->at_ms = now_ms - FLOW_SIDE_SLOTS; // each slot once
+	if (part->nb_timed == 0)
+		part->at_ms = RTE_MAX(part->at_ms, now_ms);
 	for (;;) {
 		// What is due a turn of the wheel later or more is passed over.
 		uint32_t at = *slot_of(part, part->at_ms);

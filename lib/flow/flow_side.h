@@ -54,6 +54,7 @@ _Static_assert(sizeof(struct flow_side) == 192, "three bytes a flow, one side re
 struct flow_side_part {
 	uint32_t lock;
 	uint32_t free;        // index + 1
+	uint32_t nb_timed;    // in the slots
 	uint64_t at_ms;       // the timers before it have been run
 	uint32_t slots[FLOW_SIDE_SLOTS]; // index + 1 of the first, by due_ms
 } __attribute__((aligned(64)));
