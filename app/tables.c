@@ -36,7 +36,7 @@ static void file_name(const struct conf *conf, sa_family_t family, char name[128
 
 static bool is_there(const struct flow_file_place *place, const char *name)
 {
-	char path[FLOW_FILE_PATH];
+	char path[2 * FLOW_FILE_PATH];
 
 	snprintf(path, sizeof(path), "%s/%s", place->directory, name);
 	return access(path, F_OK) == 0;

@@ -287,6 +287,7 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 	tell(object, "weight", control_backend_weight(backend));
 	tell(object, "weight_percent",
 		member.usable ? service_member_tenths(&member, clock_ms()) * 10 : 0);
+	tell(object, "in_use", backend->in_use);
 	tell(object, "backup", backend->conf.backup);
 	tell(object, "max_conns", backend->conf.max_conns);
 	tell_text(object, "state", control_backend_state_name(backend));

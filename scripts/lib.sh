@@ -6,6 +6,7 @@
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=${WEIR_BUILD:-$ROOT/build}
+SETUP_OPTIONS=""            # of meson; the tests take warnings for errors
 PYTHON=/usr/bin/python3     # Debian's own: a python3 in front of it in PATH may lack its packages
 
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig-dev libevent-dev libjansson-dev
@@ -76,7 +77,7 @@ packages_install() (
 
 # build_weir [TARGET...]: everything, or these targets.
 build_weir() {
-    [ -e "$BUILD/build.ninja" ] || meson setup "$BUILD" "$ROOT" || return
+    [ -e "$BUILD/build.ninja" ] || meson setup "$BUILD" "$ROOT" $SETUP_OPTIONS || return
     ninja -C "$BUILD" "$@"
 }
 

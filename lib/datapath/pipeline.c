@@ -214,7 +214,7 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 		goto other;
 	struct flow *flow = flow_entry_flow_of(flows, entry, family);
 	enum flow_direction direction = flow_entry_direction(entry);
-	const void *addrs = family == AF_INET6 ? (const void *)packet->ip6->src_addr
+	const void *addrs = family == AF_INET6 ? (const void *)&packet->ip6->src_addr
 					       : (const void *)&packet->ip4->src_addr;
 	if (unlikely(!flow_matches(flow, direction, family, addrs, packet->ports) ||
 		!flow_is_plain(flow) || (packet->flags & TRACK_STATE_FLAGS) ||

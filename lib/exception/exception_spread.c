@@ -45,7 +45,7 @@ static void add_ipv6(struct flow_bytes *flow, const uint8_t *packet, unsigned le
 {
 	const struct rte_ipv6_hdr *ip = (const void *)packet;
 
-	add(flow, ip->src_addr, sizeof(ip->src_addr) + sizeof(ip->dst_addr));
+	add(flow, &ip->src_addr, sizeof(ip->src_addr) + sizeof(ip->dst_addr));
 	add_ports(flow, ip->proto, packet + sizeof(*ip), length - sizeof(*ip));
 }
 

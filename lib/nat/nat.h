@@ -71,8 +71,8 @@ static inline uint64_t nat_rewrite6(struct rte_ipv6_hdr *ip, const struct flow6 
 	const uint8_t(*other)[16] = &record->addr[(1 - direction) * 2];
 	uint64_t sum = 0;
 
-	sum = nat_replace16(ip->src_addr, other[1], sum);
-	sum = nat_replace16(ip->dst_addr, other[0], sum);
+	sum = nat_replace16((uint8_t *)&ip->src_addr, other[1], sum);
+	sum = nat_replace16((uint8_t *)&ip->dst_addr, other[0], sum);
 	ip->hop_limits--;
 	return sum;
 }

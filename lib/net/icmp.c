@@ -79,7 +79,7 @@ static uint32_t quoted_tcp6(const uint8_t *quote, uint32_t size, uint8_t *kind)
 static bool is_checksum_right(const struct packet *packet, const uint8_t *icmp, uint32_t size)
 {
 	if (packet->family == AF_INET6)
-		return checksum_l4(AF_INET6, packet->ip6->src_addr, packet->ip6->dst_addr,
+		return checksum_l4(AF_INET6, &packet->ip6->src_addr, &packet->ip6->dst_addr,
 			IPPROTO_ICMPV6, icmp, size) == 0;
 	return checksum_ip(icmp, size) == 0; // the same sum, without a pseudo header
 }

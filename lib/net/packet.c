@@ -151,9 +151,9 @@ static bool bad_addrs6(const struct rte_ipv6_hdr *ip)
 {
 	uint64_t from[2], to[2];
 
-	memcpy(from, ip->src_addr, sizeof(from));
-	memcpy(to, ip->dst_addr, sizeof(to));
-	return ip->src_addr[0] == 0xff || ((from[0] ^ to[0]) | (from[1] ^ to[1])) == 0 ||
+	memcpy(from, &ip->src_addr, sizeof(from));
+	memcpy(to, &ip->dst_addr, sizeof(to));
+	return *(const uint8_t *)&ip->src_addr == 0xff || ((from[0] ^ to[0]) | (from[1] ^ to[1])) == 0 ||
 		(from[0] == 0 && (from[1] == 0 || from[1] == RTE_BE64(1))); // ::, ::1
 }
 

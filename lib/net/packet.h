@@ -59,7 +59,7 @@ struct packet {
 /* The source and destination addresses, one behind the other: 8 or 32 bytes. */
 static inline const void *packet_addrs(const struct packet *packet)
 {
-	return packet->family == AF_INET6 ? (const void *)packet->ip6->src_addr
+	return packet->family == AF_INET6 ? (const void *)&packet->ip6->src_addr
 					  : (const void *)&packet->ip4->src_addr;
 }
 

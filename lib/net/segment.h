@@ -80,8 +80,8 @@ static inline uint64_t segment_write_ip6(struct rte_ipv6_hdr *ip, const struct s
 		IPPROTO_TCP << 8 | SEGMENT_TTL);
 
 	memcpy(ip, &head, sizeof(head));
-	memcpy(ip->src_addr, source, sizeof(source));
-	memcpy(ip->dst_addr, destination, sizeof(destination));
+	memcpy(&ip->src_addr, source, sizeof(source));
+	memcpy(&ip->dst_addr, destination, sizeof(destination));
 	return checksum_add64(checksum_add64(source[0], source[1]),
 		checksum_add64(destination[0], destination[1]));
 }

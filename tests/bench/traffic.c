@@ -82,7 +82,7 @@ static uint8_t *write_ip(const struct world *world, uint8_t *l3, uint16_t tcp_si
 		ip->payload_len = rte_cpu_to_be_16(tcp_size);
 		ip->proto = IPPROTO_TCP;
 		ip->hop_limits = 64;
-		return ip->src_addr;
+		return (uint8_t *)&ip->src_addr;
 	}
 	struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)l3;
 	*ip = (struct rte_ipv4_hdr){

@@ -78,9 +78,8 @@ def test_unresolved_is_not_chosen(lab, start_weir):
     known = [{"address": backend.endpoint, "name": backend.name} for backend in lab.backends]
     weir = start_weir(wait_up=False, services={"web": {"health": {"type": "none", "path": None},
                                                        "backends": [*known, nobody]}})
-    weir.wait(lambda: all(backend["neighbour"] == "resolved"
-                          for name, backend in weir.backends().items() if name != "nobody"), 5,
-              "neighbours")
+    weir.wait(lambda: all(backend["in_use"] for name, backend in weir.backends().items()
+                          if name != "nobody"), 5, "neighbours")
     results = traffic.requests(lab.client, 300)
     assert traffic.errors(results) == [] and len(traffic.bodies(results)) == 4
     assert weir.backends()["nobody"]["neighbour"] in ("pending", "unreachable")

@@ -166,9 +166,10 @@ def test_max_conns_by_other_schedulers(lab, start, hold, scheduler):
 
 def test_max_conns_under_load(lab, start):
     """Connections that come and go by the thousand leave the count exact. On two queues a last
-    segment may overtake another one; such a connection ends by the timeout of closing ones."""
+    segment may overtake another one; such a connection ends by the timeout of closing ones. One
+    whose SYN was lost when wrk ended nobody asks for again: that ends by the one of half-open ones."""
     weir = start({name: {"max_conns": 1000} for name in ("con1", "con2", "con3", "con4")},
-                 scheduler="least_conn", workers=2, timeouts={"closing_s": 5})
+                 scheduler="least_conn", workers=2, timeouts={"closing_s": 5, "half_open_s": 5})
     shares(lab, 3000)
     traffic.wrk(lab.client, connections=64, seconds=2, close=True)
     wait_active(weir, {"con1": 0, "con2": 0, "con3": 0, "con4": 0}, timeout=30)

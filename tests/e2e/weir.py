@@ -17,7 +17,6 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BINARY = os.path.join(os.environ.get("WEIR_BUILD", os.path.join(ROOT, "build")), "app/weir")
 DRIVERS = ("af_xdp", "af_packet", "tap")
 HEALTH = {"type": "http", "path": "/health"}
-PUBLISH_SECONDS = 0.03                  # weir publishes changes that come together at once
 EMULATED_HEALTH = {"interval_ms": 2000, "timeout_ms": 1500}      # it is many times slower
 HUGEPAGE_BYTES = 512 << 20              # what one weir of the lab needs at most
 
@@ -328,13 +327,14 @@ class Weir:
     def wait_all_up(self, timeout=15):
         self.wait(lambda: all(service["backends_up"] == service["backends"]
                               for service in self.services()), timeout, "all backends up")
-        time.sleep(PUBLISH_SECONDS)
 
     def wait_health(self, name, health, timeout=10, service="web"):
         """Returns the monotonic time from which on the workers know it too."""
         self.wait(lambda: self.backends(service)[name]["health"] == health, timeout,
                   f"{name} {health}")
-        time.sleep(PUBLISH_SECONDS)
+        # A backup, or one that is down with on_all_down = "forward", has it otherwise for ever.
+        with contextlib.suppress(TimeoutError):
+            self.wait(lambda: self.backends(service)[name]["in_use"] == (health == "up"), 1)
         return time.monotonic()
 
     def identity(self):

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <netinet/ip_icmp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -181,7 +182,7 @@ static struct rte_mbuf *make_ping(unsigned size)
 	ip->src_addr = htonl(CLIENT_ADDRESS);
 	ip->dst_addr = htonl(WEIR_ADDRESS);
 	ip->hdr_checksum = rte_ipv4_cksum(ip);
-	icmp->icmp_type = RTE_IP_ICMP_ECHO_REQUEST;
+	icmp->icmp_type = ICMP_ECHO;
 	icmp->icmp_ident = htons(7);
 
 	for (unsigned i = 0; i < size; i++)
@@ -227,7 +228,7 @@ static bool is_echo_reply(const struct rte_mbuf *mbuf)
 	const struct rte_icmp_hdr *icmp = (const void *)(ip + 1);
 
 	return ether->ether_type == htons(RTE_ETHER_TYPE_IPV4) &&
-	       ip->next_proto_id == IPPROTO_ICMP && icmp->icmp_type == RTE_IP_ICMP_ECHO_REPLY;
+	       ip->next_proto_id == IPPROTO_ICMP && icmp->icmp_type == ICMP_ECHOREPLY;
 }
 
 /* The first such packet that comes out for any worker, or NULL; all others are freed. */

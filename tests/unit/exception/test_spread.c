@@ -37,7 +37,7 @@ static void make_ipv6(uint8_t frame[FRAME_SIZE], uint16_t port)
 	memset(frame, 0, FRAME_SIZE);
 	ether->ether_type = htons(RTE_ETHER_TYPE_IPV6);
 	ip->proto = IPPROTO_TCP;
-	ip->src_addr[15] = 1;
+	((uint8_t *)&ip->src_addr)[15] = 1;
 	memcpy(ip + 1, &port, sizeof(port));
 }
 

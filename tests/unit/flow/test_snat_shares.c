@@ -51,8 +51,8 @@ static unsigned device_queue(const struct device *device, const struct net_endpo
 	memset(&tuple, 0, sizeof(tuple));
 	if (to->family == AF_INET6) {
 		struct rte_ipv6_hdr header;
-		memcpy(header.src_addr, from->addr.v6, 16);
-		memcpy(header.dst_addr, to->v6, 16);
+		memcpy(&header.src_addr, from->addr.v6, 16);
+		memcpy(&header.dst_addr, to->v6, 16);
 		rte_thash_load_v6_addrs(&header, &tuple);
 		tuple.v6.sport = ntohs(from->port);
 		tuple.v6.dport = port;
