@@ -29,7 +29,7 @@ struct mode {
 };
 
 static const struct mode modes[] = {
-	{"expired", 32 * 400, 1, 200}, // 250,000 connections/s
+	{"expired", 32 * 400, 1, 400}, // 250,000 connections/s
 	{"evicted", 0, 60, 280},
 };
 
@@ -137,7 +137,9 @@ struct bench_connection *bench_connection_create(void)
 		state->mode = &modes[m];
 		state->world = world_create(&options);
 		state->now_ns = state->world->now_ms * 1000000;
-		state->world->workers[0]->pipeline.timeout_s[TCP_TIME_WAIT] = modes[m].time_wait_s;
+		struct pipeline *pipeline = &state->world->workers[0]->pipeline;
+		pipeline->timeout_s[TCP_TIME_WAIT] = modes[m].time_wait_s;
+		pipeline->least_timeout_s[TCP_TIME_WAIT] = modes[m].time_wait_s;
 	}
 	return connection;
 }
