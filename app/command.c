@@ -23,6 +23,7 @@
 #include "dev.h"
 #include "log.h"
 #include "reload.h"
+#include "upgrade.h"
 
 #define DIRECTORY "/run/weir"
 #define VERSION 1
@@ -37,6 +38,7 @@ struct client {
 	struct bufferevent *stream;
 	struct reload_waiter reload;
 	struct control_waiter published;
+	bool is_upgrading;
 	json_t *answer; // to be given when it is published
 	LIST_ENTRY(client) entry;
 };
@@ -213,6 +215,75 @@ static void do_stop(struct client *client, const json_t *request)
 		&(struct timeval){.tv_usec = ANSWER_MS * 1000});
 }
 
+static void upgraded(void *context, const char *error)
+{
+	struct client *client = context;
+
+	client->is_upgrading = false;
+	if (error != NULL) {
+		answer_error(client, error);
+		return;
+	}
+	send_answer(client, json_pack("{s:i, s:b, s:[], s:i}", "version", VERSION, "ok", 1,
+		"changes", "pid", (int)getpid()));
+}
+
+/* Whether the file's port is the one that runs: what a device takes shows only when one has it. */
+static bool port_is_same(const struct daemon *daemon, char *message)
+{
+	const struct conf_port *port = &daemon->conf->port;
+	struct conf_error error;
+	struct conf *conf = conf_load(daemon->options.config, &error);
+	const char *key = NULL;
+
+	if (conf == NULL) {
+		snprintf(message, sizeof(error.text), "%s", error.text);
+		return false;
+	}
+	if (strcmp(conf->port.device, port->device) != 0)
+		key = "device";
+	else if (conf->port.driver != port->driver)
+		key = "driver";
+	else if (conf->port.mtu != port->mtu)
+		key = "mtu";
+	if (key != NULL)
+		snprintf(message, sizeof(error.text), "port.%s has changed in %s, which an upgrade "
+			"can't take: restart weir", key, daemon->options.config);
+	conf_free(conf);
+	return key == NULL;
+}
+
+/* Answered when the new process is prepared; what it is then is asked of its own socket. */
+static void do_upgrade(struct client *client, const json_t *request)
+{
+	struct daemon *daemon = client->command->daemon;
+	int err = -EINVAL;
+
+	if (!daemon->conf->flows_persist) {
+		answer_error(client, "with flows.persist = false an upgrade would lose every "
+			"connection: restart weir");
+		return;
+	}
+	char message[sizeof(((struct conf_error *)0)->text)];
+	if (!port_is_same(daemon, message)) {
+		answer_error(client, message);
+		return;
+	}
+	client->is_upgrading = true;
+	err = upgrade_start(daemon, upgraded, client);
+	if (err == 0)
+		return;
+	client->is_upgrading = false;
+	answer_error(client, err == -EALREADY ? "an upgrade is under way" : strerror(-err));
+}
+
+/* Who answers here. */
+static void do_pid(struct client *client, const json_t *request)
+{
+	send_answer(client, json_pack("{s:i, s:b, s:[], s:i}", "version", VERSION, "ok", 1,
+		"changes", "pid", (int)getpid()));
+}
+
 static const struct {
 	const char *name;
 	void (*perform)(struct client *client, const json_t *request); // answers, now or later
@@ -222,6 +293,8 @@ static const struct {
 	{"activate", do_activate},
 	{"weight", do_weight},
 	{"stop", do_stop},
+	{"upgrade", do_upgrade},
+	{"pid", do_pid},
 };
 
 static void perform(struct client *client, const char *line, size_t size)
@@ -240,7 +313,8 @@ static void perform(struct client *client, const char *line, size_t size)
 	else if (json_integer_value(json_object_get(request, "version")) != VERSION)
 		answer_error(client, "\"version\" must be 1: this weir speaks no other");
 	else if (name == NULL || i == sizeof(commands) / sizeof(commands[0]))
-		answer_error(client, "unknown command; known: reload, drain, activate, weight, stop");
+		answer_error(client, "unknown command; known: reload, drain, activate, weight, stop, "
+			"upgrade, pid");
 	else
 		commands[i].perform(client, request);
 	json_decref(request);
@@ -254,6 +328,8 @@ static void client_destroy(struct client *client)
 
 	reload_cancel_wait(daemon->reload, &client->reload);
 	control_cancel_wait(daemon->control, &client->published);
+	if (client->is_upgrading)
+		upgrade_cancel_wait(daemon);
 	json_decref(client->answer);
 	LIST_REMOVE(client, entry);
 	client->command->nb_clients--;
@@ -263,7 +339,7 @@ static void client_destroy(struct client *client)
 
 static bool is_waiting(const struct client *client)
 {
-	return client->reload.is_waiting || client->published.is_waiting;
+	return client->reload.is_waiting || client->published.is_waiting || client->is_upgrading;
 }
 
 static void on_read(struct bufferevent *stream, void *context)

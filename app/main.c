@@ -29,6 +29,7 @@
 #include "tables.h"
 #include "telemetry.h"
 #include "timeouts.h"
+#include "upgrade.h"
 #include "watch.h"
 
 // Readers of the tables are the workers, by number, and behind them threads of telemetry.
@@ -55,8 +56,12 @@ static void raise_descriptor_limit(void)
 
 static int eal_init(struct daemon *daemon, char *message)
 {
-	return dev_eal_init(daemon->conf, daemon->options.eal_argc, daemon->options.eal_argv,
-		message);
+	const struct options *options = &daemon->options;
+
+	if (upgrade_is_successor(daemon))
+		return dev_eal_init_beside(daemon->conf, options->eal_argc, options->eal_argv,
+			message);
+	return dev_eal_init(daemon->conf, options->eal_argc, options->eal_argv, message);
 }
 
 static void eal_fini(struct daemon *daemon)
@@ -64,10 +69,30 @@ static void eal_fini(struct daemon *daemon)
 	dev_eal_fini();
 }
 
+/* From here on the port is this process's; and before it ends, the next one's. */
+static int handover_init(struct daemon *daemon, char *message)
+{
+	if (!upgrade_is_successor(daemon))
+		return 0;
+	int err = upgrade_wait(daemon);
+	return err < 0 ? err : dev_eal_take_port(daemon->conf, message);
+}
+
+static void handover_fini(struct daemon *daemon)
+{
+	if (!upgrade_is_awaited(daemon))
+		return;
+	dev_eal_let_go();
+	upgrade_released(daemon);
+}
+
 static int mute_init(struct daemon *daemon, char *message)
 {
 	const char *interface = dev_eal_interface();
 
+	// It is mute already, and asking nftables takes time.
+	if (upgrade_is_successor(daemon))
+		return 0;
 	return interface[0] == '\0' ? 0 : exception_mute(interface, message);
 }
 
@@ -384,6 +409,7 @@ static int forget(const struct conf *conf)
 
 static const struct step steps[] = {
 	{"EAL", eal_init, eal_fini},
+	{"hand-over", handover_init, handover_fini},
 	{"mute", mute_init, mute_fini},
 	{"port", port_init, port_fini},
 	{"weir0", kernel_side_init, kernel_side_fini},
@@ -420,16 +446,39 @@ static void undo(struct daemon *daemon, unsigned done)
 		steps[done].fini(daemon);
 }
 
+/* "EAL 120 ms, port 30 ms ...": the steps that took a while. */
+static void tell_times(const uint64_t step_ns[STEPS])
+{
+	char text[512] = "";
+	size_t length = 0;
+	uint64_t all_ns = 0;
+
+	for (unsigned i = 0; i < STEPS; i++) {
+		all_ns += step_ns[i];
+		if (step_ns[i] >= 1000000 && length < sizeof(text))
+			length += snprintf(text + length, sizeof(text) - length, "%s%s %lu ms",
+				length ? ", " : ": ", steps[i].name,
+				(unsigned long)(step_ns[i] / 1000000));
+	}
+	log_info("started in %lu ms%s", (unsigned long)(all_ns / 1000000), text);
+}
+
 static int run(struct daemon *daemon)
 {
+	uint64_t step_ns[STEPS];
+
 	// A start that fails leaves what it found.
 	daemon->forget = !daemon->conf->flows_persist || !tables_exist(daemon->conf);
 	for (unsigned i = 0; i < STEPS; i++) {
 		char message[DEV_MESSAGE] = "";
+		uint64_t before_ns = clock_ns();
 		int err = steps[i].init(daemon, message);
+		step_ns[i] = clock_ns() - before_ns;
 		if (err == 0)
 			continue;
 		log_error("%s: %s", steps[i].name, message[0] ? message : strerror(-err));
+		if (upgrade_is_successor(daemon))
+			upgrade_failed(daemon, message[0] ? message : strerror(-err));
 		undo(daemon, i);
 		return EXIT_FAILURE;
 	}
@@ -438,10 +487,15 @@ static int run(struct daemon *daemon)
 		daemon->conf->port.device, daemon->port.driver, daemon->port.nb_workers,
 		daemon->port.nb_workers == 1 ? "" : "s", daemon->conf->nb_services,
 		daemon->conf->nb_services == 1 ? "" : "s");
+	tell_times(step_ns);
+	if (upgrade_is_successor(daemon))
+		upgrade_ready(daemon);
 	// Probes start with the event loop: not before they can succeed.
 	dev_port_wait_link(&daemon->port);
 	event_base_dispatch(daemon->events);
 	undo(daemon, STEPS);
+	if (upgrade_is_awaited(daemon))
+		upgrade_finish(daemon);
 	return EXIT_SUCCESS;
 }
 
@@ -459,9 +513,11 @@ int main(int argc, char **argv)
 		break;
 	}
 	daemon.started_ms = clock_ms();
+	upgrade_init(&daemon, argv);
 	daemon.conf = conf_load(daemon.options.config, &error);
 	if (daemon.conf == NULL) {
 		log_error("%s", error.text);
+		upgrade_failed(&daemon, error.text);
 		return EXIT_FAILURE;
 	}
 	int status = EXIT_SUCCESS;

@@ -150,6 +150,8 @@ void tables_destroy(struct daemon *daemon)
 	flow_table_destroy(daemon->flows4);
 	flow_table_destroy(daemon->flows6);
 	daemon->flows4 = daemon->flows6 = NULL;
+	if (daemon->forget)
+		tables_remove(daemon->conf); // with one that was refused
 }
 
 void tables_adopted(struct daemon *daemon)

@@ -57,6 +57,20 @@ struct dev_port {
  * (DEV_MESSAGE bytes) says in one line what to do. 0 or -errno.
  */
 int dev_eal_init(const struct conf *conf, int argc, char **argv, char *message);
+/*
+ * The same while another process has the port: under a file prefix of its own ("weir.1"), without the
+ * port, and without excluding others. dev_eal_take_port() makes up for that when the other one has let
+ * go of it. The telemetry socket then has to be found under its usual path: dev_eal_own_name(), once
+ * the other process has ended.
+ */
+int dev_eal_init_beside(const struct conf *conf, int argc, char **argv, char *message);
+int dev_eal_take_port(const struct conf *conf, char *message);
+void dev_eal_own_name(const struct conf *conf);
+
+/* Behind dev_port_close(): another process may take the port from here on, with what was changed on a
+ * kernel interface. */
+void dev_eal_let_go(void);
+
 /* Leaves nothing behind: no file, no hugepage, no lock. Fine after a failed dev_eal_init(). */
 void dev_eal_fini(void);
 

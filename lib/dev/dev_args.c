@@ -41,27 +41,44 @@ static void add_lcores(struct dev_args *args, const struct dev_cores *cores)
 	add(args, "--main-lcore=0");
 }
 
-static void add_device(struct dev_args *args, const struct conf_port *port,
-	const struct dev_device *device, unsigned nb_workers, unsigned mtu)
+char *dev_args_device(const struct conf_port *port, const struct dev_device *device,
+	unsigned nb_workers, unsigned mtu)
 {
-	if (device->kind == DEV_KIND_PCI) {
-		add(args, "-a");
-		add(args, "%s", port->device);
-		return;
-	}
-	add(args, "--no-pci");
-	if (device->kind == DEV_KIND_VDEV)
-		add(args, "--vdev=%s", port->device);
-	else if (device->af_xdp)
-		add(args, "--vdev=net_af_xdp0,iface=%s,start_queue=0,queue_count=%u",
+	unsigned frame = dev_device_ring_frame(device, mtu);
+	char *text;
+	int length;
+
+	if (device->kind != DEV_KIND_INTERFACE)
+		return strdup(port->device);
+	if (device->af_xdp)
+		length = asprintf(&text, "net_af_xdp0,iface=%s,start_queue=0,queue_count=%u",
 			device->interface, nb_workers);
-	else if (dev_device_ring_frame(device, mtu) <= 2048)
-		add(args, "--vdev=net_af_packet0,iface=%s,qpairs=%u", device->interface,
+	else if (frame <= 2048)
+		length = asprintf(&text, "net_af_packet0,iface=%s,qpairs=%u", device->interface,
 			nb_workers);
 	else
-		add(args, "--vdev=net_af_packet0,iface=%s,qpairs=%u,blocksz=%u,framesz=%u",
-			device->interface, nb_workers, dev_device_ring_frame(device, mtu),
-			dev_device_ring_frame(device, mtu));
+		length = asprintf(&text, "net_af_packet0,iface=%s,qpairs=%u,blocksz=%u,framesz=%u",
+			device->interface, nb_workers, frame, frame);
+	return length < 0 ? NULL : text;
+}
+
+// No device has it. With a list of allowed ones EAL takes no other of what it finds.
+#define NO_PCI_DEVICE "ffff:ff:1f.7"
+
+static void add_device(struct dev_args *args, const struct conf_port *port,
+	const struct dev_device *device, unsigned nb_workers, unsigned mtu, bool late)
+{
+	char *text = dev_args_device(port, device, nb_workers, mtu);
+
+	if (device->kind == DEV_KIND_PCI) {
+		add(args, "-a");
+		add(args, "%s", late ? NO_PCI_DEVICE : port->device);
+	} else {
+		add(args, "--no-pci");
+		if (!late && text != NULL)
+			add(args, "--vdev=%s", text);
+	}
+	free(text);
 }
 
 bool dev_args_hugepages(const struct conf *conf, int argc, char **argv)
@@ -75,18 +92,17 @@ bool dev_args_hugepages(const struct conf *conf, int argc, char **argv)
 	return !without;
 }
 
-int dev_args_build(struct dev_args *args, const struct conf *conf, const struct dev_device *device,
-	const struct dev_cores *cores, unsigned mtu, unsigned memory_mb, int argc, char **argv)
+static int build(struct dev_args *args, const char *prefix, const struct conf *conf,
+	const struct dev_device *device, const struct dev_cores *cores, unsigned mtu,
+	unsigned memory_mb, int argc, char **argv, bool late)
 {
-	char name[80];
-
 	args->argc = 0;
 	args->argv = calloc(OWN_ARGS + conf->port.nb_eal + argc, sizeof(*args->argv));
 	if (args->argv == NULL)
 		return -ENOMEM;
 
 	add(args, "weir");
-	add(args, "--file-prefix=%s", dev_instance_name(conf, name));
+	add(args, "--file-prefix=%s", prefix);
 	add_lcores(args, cores);
 	// "*:", or a later --log-level for one component couldn't raise it above this.
 	add(args, "--log-level=*:warning");
@@ -98,7 +114,7 @@ int dev_args_build(struct dev_args *args, const struct conf *conf, const struct 
 		add(args, "-m");
 		add(args, "%u", memory_mb);
 	}
-	add_device(args, &conf->port, device, cores->nb_workers, mtu);
+	add_device(args, &conf->port, device, cores->nb_workers, mtu, late);
 
 	unsigned own = args->argc;
 	for (unsigned i = 0; i < conf->port.nb_eal; i++)
@@ -110,6 +126,22 @@ int dev_args_build(struct dev_args *args, const struct conf *conf, const struct 
 		return -ENOMEM;
 	}
 	return 0;
+}
+
+int dev_args_build(struct dev_args *args, const struct conf *conf, const struct dev_device *device,
+	const struct dev_cores *cores, unsigned mtu, unsigned memory_mb, int argc, char **argv)
+{
+	char name[80];
+
+	return build(args, dev_instance_name(conf, name), conf, device, cores, mtu, memory_mb, argc,
+		argv, false);
+}
+
+int dev_args_build_late(struct dev_args *args, const char *prefix, const struct conf *conf,
+	const struct dev_device *device, const struct dev_cores *cores, unsigned mtu,
+	unsigned memory_mb, int argc, char **argv)
+{
+	return build(args, prefix, conf, device, cores, mtu, memory_mb, argc, argv, true);
 }
 
 void dev_args_free(struct dev_args *args)

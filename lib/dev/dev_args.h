@@ -24,6 +24,15 @@ bool dev_args_hugepages(const struct conf *conf, int argc, char **argv);
 int dev_args_build(struct dev_args *args, const struct conf *conf, const struct dev_device *device,
 	const struct dev_cores *cores, unsigned mtu, unsigned memory_mb, int argc, char **argv);
 
+/* The same under another file prefix, and without the device: that is plugged in later. */
+int dev_args_build_late(struct dev_args *args, const char *prefix, const struct conf *conf,
+	const struct dev_device *device, const struct dev_cores *cores, unsigned mtu,
+	unsigned memory_mb, int argc, char **argv);
+
+/* The device as rte_dev_probe() wants it, a string of its own; NULL for want of memory. */
+char *dev_args_device(const struct conf_port *port, const struct dev_device *device,
+	unsigned nb_workers, unsigned mtu);
+
 void dev_args_free(struct dev_args *args);
 
 #endif

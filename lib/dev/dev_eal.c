@@ -9,8 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
@@ -33,6 +36,8 @@ static struct {
 	struct dev_link link;
 	struct dev_cores cores;
 	struct dev_lock lock;
+	char prefix[96];   // of EAL's files
+	unsigned mtu;      // that was planned with
 	bool running;
 } eal = {.link.fd = -1, .lock.fd = -1};
 
@@ -150,9 +155,22 @@ static int match_queues(char *message)
 	return 0;
 }
 
+// A process that takes over from another one has one of the numbered prefixes, the other isn't using.
+#define PREFIXES 3
+
+static void number_prefix(char prefix[96], const char *name, unsigned number)
+{
+	snprintf(prefix, 96, number == 0 ? "%s" : "%s.%u", name, number);
+}
+
 static int check_prefix(const char *name, char *message)
 {
-	pid_t owner = dev_lock_prefix_owner(name);
+	char prefix[96];
+	pid_t owner = 0;
+	for (unsigned i = 0; i < PREFIXES && owner == 0; i++) {
+		number_prefix(prefix, name, i);
+		owner = dev_lock_prefix_owner(prefix);
+	}
 	if (owner == 0)
 		return 0;
 	char process[32] = "in another PID namespace";
@@ -223,15 +241,17 @@ static int start_quietly(int argc, char **argv)
 	return error > 0 ? -error : -EIO;
 }
 
-static int start_eal(const struct conf *conf, const char *name, unsigned mtu, size_t pool_bytes,
+static int start_eal(const struct conf *conf, const char *name, bool beside, size_t pool_bytes,
 	int argc, char **argv, char *message)
 {
 	unsigned memory_mb = (pool_bytes >> 20) + 256;
 	if (memory_mb < NO_HUGE_MEMORY_MB)
 		memory_mb = NO_HUGE_MEMORY_MB;
 	struct dev_args args;
-	int failed = dev_args_build(&args, conf, &eal.device, &eal.cores, mtu, memory_mb, argc,
-		argv);
+	int failed = beside ? dev_args_build_late(&args, eal.prefix, conf, &eal.device, &eal.cores,
+			eal.mtu, memory_mb, argc, argv)
+		: dev_args_build(&args, conf, &eal.device, &eal.cores, eal.mtu, memory_mb, argc,
+			argv);
 	if (failed) {
 		snprintf(message, DEV_MESSAGE, "no memory");
 		return failed;
@@ -254,7 +274,7 @@ static int start_eal(const struct conf *conf, const char *name, unsigned mtu, si
 	}
 
 	dev_log_close();
-	if (check_prefix(name, message) != 0) // it came in between
+	if (!beside && check_prefix(name, message) != 0) // it came in between
 		return -EBUSY;
 	remove_runtime_directory(rte_eal_get_runtime_dir());
 	char cause[256];
@@ -279,48 +299,183 @@ static int check_lcores(char *message)
 	return 0;
 }
 
-int dev_eal_init(const struct conf *conf, int argc, char **argv, char *message)
+/* The device is there, its cores too; `message` says what isn't. */
+static int look_around(const struct conf *conf, char *message)
 {
-	char name[80];
-	dev_instance_name(conf, name);
-
 	int failed = find_device(conf, message);
 	if (failed == 0)
 		failed = dev_machine_check_capabilities(message);
 	if (failed == 0)
 		failed = pick_cores(conf, message);
+	return failed;
+}
+
+/* Nobody else has the port, and nobody will. */
+static int claim_port(const char *name, char *message)
+{
+	int failed = dev_lock_take(&eal.lock, &eal.device, name, message);
+	if (failed == 0 && eal.link.fd >= 0)
+		dev_link_recall(&eal.link);
+	return failed;
+}
+
+static int prepare(const struct conf *conf, const char *name, bool beside, int argc, char **argv,
+	char *message)
+{
+	int failed = 0;
+
+	eal.mtu = conf->port.mtu;
+	if (eal.mtu == 0)
+		eal.mtu = eal.link.fd >= 0 ? dev_link_mtu(&eal.link) : 1500;
+	struct dev_pool_plan plan;
+	dev_pool_plan(&plan, &eal.device, eal.cores.nb_workers, DEV_DESCRIPTORS, DEV_DESCRIPTORS,
+		eal.mtu);
+	if (dev_args_hugepages(conf, argc, argv))
+		failed = dev_machine_check_hugepages(plan.bytes + EAL_MEMORY, message);
+	if (failed == 0 && !beside)
+		failed = match_queues(message);
+	if (failed == 0)
+		failed = start_eal(conf, name, beside, plan.bytes, argc, argv, message);
+	if (failed)
+		return failed;
+	eal.running = true;
+	return check_lcores(message);
+}
+
+static void link_path(char path[256], const char *name)
+{
+	// EAL's directory of this process stands beside it.
+	snprintf(path, 256, "%s", rte_eal_get_runtime_dir());
+	snprintf(strrchr(path, '/') + 1, 96, "%s", name);
+}
+
+/* The name's directory, if it is a link of a process that had a numbered prefix: it is dead. */
+static void remove_link(const char *name)
+{
+	char path[256];
+	struct stat status;
+
+	snprintf(path, sizeof(path), "/var/run/dpdk/%s", name);
+	if (lstat(path, &status) == 0 && S_ISLNK(status.st_mode))
+		unlink(path);
+}
+
+int dev_eal_init(const struct conf *conf, int argc, char **argv, char *message)
+{
+	char name[80];
+	dev_instance_name(conf, name);
+	number_prefix(eal.prefix, name, 0);
+
+	int failed = look_around(conf, message);
 	if (failed == 0)
 		failed = check_prefix(name, message);
 	if (failed == 0)
-		failed = dev_lock_take(&eal.lock, &eal.device, name, message);
+		failed = claim_port(name, message);
+	if (failed == 0) {
+		remove_link(name);
+		failed = prepare(conf, name, false, argc, argv, message);
+	}
 	if (failed)
-		goto undo;
-	if (eal.link.fd >= 0)
-		dev_link_recall(&eal.link);
+		dev_eal_fini();
+	return failed;
+}
 
-	unsigned mtu = conf->port.mtu;
-	if (mtu == 0)
-		mtu = eal.link.fd >= 0 ? dev_link_mtu(&eal.link) : 1500;
-	struct dev_pool_plan plan;
-	dev_pool_plan(&plan, &eal.device, eal.cores.nb_workers, DEV_DESCRIPTORS, DEV_DESCRIPTORS,
-		mtu);
-	if (dev_args_hugepages(conf, argc, argv))
-		failed = dev_machine_check_hugepages(plan.bytes + EAL_MEMORY, message);
+int dev_eal_init_beside(const struct conf *conf, int argc, char **argv, char *message)
+{
+	char name[80];
+	unsigned number = 1;
+	dev_instance_name(conf, name);
+	number_prefix(eal.prefix, name, number);
+	while (dev_lock_prefix_owner(eal.prefix) != 0 && ++number < PREFIXES)
+		number_prefix(eal.prefix, name, number);
+
+	int failed = look_around(conf, message);
+	if (failed == 0)
+		failed = prepare(conf, name, true, argc, argv, message);
+	// What belongs to the other process isn't to be put back by this one.
+	eal.link.is_kept = true;
+	if (failed)
+		dev_eal_fini();
+	return failed;
+}
+
+int dev_eal_take_port(const struct conf *conf, char *message)
+{
+	char name[80];
+	int failed = claim_port(dev_instance_name(conf, name), message);
 	if (failed == 0)
 		failed = match_queues(message);
-	if (failed == 0)
-		failed = start_eal(conf, name, mtu, plan.bytes, argc, argv, message);
 	if (failed)
-		goto undo;
-	eal.running = true;
-	failed = check_lcores(message);
-	if (failed)
-		goto undo;
+		return failed;
+	eal.link.is_kept = false;
+	char *device = dev_args_device(&conf->port, &eal.device, eal.cores.nb_workers, eal.mtu);
+	if (device == NULL)
+		return -ENOMEM;
+	dev_log_clear();
+	dev_channels_combine(eal.device.af_xdp);
+	rte_dev_probe(device); // dev_port_open() says what failed
+	dev_channels_combine(false);
+	free(device);
 	return 0;
+}
 
-undo:
-	dev_eal_fini();
-	return failed;
+void dev_eal_own_name(const struct conf *conf)
+{
+	char name[80], path[256], fresh[264];
+	struct stat status;
+
+	dev_instance_name(conf, name);
+	if (strcmp(name, eal.prefix) == 0)
+		return;
+	link_path(path, name);
+	snprintf(fresh, sizeof(fresh), "%s.new", path);
+	unlink(fresh);
+	// The directory of the one before, if it didn't remove it.
+	if (lstat(path, &status) == 0 && S_ISDIR(status.st_mode))
+		remove_runtime_directory(path);
+	if (symlink(eal.prefix, fresh) < 0 || rename(fresh, path) < 0)
+		log_warning("%s: %s; telemetry is found under %s", path, strerror(errno),
+			rte_eal_get_runtime_dir());
+}
+
+/* net_af_xdp (22.11) leaves its sockets open when it is closed, and with them the queues are taken. */
+static void close_xdp_sockets(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	int domain;
+
+	if (directory == NULL)
+		return;
+	for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+		int fd = atoi(entry->d_name);
+		socklen_t size = sizeof(domain);
+		if (fd > 2 && fd != dirfd(directory) &&
+			getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+			domain == AF_XDP)
+			close(fd);
+	}
+	closedir(directory);
+}
+
+void dev_eal_let_go(void)
+{
+	if (eal.device.af_xdp)
+		close_xdp_sockets();
+	eal.link.is_kept = true;
+	dev_lock_release(&eal.lock);
+}
+
+/* The link to this process's directory, if another one hasn't put its own in the place. */
+static void remove_own_link(const char *directory)
+{
+	char path[256], target[96] = "";
+	const char *dot = strrchr(eal.prefix, '.');
+
+	if (dot == NULL || dot[1] < '1' || dot[1] > '9')
+		return;
+	snprintf(path, sizeof(path), "%.*s", (int)(strlen(directory) - strlen(dot)), directory);
+	if (readlink(path, target, sizeof(target) - 1) > 0 && strcmp(target, eal.prefix) == 0)
+		unlink(path);
 }
 
 void dev_eal_fini(void)
@@ -331,6 +486,7 @@ void dev_eal_fini(void)
 		dev_log_show(false);
 		rte_eal_cleanup();
 		remove_runtime_directory(path);
+		remove_own_link(path);
 		dev_log_close();
 		eal.running = false;
 	}

@@ -22,6 +22,8 @@
 
 #define LINK_WAIT_MS 5000
 #define LINK_POLL_MS 20
+#define QUEUE_WAIT_MS 500
+#define QUEUE_STEP_MS 5
 
 /* What the user calls the device. */
 static const char *title(const struct dev_port *port)
@@ -226,6 +228,21 @@ static int explain_queue(const struct dev_port *port, unsigned queue, int failed
 	return failed;
 }
 
+/* The kernel frees an AF_XDP queue a moment after the process before let go of it. */
+static int set_up_rx_queue(struct dev_port *port, unsigned queue, uint16_t descriptors,
+	unsigned socket)
+{
+	bool af_xdp = dev_eal_device()->af_xdp;
+
+	for (unsigned waited_ms = 0;; waited_ms += QUEUE_STEP_MS) {
+		int failed = rte_eth_rx_queue_setup(port->port_id, queue, descriptors, socket, NULL,
+			port->pool);
+		if (failed == 0 || !af_xdp || waited_ms >= QUEUE_WAIT_MS)
+			return failed;
+		rte_delay_us_sleep(QUEUE_STEP_MS * 1000);
+	}
+}
+
 static int set_up_queues(struct dev_port *port, uint16_t rx_descriptors, uint16_t tx_descriptors,
 	char *message)
 {
@@ -233,8 +250,7 @@ static int set_up_queues(struct dev_port *port, uint16_t rx_descriptors, uint16_
 
 	dev_log_clear();
 	for (unsigned q = 0; q < port->nb_workers; q++) {
-		int failed = rte_eth_rx_queue_setup(port->port_id, q, rx_descriptors, socket, NULL,
-			port->pool);
+		int failed = set_up_rx_queue(port, q, rx_descriptors, socket);
 		if (failed == 0)
 			failed = rte_eth_tx_queue_setup(port->port_id, q, tx_descriptors, socket,
 				NULL);

@@ -5,6 +5,8 @@ import contextlib
 import copy
 import json
 import os
+import re
+import select
 import signal
 import socket
 import subprocess
@@ -162,6 +164,33 @@ class Telemetry:
         return objects
 
 
+class Adopted:
+    """A process that somebody else started, with what is used of subprocess.Popen. How it ends isn't
+    to be learnt: 0 stands for that it did."""
+
+    def __init__(self, pid):
+        self.pid, self.returncode = pid, None
+        self._fd = os.pidfd_open(pid)
+
+    def poll(self):
+        if self.returncode is None and select.select([self._fd], [], [], 0)[0]:
+            self.returncode = 0
+            os.close(self._fd)
+        return self.returncode
+
+    def wait(self, timeout=None):
+        if self.returncode is None and not select.select([self._fd], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout)
+        return self.poll()
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            signal.pidfd_send_signal(self._fd, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
 class Weir:
     """One daemon of a lab. `config` is a dict as made by config(), or the text of a file."""
 
@@ -283,6 +312,20 @@ class Weir:
     def log(self):
         with open(self.log_path) as file:
             return file.read()
+
+    def upgrade(self):
+        """weirctl upgrade; from then on this is the successor, which is nobody's child here."""
+        before = self.process
+        pid = before.pid
+        done = subprocess.run([f"{ROOT}/scripts/weirctl", "-i", self.instance, "upgrade"],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              timeout=60 * PATIENCE)
+        if done.returncode != 0:
+            raise WeirFailed(done.stdout)
+        self.process = Adopted(int(re.search(r"pid (\d+)", done.stdout).group(1)))
+        assert self.process.pid != pid
+        assert before.wait(10 * PATIENCE) == 0
+        self._wait_ready()
 
     # telemetry
 
