@@ -438,8 +438,7 @@ void dev_eal_own_name(const struct conf *conf)
 			rte_eal_get_runtime_dir());
 }
 
-/* net_af_xdp (22.11) leaves its sockets open when it is closed, and with them the queues are taken. */
-static void close_xdp_sockets(void)
+void dev_eal_close_xdp_sockets(void)
 {
 	DIR *directory = opendir("/proc/self/fd");
 	int domain;
@@ -460,7 +459,7 @@ static void close_xdp_sockets(void)
 void dev_eal_let_go(void)
 {
 	if (eal.device.af_xdp)
-		close_xdp_sockets();
+		dev_eal_close_xdp_sockets();
 	eal.link.is_kept = true;
 	dev_lock_release(&eal.lock);
 }

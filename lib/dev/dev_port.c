@@ -23,7 +23,7 @@
 #define LINK_WAIT_MS 5000
 #define LINK_POLL_MS 20
 #define QUEUE_WAIT_MS 500
-#define QUEUE_STEP_MS 5
+#define QUEUE_STEP_MS 10
 
 /* What the user calls the device. */
 static const char *title(const struct dev_port *port)
@@ -239,6 +239,8 @@ static int set_up_rx_queue(struct dev_port *port, unsigned queue, uint16_t descr
 			port->pool);
 		if (failed == 0 || !af_xdp || waited_ms >= QUEUE_WAIT_MS)
 			return failed;
+		if (queue == 0)
+			dev_eal_close_xdp_sockets(); // of the attempt, not of another queue
 		rte_delay_us_sleep(QUEUE_STEP_MS * 1000);
 	}
 }
