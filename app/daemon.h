@@ -39,6 +39,7 @@ struct daemon {
 	struct reload *reload;
 	struct resolver *resolver;
 	struct command *command;        // the control socket
+	struct notify *notify;          // systemd
 	struct service_table *services; // published: control swaps, workers load; atomic
 	struct worker *workers;         // nb_workers of the port
 	struct stats_backend *counters[CONF_WORKERS_MAX]; // of these, by backend id
@@ -50,7 +51,7 @@ struct daemon {
 	pthread_mutex_t lock;
 };
 
-/* End the process, by the event loop: `forget` as above. main.c. */
+/* End the process, by the event loop: `forget` as above. */
 void daemon_end(struct daemon *daemon, bool forget);
 
 #endif

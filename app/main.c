@@ -23,6 +23,7 @@
 #include "exception.h"
 #include "keep.h"
 #include "log.h"
+#include "notify.h"
 #include "reload.h"
 #include "resolver.h"
 #include "snat.h"
@@ -169,12 +170,6 @@ static void ended(evutil_socket_t number, short what, void *context)
 
 	log_info("ending: SIG%s", sigabbrev_np(number));
 	daemon_end(daemon, !daemon->conf->flows_persist);
-}
-
-void daemon_end(struct daemon *daemon, bool forget)
-{
-	daemon->forget = forget;
-	event_base_loopbreak(daemon->events);
 }
 
 static int events_init(struct daemon *daemon, char *message)
@@ -388,6 +383,17 @@ static void command_step_fini(struct daemon *daemon)
 	command_destroy(daemon->command);
 }
 
+static int notify_init(struct daemon *daemon, char *message)
+{
+	daemon->notify = notify_create(daemon);
+	return daemon->notify == NULL ? -errno : 0;
+}
+
+static void notify_fini(struct daemon *daemon)
+{
+	notify_destroy(daemon->notify);
+}
+
 /* Remove what an ended process left for this one. */
 static int forget(const struct conf *conf)
 {
@@ -425,6 +431,7 @@ static const struct step steps[] = {
 	{"reload", reload_step_init, reload_step_fini},
 	{"control socket", command_step_init, command_step_fini},
 	{"telemetry", telemetry_step_init, telemetry_step_fini},
+	{"systemd", notify_init, notify_fini},
 };
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
 

@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "daemon.h"
 #include "log.h"
+#include "notify.h"
 
 #define VARIABLE "WEIR_SUCCESSOR_SOCKET"
 #define SUCCESSOR_FD 3
@@ -230,6 +231,7 @@ void upgrade_finish(struct daemon *daemon)
 
 	hear(word, READY_WAIT_MS);
 	if (strcmp(word, "ready") == 0) {
+		notify_main_pid(upgrade.pid);
 		log_info("upgrade: pid %d has taken over", upgrade.pid);
 		return;
 	}

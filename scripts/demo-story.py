@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The story that scripts/demo tells. It expects packages and build to be there."""
 
+import hashlib
 import os
 import signal
 import sys
@@ -135,6 +136,28 @@ def counters(weir):
         "then /weir/backends,web")
 
 
+def the_balancer_dies(lab, weir):
+    chapter("5. And the balancer itself? kill -9 weir, while a download of 200 MB runs through it")
+    with open(lab.big_file(), "rb") as file:
+        wanted = hashlib.sha256(file.read()).hexdigest()
+    path = f"{lab.directory}/download"
+    say(f"client$ curl http://{VIP}/big | sha256sum")
+    curl = lab.client.popen("curl", "-sS", "--limit-rate", "50M", "-o", path, f"http://{VIP}/big")
+    time.sleep(1.5)
+    done = os.path.getsize(path) / 1e6
+    weir.kill()
+    say(f"weir is dead; {done:.0f} MB are there.")
+    time.sleep(0.5)
+    weir.start(wait_up=False)
+    say(f"Started again: it knows {weir.info()['adopted']} connections of its predecessor.")
+    expect(curl.wait(60) == 0, "the download broke off")
+    with open(path, "rb") as file:
+        got = hashlib.sha256(file.read()).hexdigest()
+    say(f"The download has ended: {os.path.getsize(path) / 1e6:.0f} MB, "
+        f"{'each byte as it should be' if got == wanted else 'DAMAGED'} (sha256 {got[:16]}...).")
+    expect(got == wanted, "the download is damaged")
+
+
 def play(lab, weir):
     con1 = lab.backend("con1")
     chapter("It keeps running. Play with it:")
@@ -164,6 +187,7 @@ def tell(lab, keep):
     a_server_dies(lab, weir)
     it_comes_back(lab, weir)
     counters(weir)
+    the_balancer_dies(lab, weir)
     if keep:
         play(lab, weir)
         return

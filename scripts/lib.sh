@@ -13,7 +13,7 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig
     libssl-dev libmnl-dev libnftables-dev libnuma-dev libcmocka-dev"
 LAB_PACKAGES="python3 iproute2 iputils-ping util-linux ethtool nftables nginx curl ca-certificates
     dpdk-dev openssl"
-TEST_PACKAGES="clang libclang-rt-dev wrk tcpdump python3-pytest libnginx-mod-stream"
+TEST_PACKAGES="clang libclang-rt-dev wrk tcpdump python3-pytest libnginx-mod-stream bird2"
 NIC_PACKAGES="qemu-system-x86"
 
 fail() {
@@ -68,8 +68,8 @@ packages_install() (
     apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=120 install "$@" || exit 1
     for name; do
         case $name in
-        nginx | haproxy)    # installed for the lab only: not to be started at the next boot
-            ! command -v systemctl >/dev/null || systemctl --quiet disable "$name" || true
+        nginx | haproxy | bird2)    # installed for the lab only: not to be started at the next boot
+            ! command -v systemctl >/dev/null || systemctl --quiet disable "${name%2}" || true
             ;;
         esac
     done

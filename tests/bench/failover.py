@@ -226,7 +226,7 @@ def stop(rig):
             os.kill(rig.process.pid, signal.SIGTERM)
         rig.process.wait(15)
     elif isinstance(rig, rigs.WeirRig):
-        rig.weir.stop()
+        rig.weir.stop(keep=True)
     else:
         kill(rig)
 
@@ -239,7 +239,12 @@ def start(rig):
             rig.serve()
 
 
-EVENTS = {"kill": ("killed (kill -9)", kill), "restart": ("stopped in good order (SIGTERM)", stop)}
+def upgrade(rig):
+    rig.weir.upgrade()
+
+
+EVENTS = {"kill": ("killed (kill -9)", kill), "restart": ("stopped in good order (SIGTERM)", stop),
+          "upgrade": ("replaced while it runs (weirctl upgrade)", upgrade)}
 
 
 def own_death(cpus, result, only=()):
@@ -247,16 +252,17 @@ def own_death(cpus, result, only=()):
     rows, tables = result.setdefault("own_death", []), []
     with rigs.on_cpus(cpus[0]), Lab() as lab:
         for event, (title, act) in EVENTS.items():
-            table = Table(f"The balancer is {title} and started again {RESTART_SECONDS} s later; "
-                          "idle connections lost")
+            again = f" and started again {RESTART_SECONDS} s later" if event != "upgrade" else ""
+            table = Table(f"The balancer is {title}{again}; idle connections lost")
             for kind in RIGS:
-                if only and kind.name not in only:
+                if only and kind.name not in only or event == "upgrade" and kind != rigs.WeirRig:
                     continue
                 with kind(lab, cpus) as rig, Load(lab.client) as load:
                     died = time.monotonic()
                     act(rig)
-                    time.sleep(RESTART_SECONDS)
-                    start(rig)
+                    if event != "upgrade":
+                        time.sleep(RESTART_SECONDS)
+                        start(rig)
                     time.sleep(max(0.0, died + SECONDS - time.monotonic()))
                 outcome = Outcome(load, died)
                 rows.append({"name": kind.name, "event": event, "established": outcome.established,

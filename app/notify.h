@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What systemd is told (sd_notify(3)): that weir is ready, that it ends, and, about twice in each
+ * WatchdogSec, that the control loop and all workers turn. Nothing when NOTIFY_SOCKET isn't set.
+ *
+ * A worker turns when its loop counter has moved since the last look; it looks at its queue at least
+ * once a second, asleep or not, so one that stands still for that long is stuck. Then systemd is told
+ * nothing more, ends the process, and starts another, which costs no connection.
+ *
+ * Thread rule: control core.
+ */
+#ifndef WEIR_NOTIFY_H
+#define WEIR_NOTIFY_H
+
+struct daemon;
+struct notify;
+
+/* Behind the start: says that weir is ready. NULL and errno: -ENOMEM. */
+struct notify *notify_create(struct daemon *daemon);
+/* Says that it ends. notify_destroy(NULL) is fine. */
+void notify_destroy(struct notify *notify);
+
+/* Another process is the unit's main one from here on. */
+void notify_main_pid(int pid);
+
+#endif
