@@ -585,12 +585,12 @@ def test_a_bird_session_stays_up(lab, start_weir):
         weir.wait(lambda: all(established(namespace, path) for namespace, path, _ in daemons), 40,
                   "a BGP session")
         before = [established(namespace, path) for namespace, path, _ in daemons]
-        neighbours = weir.netns.run("ip", "-br", "address", "show", "dev", "weir0").stdout
+        addresses = weir.netns.run("ip", "-o", "address", "show", "dev", "weir0").stdout
         for how in (kill, terminate, upgrade):
             how(weir)
             time.sleep(2)
             assert [established(namespace, path) for namespace, path, _ in daemons] == before, how
-            assert weir.netns.run("ip", "-br", "address", "show", "dev", "weir0").stdout == neighbours
+            assert weir.netns.run("ip", "-o", "address", "show", "dev", "weir0").stdout == addresses
     finally:
         for _, _, process in daemons:
             process.kill()
