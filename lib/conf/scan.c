@@ -10,12 +10,14 @@
 #include "conf.h"
 #include "conf_carry.h"
 #include "conf_grammar.h"
+#include "conf_include.h"
 #include "conf_token.h"
 
 struct open_file {
 	struct conf_file *file;
 	struct conf_token_reader tokens;
 	unsigned depth; // levels that were open where it was included
+	struct conf_include include; // the last one in it
 };
 
 struct reader {
@@ -68,6 +70,7 @@ static int enter_file(struct reader *r, struct conf_file *file)
 	r->nb_bytes += kept->size;
 
 	struct open_file *open = &r->open[r->nb_open++];
+	memset(open, 0, sizeof(*open));
 	open->file = kept;
 	open->depth = r->grammar.depth;
 	conf_token_init(&open->tokens, kept->text, kept->size);
@@ -96,30 +99,42 @@ static const char *loop_fault(const struct reader *r, const struct conf_file *fi
 	return NULL;
 }
 
-/* A name without a leading / is relative to the directory of the file that includes it. */
-static int include(struct reader *r, const struct conf_token *token)
+static int include_fail(struct reader *r, const struct conf_include *include, const char *name,
+	const char *fault)
 {
-	const char *base = r->open[r->nb_open - 1].file->name;
-	const char *slash = token->text[0] == '/' ? NULL : strrchr(base, '/');
-	struct conf_file file;
-	const char *fault;
-	char *name;
+	return conf_grammar_fail(&r->grammar, include->line, "@include \"%.*s\": %s%s%s",
+		(int)include->length, include->text, include->is_pattern ? name : "",
+		include->is_pattern && name[0] != '\0' ? ": " : "", fault);
+}
 
-	if (asprintf(&name, "%.*s%.*s", slash != NULL ? (int)(slash - base + 1) : 0, base,
-		    (int)token->length, token->text) < 0)
-		return conf_error_memory(r->grammar.error, base);
-	fault = conf_file_read(&file, name);
-	free(name);
-	if (r->block != NULL)
-		r->block->text = NULL; // it isn't whole in one place
+/* The next of the files that were found. */
+static int include_next(struct reader *r, struct conf_include *include)
+{
+	const char *name = include->names[include->next++];
+	struct conf_file file;
+	const char *fault = conf_file_read(&file, name);
+
 	if (fault == NULL) {
 		fault = loop_fault(r, &file);
 		if (fault == NULL)
 			return enter_file(r, &file);
 		conf_file_fini(&file);
 	}
-	return conf_grammar_fail(&r->grammar, token->line, "@include \"%.*s\": %s",
-		(int)token->length, token->text, fault);
+	return include_fail(r, include, name, fault);
+}
+
+/* They are entered one after the other, as if there were a line for each. */
+static int include(struct reader *r, const struct conf_token *token)
+{
+	struct open_file *open = &r->open[r->nb_open - 1];
+	const char *fault;
+
+	if (r->block != NULL)
+		r->block->text = NULL; // it isn't whole in one place
+	conf_include_fini(&open->include);
+	fault = conf_include_find(&open->include, open->file->name, token->text, token->length,
+		token->line);
+	return fault == NULL ? 0 : include_fail(r, &open->include, "", fault);
 }
 
 static int leave_file(struct reader *r, const struct conf_token *end)
@@ -128,7 +143,8 @@ static int leave_file(struct reader *r, const struct conf_token *end)
 
 	if (err < 0)
 		return err;
-	if (--r->nb_open > 0)
+	conf_include_fini(&r->open[--r->nb_open].include);
+	if (r->nb_open > 0)
 		follow(r);
 	return 0;
 }
@@ -197,10 +213,17 @@ static int read_token(struct reader *r, const struct conf_token *token)
 static int run(struct reader *r)
 {
 	while (r->nb_open > 0) {
-		struct conf_token_reader *tokens = &r->open[r->nb_open - 1].tokens;
+		struct open_file *open = &r->open[r->nb_open - 1];
+		struct conf_token_reader *tokens = &open->tokens;
 		struct conf_token token;
 		int err;
 
+		if (open->include.next < open->include.nb_names) {
+			err = include_next(r, &open->include);
+			if (err < 0)
+				return err;
+			continue;
+		}
 		conf_token_next(tokens, &token);
 		if (token.kind == CONF_TOKEN_BAD)
 			err = conf_grammar_fail(&r->grammar, token.line, "%s", tokens->fault);
@@ -299,6 +322,8 @@ int conf_scan_read(struct conf_scan *scan, const char *path, const struct conf *
 	if (err == 0)
 		err = run(&reader);
 	conf_carry_fini(&reader.carry);
+	while (reader.nb_open > 0) // after an error
+		conf_include_fini(&reader.open[--reader.nb_open].include);
 	if ((ferror(out) | fclose(out)) != 0 && err == 0)
 		err = conf_error_memory(error, path);
 	if (err == 0)

@@ -250,6 +250,87 @@ static void includes_that_cannot_work_are_refused_at_their_line_D8(void **state)
 	assert_refused("main.conf", "web.inc:2: services.web: ", "in the middle of a setting");
 }
 
+static void patterns_are_taken_in_the_order_of_the_names(void **state)
+{
+	// As one would write them, not in this order.
+	static const char *const names[] = {"d/b.conf", "d/a.conf", "d/Z.conf", "d/10.conf", "d/9.conf"};
+	static const char *const order[] = {"s10", "s9", "sZ", "sa", "sb"};
+	struct conf_error error;
+
+	assert_int_equal(mkdir(test_path("d"), 0700), 0);
+	for (int i = 0; i < 5; i++) {
+		char text[256];
+		snprintf(text, sizeof(text), "# %d\ns%.*s = { listen = \":%d\"; backends = ( \"10.0.0.1:80\" ); };\n",
+			i, (int)strcspn(names[i] + 2, "."), names[i] + 2, 80 + i);
+		write_text(names[i], text);
+	}
+	write_text("d/ignored.bak", "}}}");
+	write_text("d/.hidden.conf", "}}}");
+	write_text("main.conf", PORT "services = {\n@include \"d/*.conf\"\n"
+		"last = { listen = \":90\"; backends = ( \"10.0.0.1:80\" ); };\n"
+		"@include \"d/none*.conf\"\n@include \"nowhere/*.conf\"\n};\n");
+	struct conf *conf = conf_load(test_path("main.conf"), &error);
+	if (conf == NULL)
+		fail_msg("%s", error.text);
+	assert_int_equal(conf->nb_services, 6);
+	for (int i = 0; i < 5; i++)
+		assert_string_equal(conf->services[i]->name, order[i]);
+	assert_string_equal(conf->services[5]->name, "last");
+	conf_free(conf);
+	// Each kind of pattern, in a file that a pattern found; relative to where it stands.
+	write_text("d/more.inc", "@include \"[ab].conf\"\n@include \"1?.conf\"\n");
+	write_text("main.conf", PORT "services = {\n@include \"?/mor*.inc\"\n};\n");
+	conf = conf_load(test_path("main.conf"), &error);
+	if (conf == NULL)
+		fail_msg("%s", error.text);
+	assert_int_equal(conf->nb_services, 3);
+	assert_string_equal(conf->services[0]->name, "sa");
+	assert_string_equal(conf->services[2]->name, "s10");
+	conf_free(conf);
+}
+
+static void errors_in_matching_files_name_file_and_line(void **state)
+{
+	write_text("main.conf", PORT "services = {\n\n@include \"e/*.conf\"\n};\n");
+	assert_int_equal(mkdir(test_path("e"), 0700), 0);
+	// A pattern may match nothing, but then there is no service.
+	assert_refused("main.conf", "main.conf:2: services: ", "holds no service");
+	write_text("e/1.conf", "web = { listen = \":80\";\n backends = ( \"10.0.0.1:80\" ); };\n");
+	write_text("e/2.conf", "\n\napi = { listen = \":81\"; wieght = 1; };\n");
+	assert_refused("main.conf", "e/2.conf:3: services.api.wieght: ", "unknown key");
+	write_text("e/2.conf", "\nweb = { };\n");
+	assert_refused("main.conf", "e/2.conf:2: services.web: ", "e/1.conf:1; remove or rename one");
+	write_text("e/2.conf", "web2 = {\n");
+	assert_refused("main.conf", "e/2.conf:2: services.web2: ", "the file ends before the }");
+	write_text("e/2.conf", "\n@include \"*.conf\"\n");
+	assert_refused("main.conf", "e/2.conf:2: ", "e/2.conf: the file includes itself");
+	write_text("e/2.conf", "");
+	assert_int_equal(mkdir(test_path("e/3.conf"), 0700), 0);
+	assert_refused("main.conf", "main.conf:4: services: @include \"e/*.conf\": ",
+		"e/3.conf: is a directory; name a regular file");
+	assert_int_equal(rmdir(test_path("e/3.conf")), 0);
+	assert_int_equal(symlink("nowhere", test_path("e/4.conf")), 0);
+	assert_refused("main.conf", "main.conf:4: ", "e/4.conf: No such file or directory");
+	assert_int_equal(unlink(test_path("e/4.conf")), 0);
+	assert_int_equal(mkfifo(test_path("e/5.conf"), 0600), 0);
+	assert_refused("main.conf", "main.conf:4: ", "e/5.conf: is a FIFO; name a regular file");
+}
+
+/* The directory of the including file is no pattern, whatever its name is. */
+static void a_directory_with_odd_letters_is_no_pattern(void **state)
+{
+	struct conf_error error;
+
+	assert_int_equal(mkdir(test_path("[a]*\\b"), 0700), 0);
+	write_text("[a]*\\b/main.conf", PORT "services = {\n@include \"*.inc\"\n};\n");
+	write_text("[a]*\\b/web.inc", "web = { listen = \":80\"; backends = ( \"10.0.0.1:80\" ); };\n");
+	struct conf *conf = conf_load(test_path("[a]*\\b/main.conf"), &error);
+	if (conf == NULL)
+		fail_msg("%s", error.text);
+	assert_string_equal(conf->services[0]->name, "web");
+	conf_free(conf);
+}
+
 /* Files of a few bytes that include one another ten times, ten deep, would be read 10^10 times. */
 static void includes_that_multiply_are_stopped(void **state)
 {
@@ -285,6 +366,9 @@ int main(void)
 		cmocka_unit_test(included_files_are_found_beside_the_including_one),
 		cmocka_unit_test(errors_in_included_files_name_that_file_and_line),
 		cmocka_unit_test(includes_that_cannot_work_are_refused_at_their_line_D8),
+		cmocka_unit_test(patterns_are_taken_in_the_order_of_the_names),
+		cmocka_unit_test(errors_in_matching_files_name_file_and_line),
+		cmocka_unit_test(a_directory_with_odd_letters_is_no_pattern),
 		cmocka_unit_test(includes_that_multiply_are_stopped),
 	};
 

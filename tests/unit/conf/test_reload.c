@@ -167,6 +167,32 @@ static void services_may_move_between_files(void **state)
 	conf_free(second);
 }
 
+static void files_that_a_pattern_finds_come_and_go(void **state)
+{
+	static const char further[] = "n1 = { listen = \":90\"; backends = ( \"10.0.0.1:90\" ); };\n";
+	struct files files;
+	struct conf *first = load_base(&files);
+
+	replace(files.text[0], "more.inc", "mor*.inc");
+	write_files(&files);
+	struct conf *second = reload_and_compare(first);
+	assert_non_null(second);
+	assert_int_equal(second->nb_services, first->nb_services);
+	conf_free(first);
+	test_write("mor2.inc", further, strlen(further));
+	struct conf *third = reload_and_compare(second);
+	assert_non_null(third);
+	assert_int_equal(third->nb_services, second->nb_services + 1);
+	assert_non_null(service(third, "n1"));
+	assert_ptr_equal(service(third, "m1"), service(second, "m1"));
+	unlink(test_path("mor2.inc"));
+	conf_free(second);
+	struct conf *fourth = reload_and_compare(third);
+	assert_null(service(fourth, "n1"));
+	conf_free(third);
+	conf_free(fourth);
+}
+
 static void what_holds_between_services_is_checked(void **state)
 {
 	static const char *const edits[][3] = {
@@ -375,6 +401,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_services_whose_text_changed_are_read),
 		cmocka_unit_test(services_may_move_between_files),
+		cmocka_unit_test(files_that_a_pattern_finds_come_and_go),
 		cmocka_unit_test(what_holds_between_services_is_checked),
 		cmocka_unit_test(random_edits_are_read_as_the_whole_is),
 		cmocka_unit_test(one_change_in_a_hundred_thousand_backends_is_read_quickly),
