@@ -207,6 +207,41 @@ void control_backend_count(const struct backends *backends, const struct control
 	sum->closed -= before->closed;
 }
 
+static void count_index(const struct backends *backends, uint32_t index, struct stats_service *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	if (backends->count_service != NULL && index != SERVICE_NONE)
+		backends->count_service(backends->context, index, sum);
+}
+
+void control_service_count(const struct backends *backends, const struct control_service *service,
+	struct stats_service *sum)
+{
+	count_index(backends, service->index, sum);
+	sum->denied += service->past.denied - service->before.denied;
+	sum->refused_max_conns += service->past.refused_max_conns - service->before.refused_max_conns;
+}
+
+void control_service_take_index(struct backends *backends, struct control_service *service,
+	uint32_t index)
+{
+	service->index = index;
+	backends->by_index[index] = service;
+	count_index(backends, index, &service->before);
+}
+
+void control_service_leave_index(struct backends *backends, struct control_service *service)
+{
+	struct stats_service sum;
+
+	control_service_count(backends, service, &sum);
+	service->past = sum;
+	memset(&service->before, 0, sizeof(service->before));
+	backends->by_index[service->index] = NULL;
+	id_pool_put(backends->indices, service->index);
+	service->index = SERVICE_NONE;
+}
+
 enum conf_state control_backend_state(const struct control_backend *backend)
 {
 	return backend->temporary_state >= 0 ? (enum conf_state)backend->temporary_state

@@ -74,6 +74,8 @@ struct control_service {
 	uint64_t grows_ms;                // when a backend's weight grows next; 0: they stay
 	bool on_backups;                  // no other backend can have connections
 	uint64_t past_connections;        // of backends that are no more
+	struct stats_service before;      // what the index's former owners counted
+	struct stats_service past;        // what was counted under indices that it had before
 	bool changed;                     // to be built anew
 	bool is_empty;                    // no backend is usable
 	bool resets_removed;              // on_remove, of the last conf
@@ -106,6 +108,7 @@ struct backends {
 	uint64_t nb_plans;                // made so far
 	// What the workers counted for an id, in all; NULL: nothing.
 	void (*count)(void *context, uint32_t id, struct stats_backend *sum);
+	void (*count_service)(void *context, uint32_t index, struct stats_service *sum); // likewise
 	void *context;
 };
 
@@ -144,6 +147,15 @@ void control_backend_conf_free(struct conf_backend *conf);
  * another between two of the reads. */
 void control_backend_count(const struct backends *backends, const struct control_backend *backend,
 	struct stats_backend *sum);
+
+/* It gets the index, with what was counted for it before, or gives it up. */
+void control_service_take_index(struct backends *backends, struct control_service *service,
+	uint32_t index);
+void control_service_leave_index(struct backends *backends, struct control_service *service);
+
+/* What was counted for it since the start, under whatever index. */
+void control_service_count(const struct backends *backends, const struct control_service *service,
+	struct stats_service *sum);
 
 /* See whether the service has a usable backend: true when that changed. */
 bool control_service_look(struct control_service *service);

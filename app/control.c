@@ -93,6 +93,18 @@ static void count_id(void *context, uint32_t id, struct stats_backend *sum)
 	}
 }
 
+static void count_index(void *context, uint32_t index, struct stats_service *sum)
+{
+	const struct daemon *daemon = context;
+
+	for (unsigned w = 0; daemon->workers != NULL && w < daemon->port.nb_workers; w++) {
+		const struct stats_service *one = &daemon->workers[w].pipeline.service_stats[index];
+		sum->denied += __atomic_load_n(&one->denied, __ATOMIC_RELAXED);
+		sum->refused_max_conns +=
+			__atomic_load_n(&one->refused_max_conns, __ATOMIC_RELAXED);
+	}
+}
+
 /* --- publishing --- */
 
 static void publish_soon(struct control *control)
@@ -482,6 +494,7 @@ static int create_parts(struct control *control)
 	if (err < 0)
 		return err;
 	backends->count = count_id;
+	backends->count_service = count_index;
 	backends->context = daemon;
 	control->ports = ports_create(daemon->events, backends);
 	if (control->ports == NULL)

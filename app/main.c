@@ -247,11 +247,13 @@ static int worker_init(struct daemon *daemon, struct worker *worker, unsigned nu
 	pipeline->new_mbuf_context = daemon->port.pool;
 	pipeline->backends = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->backends));
 	pipeline->cursors = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->cursors));
+	pipeline->service_stats = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->service_stats));
 	pipeline->active = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->active));
 	pipeline->connects = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->connects));
 	pipeline->retries = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->retries));
 	if (pipeline->backends == NULL || pipeline->cursors == NULL || pipeline->active == NULL ||
-		pipeline->connects == NULL || pipeline->retries == NULL)
+		pipeline->connects == NULL || pipeline->retries == NULL ||
+		pipeline->service_stats == NULL)
 		return -ENOMEM;
 	daemon->counters[number] = pipeline->backends;
 	pipeline->peers = daemon->counters;
@@ -298,6 +300,9 @@ static void workers_fini(struct daemon *daemon)
 			munmap(pipeline->backends, BACKENDS_IDS_MAX * sizeof(*pipeline->backends));
 		if (pipeline->cursors != NULL)
 			munmap(pipeline->cursors, BACKENDS_IDS_MAX * sizeof(*pipeline->cursors));
+		if (pipeline->service_stats != NULL)
+			munmap(pipeline->service_stats,
+				BACKENDS_IDS_MAX * sizeof(*pipeline->service_stats));
 		if (pipeline->active != NULL)
 			munmap(pipeline->active, BACKENDS_IDS_MAX * sizeof(*pipeline->active));
 		if (pipeline->connects != NULL)

@@ -323,8 +323,8 @@ static void take_service(struct plan *plan, struct plan_service *wanted, uint64_
 	}
 	service->resets_removed = wanted->conf->on_remove == CONF_REMOVE_RESET;
 	if (has_new_index) {
-		service->index = id_pool_get(plan->backends->indices);
-		plan->backends->by_index[service->index] = service;
+		control_service_take_index(plan->backends, service,
+			id_pool_get(plan->backends->indices));
 		service->changed = true;
 	}
 	if (!wanted->changed)
@@ -339,11 +339,8 @@ static void remove_service(struct plan *plan, struct control_service *service, u
 	service->nb_listed = 0;
 	for (uint32_t b = 0; b < service->nb_backends; b++)
 		remove_backend(plan, service->backends[b], publication);
-	if (service->index == SERVICE_NONE)
-		return;
-	plan->backends->by_index[service->index] = NULL;
-	id_pool_put(plan->backends->indices, service->index);
-	service->index = SERVICE_NONE;
+	if (service->index != SERVICE_NONE)
+		control_service_leave_index(plan->backends, service);
 }
 
 /* The addresses of services that leave, or may have others now: they go before any comes, which may

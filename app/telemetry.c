@@ -216,6 +216,7 @@ static void tell_service(const struct daemon *daemon, uint32_t index, struct rte
 	const struct backends *backends = control_backends(daemon->control);
 	const struct control_service *service = backends->services[index];
 	uint64_t connections = service->past_connections, open = 0;
+	struct stats_service refused;
 	char listen[LISTEN_TEXT];
 	uint32_t up = 0;
 
@@ -226,6 +227,7 @@ static void tell_service(const struct daemon *daemon, uint32_t index, struct rte
 		open += active(&sum);
 		up += service->backends[i]->in_use;
 	}
+	control_service_count(backends, service, &refused);
 	listen_text(service->conf, listen);
 	tell_text(object, "name", service->name);
 	tell_text(object, "listen", listen);
@@ -236,6 +238,8 @@ static void tell_service(const struct daemon *daemon, uint32_t index, struct rte
 	tell(object, "on_backups", service->on_backups);
 	tell(object, "connections", connections);
 	tell(object, "active", open);
+	tell(object, "denied", refused.denied);
+	tell(object, "refused_max_conns", refused.refused_max_conns);
 }
 
 static int tell_services(struct rte_tel_data *answer, const char *parameters)

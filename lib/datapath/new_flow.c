@@ -10,6 +10,12 @@
 
 #define EVICT_BURST 8
 
+/* Of a service: this worker is the only one that writes it. */
+static void count_up(uint64_t *counter)
+{
+	__atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
 /* A SYN that can't be served: RST at once, silence is never the default. */
 static void refuse(struct pipeline *pipeline, struct packet *packet, uint64_t *counter)
 {
@@ -200,6 +206,7 @@ static bool choose(struct pipeline *pipeline, const struct service_table *table,
 		now_ms);
 	if (unlikely(syn->id == SERVICE_NONE)) {
 		refuse(pipeline, syn->packet, &counters->refused_max_conns);
+		count_up(&pipeline->service_stats[syn->service].refused_max_conns);
 		return false;
 	}
 	syn->flow = record_get(pipeline, table, flows);
@@ -346,6 +353,12 @@ static bool is_snat_addr(const struct service_table *table, sa_family_t family, 
 	return false;
 }
 
+static void deny(struct pipeline *pipeline, struct packet *packet, uint32_t service)
+{
+	count_up(&pipeline->service_stats[service].denied);
+	pipeline_drop(pipeline, packet->mbuf, STATS_DROP_DENIED);
+}
+
 void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *table,
 	struct packet *packet, uint64_t now_ms)
 {
@@ -365,7 +378,7 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 		else if (unlikely(!pipeline_is_first_syn(packet->flags)))
 			pipeline_reset_limited(pipeline, packet, STATS_DROP_NO_FLOW, now_ms);
 		else if (unlikely(!pipeline_allows(table->services[service], packet)))
-			pipeline_drop(pipeline, packet->mbuf, STATS_DROP_DENIED);
+			deny(pipeline, packet, service);
 		else if (unlikely(nat_ttl(packet, packet->family) <= 1))
 			pipeline_time_exceeded(pipeline, packet, now_ms);
 		else

@@ -91,6 +91,7 @@ struct pipeline {
 	struct stats_backend *const *peers;      // `backends` of all workers, this one's too
 	unsigned nb_peers;
 	struct scheduler_cursor *cursors;        // by service index, this worker's own
+	struct stats_service *service_stats;     // likewise; read by the control core
 	uint16_t timeout_s[TCP_STATES];          // idle seconds by state, below 2^16 - 64, where the
 	                                         // service has none of its own; atomic
 	uint16_t least_timeout_s[TCP_STATES];    // the shortest of these and of all services'; atomic

@@ -120,15 +120,25 @@ int exception_interface_open(bool take_over, bool *taken_over, char *message)
 	return fd;
 }
 
-static int set_link(struct mnl_socket *socket, int index, const struct net_mac *mac, unsigned mtu)
+/* A request about the interface, in `buffer` of REQUEST_SIZE. */
+static struct nlmsghdr *link_request(char *buffer, int index, unsigned flags_to_set)
 {
-	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 
 	request->nlmsg_type = RTM_NEWLINK;
 	request->nlmsg_flags = NLM_F_REQUEST;
 	struct ifinfomsg *link = mnl_nlmsg_put_extra_header(request, sizeof(*link));
 	link->ifi_index = index;
+	link->ifi_change = flags_to_set;
+	link->ifi_flags = flags_to_set;
+	return request;
+}
+
+static int set_link(struct mnl_socket *socket, int index, const struct net_mac *mac, unsigned mtu)
+{
+	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
+	struct nlmsghdr *request = link_request(buffer, index, 0);
+
 	mnl_attr_put(request, IFLA_ADDRESS, sizeof(*mac), mac);
 	mnl_attr_put_u32(request, IFLA_MTU, mtu);
 	return netlink_talk(socket, request, NULL, NULL);
@@ -137,15 +147,8 @@ static int set_link(struct mnl_socket *socket, int index, const struct net_mac *
 int exception_interface_up(struct mnl_socket *socket, int index)
 {
 	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
-	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 
-	request->nlmsg_type = RTM_NEWLINK;
-	request->nlmsg_flags = NLM_F_REQUEST;
-	struct ifinfomsg *link = mnl_nlmsg_put_extra_header(request, sizeof(*link));
-	link->ifi_index = index;
-	link->ifi_change = IFF_UP;
-	link->ifi_flags = IFF_UP;
-	return netlink_talk(socket, request, NULL, NULL);
+	return netlink_talk(socket, link_request(buffer, index, IFF_UP), NULL, NULL);
 }
 
 static int change_address(struct mnl_socket *socket, int index, const struct net_prefix *prefix,

@@ -121,4 +121,10 @@ struct stats_backend {
 	uint64_t unused;
 } __attribute__((aligned(64)));
 
+/* Likewise for one service, by its index: new connections that it didn't take. */
+struct stats_service {
+	uint64_t denied;            // of clients that may not connect
+	uint64_t refused_max_conns; // all backends have their max_conns
+};
+
 #endif

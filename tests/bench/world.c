@@ -187,6 +187,7 @@ static void make_worker(struct world *world, unsigned w)
 	pipeline->connects = worker->connects;
 	pipeline->retries = worker->retries;
 	pipeline->cursors = worker->cursors;
+	pipeline->service_stats = worker->service_stats;
 	pipeline->new_mbuf = new_mbuf;
 	pipeline->swept_ms = world->now_ms;
 }

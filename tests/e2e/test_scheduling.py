@@ -143,6 +143,7 @@ def test_max_conns(lab, start, hold):
         with pytest.raises(ConnectionRefusedError):
             hold()
     weir.wait(lambda: weir.flows()[0]["refused_max_conns"] == 5, what="five refused")
+    assert weir.services()[0]["refused_max_conns"] == 5
     # What is closed doesn't count any more, though its flow is there for another minute.
     name, connection = held[0]
     connection.close()
@@ -231,11 +232,12 @@ def test_denied_clients_get_no_answer(lab, start_weir):
         "rest": {**web, "listen": ":83", "deny": ("192.0.2.0/26", "192.0.2.101/32")},
     })
     with lab.client.entered():
-        for port in (80, 82):
+        for port, name in ((80, "web"), (82, "others")):
             denied = weir.drops()["denied"]
             with pytest.raises(TimeoutError):
                 traffic.connect(port=port, timeout=1.5)
             weir.wait(lambda: weir.drops()["denied"] >= denied + 2, what="two SYNs denied")
+            assert {service["name"]: service["denied"] for service in weir.services()}[name] >= 2
         for port in (81, 83):
             assert traffic.get(port=port) in {"con1", "con2", "con3", "con4"}
     assert sum(service["connections"] for service in weir.services()) == 2

@@ -184,6 +184,7 @@ static void init_worker(struct rig *rig, unsigned worker)
 	pipeline->peers = rig->counters;
 	pipeline->nb_peers = rig->options.nb_workers;
 	pipeline->cursors = rig->workers[worker].cursors;
+	pipeline->service_stats = rig->workers[worker].service_stats;
 	pipeline->connects = rig->workers[worker].connects;
 	pipeline->retries = rig->workers[worker].retries;
 	pipeline->new_mbuf = new_mbuf;

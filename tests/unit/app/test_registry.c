@@ -168,6 +168,41 @@ static void counts_begin_when_the_id_is_taken(void **state)
 	registry_end(&registry);
 }
 
+static uint64_t counted[4]; // by index
+
+static void count_index(void *context, uint32_t index, struct stats_service *sum)
+{
+	sum->denied = sum->refused_max_conns = counted[index];
+}
+
+static void what_a_service_refused_follows_it_to_another_index(void **state)
+{
+	struct registry registry;
+	struct stats_service sum;
+	registry_start(&registry, FILE_OF(SERVICE("web", ":80", TWO) SERVICE("api", ":81", TWO)));
+	struct control_service *api = backends_find_service(&registry.backends, "api");
+
+	registry.backends.count_service = count_index;
+	counted[0] = 100;
+	counted[1] = 7;
+	control_service_count(&registry.backends, api, &sum);
+	assert_int_equal(sum.denied, 7);
+	// Another service takes the index that it leaves.
+	apply(&registry, FILE_OF(SERVICE("web", ":80", TWO)));
+	apply(&registry, FILE_OF(SERVICE("web", ":80", TWO) SERVICE("new", ":82", TWO) SERVICE("api", ":81", TWO)));
+	struct control_service *new = backends_find_service(&registry.backends, "new");
+	assert_int_equal(new->index, 1);
+	assert_int_equal(api->index, 2);
+	counted[1] += 3;
+	counted[2] += 5;
+	control_service_count(&registry.backends, new, &sum);
+	assert_int_equal(sum.denied, 3);
+	control_service_count(&registry.backends, api, &sum);
+	assert_int_equal(sum.denied, 7 + 5);
+	assert_int_equal(sum.refused_max_conns, 7 + 5);
+	registry_end(&registry);
+}
+
 static void backends_are_numbered_service_by_service(void **state)
 {
 	struct registry registry;
@@ -203,6 +238,7 @@ int main(void)
 		cmocka_unit_test(usable_are_those_that_are_up_and_active_and_reached),
 		cmocka_unit_test(forward_takes_all_as_candidates_when_none_is_usable),
 		cmocka_unit_test(counts_begin_when_the_id_is_taken),
+		cmocka_unit_test(what_a_service_refused_follows_it_to_another_index),
 		cmocka_unit_test(backends_are_numbered_service_by_service),
 		cmocka_unit_test(the_address_of_a_name_is_in_the_name),
 	};

@@ -67,6 +67,8 @@ static void limits_are_exact_within_a_burst(void **state)
 			struct stats_flows *flows =
 				&rig->workers[0].stats->live.flows[stats_family(family)];
 			assert_int_equal(flows->refused_max_conns, 6);
+			assert_int_equal(rig->workers[0].service_stats[family == AF_INET6]
+				.refused_max_conns, 6);
 			assert_int_equal(flows->created, 26);
 			for (unsigned i = 0; i < 32; i++)
 				if (rig->workers[0].out[i].fate != RIG_FORWARDED)
@@ -282,6 +284,8 @@ static void denied_clients_get_nothing(void **state)
 	syn.sport++;
 	assert_int_equal(rig_run_segment(rig, 0, &syn)->fate, RIG_DROPPED);
 	assert_int_equal(rig_dropped(rig, STATS_DROP_DENIED), 1);
+	assert_int_equal(rig->workers[0].service_stats[0].denied, 1);
+	assert_int_equal(rig->workers[0].service_stats[1].denied, 0);
 	assert_int_equal(rig_created(rig), 1);
 	assert_true(connection_syn(&other, 0));
 	service_access_put(rig->access);
