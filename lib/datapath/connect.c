@@ -46,6 +46,13 @@ struct connecting {
 	uint64_t now_ms;
 };
 
+/* Whether a move is on the retry budget. */
+enum price {
+	FREE,
+	FREE_IF_WELL, // when the next backend has answered lately: else it is one more in vain
+	BUDGETED,
+};
+
 enum outcome {
 	MOVED,
 	STAYS, // and the side record is still claimed
@@ -227,10 +234,9 @@ static bool choose(struct connecting *c, struct pipeline_syn *syn)
 
 /*
  * Give the flow another backend: c->flow is then the record that took its place, and the side record
- * is claimed; the SYN is still to be sent. `packet`: the client's SYN. `budgeted`: within the retry
- * budget only.
+ * is claimed; the SYN is still to be sent. `packet`: the client's SYN.
  */
-static enum outcome move(struct connecting *c, struct packet *packet, bool budgeted)
+static enum outcome move(struct connecting *c, struct packet *packet, enum price price)
 {
 	struct pipeline *pipeline = c->pipeline;
 	struct flow *old = c->flow;
@@ -246,7 +252,9 @@ static enum outcome move(struct connecting *c, struct packet *packet, bool budge
 		flow_table_give_back_spare(c->flows, pipeline->worker, syn.flow);
 		return STAYS;
 	}
-	if (budgeted && !retry_take(&pipeline->retries[c->index], c->now_ms,
+	if (price == FREE_IF_WELL)
+		price = stats_connect_is_suspect(&pipeline->connects[syn.id]) ? BUDGETED : FREE;
+	if (price == BUDGETED && !retry_take(&pipeline->retries[c->index], c->now_ms,
 			c->service->connect.retry_percent, RTE_MAX(pipeline->nb_peers, 1u))) {
 		pipeline->stats->live.flows[stats_family(c->flows->family)].over_budget++;
 		goto stays;
@@ -283,6 +291,7 @@ static void note_failure(struct connecting *c)
 {
 	struct pipeline_fails *fails = &c->pipeline->fails;
 
+	c->pipeline->connects[c->id].failed_ms = c->now_ms;
 	if (c->service == NULL || c->side->epoch != c->table->backends[c->id].epoch)
 		return;
 	c->pipeline->connects[c->id].fails++;
@@ -310,7 +319,7 @@ static bool refused(struct connecting *c, struct rte_mbuf *mbuf)
 	note_failure(c);
 	if (c->side->frame_size != 0 && c->side->frame_size <= mbuf->buf_len) {
 		read_kept(c, c->side->frame, NULL, &kept);
-		outcome = move(c, &kept, false);
+		outcome = move(c, &kept, FREE);
 	}
 	if (outcome == MOVED) {
 		c->pipeline->stats->live.answered++;
@@ -336,8 +345,8 @@ static bool repeated(struct connecting *c, struct packet *packet)
 	if (has_timeout && (!c->table->backends[c->id].resolved ||
 			c->now_ms >= sent_ms(c->side) + patience_ms(c))) {
 		note_silence(c);
-		// Sent a third time it costs no more where it is sent to: the client pays.
-		outcome = move(c, packet, c->side->repeats == 0);
+		// It is the client's own SYN, wherever it goes; but a first time, wait a while.
+		outcome = move(c, packet, c->side->repeats == 0 ? BUDGETED : FREE_IF_WELL);
 	}
 	if (outcome == GONE)
 		return false;
@@ -403,7 +412,7 @@ static void silent(struct connecting *c)
 		? pipeline->new_mbuf(pipeline->new_mbuf_context) : NULL;
 	if (mbuf != NULL) {
 		read_kept(c, c->side->frame, NULL, &kept);
-		outcome = move(c, &kept, true);
+		outcome = move(c, &kept, BUDGETED);
 	}
 	if (outcome == MOVED) {
 		send_kept(c, mbuf);
@@ -455,6 +464,9 @@ void pipeline_connect_end(struct pipeline *pipeline, const struct service_table 
 	c.side = flow_side_claim(flows->sides, side, number(&c));
 	if (unlikely(c.side == NULL))
 		return; // who has claimed it, or its timer, sees that the flow is over
+	if (likely(answered))
+		pipeline->connects[FLOW_BACKEND_ID(flow->backend)].answered_ms =
+			pipeline->now_us / 1000;
 	// Of a SYN that was sent again it isn't known which one was answered (Karn's algorithm).
 	if (likely(answered && c.side->repeats == 0)) {
 		// Another worker's clock may have been read a little later than ours.

@@ -127,7 +127,7 @@ uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_tab
 {
 	const struct scheduler_ops *scheduler = service->scheduler;
 	const struct scheduler_load load = {pipeline->active, service->candidates, service->limits};
-	uint32_t count = service->nb_candidates, index = 0;
+	uint32_t count = service->nb_candidates, index = 0, found = SERVICE_NONE;
 	uint64_t hash = packet->hash;
 
 	if (count == 0)
@@ -149,10 +149,17 @@ uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_tab
 		if (is_among(id, tried, nb_tried) || !table->backends[id].resolved ||
 			(service->limits != NULL && is_full(pipeline, service, index)))
 			continue;
-		pipeline_count_opened(pipeline, id, 1);
-		return id;
+		// One that failed others lately is better than none.
+		if (stats_connect_is_suspect(&pipeline->connects[id])) {
+			found = found == SERVICE_NONE ? id : found;
+			continue;
+		}
+		found = id;
+		break;
 	}
-	return SERVICE_NONE;
+	if (found != SERVICE_NONE)
+		pipeline_count_opened(pipeline, found, 1);
+	return found;
 }
 
 bool pipeline_allows(const struct service *service, const struct packet *packet)

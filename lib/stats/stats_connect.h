@@ -23,7 +23,9 @@ struct stats_connect {
 	uint64_t syn_not_kept;  // SYNs that couldn't be moved: too long, or no room
 	uint64_t fails;         // refused and timed out since it takes connections again
 	uint32_t answer_us;     // how long it takes, smoothed; 0 = it hasn't answered yet
-	uint32_t unused[5];
+	uint32_t answered_ms;   // when it last did, low bits of the clock,
+	uint32_t failed_ms;     // and when it last refused or was silent
+	uint32_t unused[3];
 	uint32_t times[STATS_CONNECT_BUCKETS];
 } __attribute__((aligned(64)));
 
@@ -47,6 +49,12 @@ static inline uint64_t stats_connect_from(unsigned bucket)
 /* The worker: it answered after so long. */
 void stats_connect_answered(struct stats_connect *connect, uint64_t us);
 
+/* Whether the worker's latest news of it is a failure. */
+static inline int stats_connect_is_suspect(const struct stats_connect *connect)
+{
+	return connect->failed_ms != 0 && (int32_t)(connect->failed_ms - connect->answered_ms) > 0;
+}
+
 /* A smoothed time takes in one more; 0 = there is none yet. */
 static inline uint32_t stats_connect_smooth(uint32_t smoothed, uint64_t us)
 {
@@ -57,7 +65,7 @@ static inline uint32_t stats_connect_smooth(uint32_t smoothed, uint64_t us)
 	return smoothed + (last - (int64_t)smoothed) / 8;
 }
 
-/* Any thread: add one worker's to a sum. answer_us is left alone. */
+/* Any thread: add the counts of one worker to a sum; the rest is left alone. */
 void stats_connect_add(struct stats_connect *sum, const struct stats_connect *from);
 /* Take away what an earlier sum says. */
 void stats_connect_subtract(struct stats_connect *sum, const struct stats_connect *before);

@@ -254,6 +254,23 @@ static void none_twice_then_the_client_is_told(void **state)
 	}
 }
 
+static void those_that_failed_lately_come_last(void **state)
+{
+	for (unsigned n = 0; n < 50; n++) {
+		struct rig *rig = create((struct rig_options){.nb_backends = 8});
+		unsigned nb_dead = 0;
+		let_them_answer(rig, AF_INET, 1);
+		rig->now_ms += 10;
+		for (unsigned id = 0; id < 8 && nb_dead < 6; id++, nb_dead++)
+			connects(rig, 0, id)->failed_ms = rig->now_ms; // 6 and 7 are well
+		struct connection c = connection_of(rig, AF_INET, n);
+		assert_true(connection_syn(&c, 0));
+		take_over(&c, refuse(&c, 0));
+		assert_in_range(c.backend_id, 6, 7);
+		rig_destroy(rig);
+	}
+}
+
 static void every_scheduler_has_a_next_one(void **state)
 {
 	static const struct scheduler_ops *const schedulers[] = {&scheduler_maglev,
@@ -662,7 +679,7 @@ static void budget_has_a_least(void **state)
 	rig_destroy(rig);
 }
 
-static void over_budget_the_first_repetition_stays_and_the_second_moves(void **state)
+static void over_budget_the_second_repetition_goes_to_one_that_answers(void **state)
 {
 	struct rig *rig = create((struct rig_options){.connect = {TIMEOUT_MS, 0, 3}, .nb_workers = 1});
 	struct connection c = connection_of(rig, AF_INET, 18);
@@ -681,6 +698,10 @@ static void over_budget_the_first_repetition_stays_and_the_second_moves(void **s
 	assert_true(syn_again(&c, 0));
 	assert_int_equal(c.backend_id, first);
 	assert_int_equal(rig->workers[0].stats->live.flows[0].over_budget, 2);
+	assert_true(syn_again(&c, 0));
+	assert_int_equal(c.backend_id, first); // all are silent: it would be in vain
+	for (unsigned id = 0; id < 4; id++)
+		connects(rig, 0, id)->answered_ms = rig->now_ms;
 	assert_true(syn_again(&c, 0));
 	assert_int_not_equal(c.backend_id, first);
 	connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
@@ -763,6 +784,7 @@ int main(void)
 		cmocka_unit_test(data_in_the_syn_goes_with_it),
 		cmocka_unit_test(a_blind_reset_moves_nothing),
 		cmocka_unit_test(none_twice_then_the_client_is_told),
+		cmocka_unit_test(those_that_failed_lately_come_last),
 		cmocka_unit_test(every_scheduler_has_a_next_one),
 		cmocka_unit_test(a_full_or_unresolved_one_is_no_choice),
 		cmocka_unit_test(a_backend_without_a_port_left_is_passed_over),
@@ -780,7 +802,7 @@ int main(void)
 		cmocka_unit_test(a_neighbour_that_is_gone_is_silent),
 		cmocka_unit_test(budget_is_a_share_of_the_last_second),
 		cmocka_unit_test(budget_has_a_least),
-		cmocka_unit_test(over_budget_the_first_repetition_stays_and_the_second_moves),
+		cmocka_unit_test(over_budget_the_second_repetition_goes_to_one_that_answers),
 		cmocka_unit_test(any_worker_may_have_the_next_packet),
 		cmocka_unit_test(times_are_from_the_syn_to_its_answer),
 		cmocka_unit_test(what_was_asked_before_a_return_counts_for_nothing),
