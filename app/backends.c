@@ -142,6 +142,9 @@ struct control_backend *control_backend_create(struct backends *backends,
 	backends->by_id[backend->id] = backend;
 	if (backends->count != NULL)
 		backends->count(backends->context, backend->id, &backend->before);
+	if (backends->count_connects != NULL)
+		backends->count_connects(backends->context, backend->id,
+			&backend->connects_before);
 	return backend;
 fail:
 	control_backend_destroy(backends, backend);
@@ -179,6 +182,8 @@ void control_backend_destroy(struct backends *backends, struct control_backend *
 	if (backend == NULL)
 		return;
 	unwatch_backend(backends->watch, backend);
+	if (backend->passive.is_out)
+		LIST_REMOVE(backend, passive.entry);
 	endpoints_put(&backends->endpoints, backend->endpoint);
 	if (backend->id != ID_NONE) {
 		blank_row(backends, backend->id);
@@ -242,6 +247,22 @@ void control_service_leave_index(struct backends *backends, struct control_servi
 	service->index = SERVICE_NONE;
 }
 
+void control_backend_count_connects(const struct backends *backends,
+	const struct control_backend *backend, struct stats_connect *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	if (backends->count_connects == NULL)
+		return;
+	backends->count_connects(backends->context, backend->id, sum);
+	stats_connect_subtract(sum, &backend->connects_before);
+}
+
+const struct health_status *control_backend_health(const struct control_backend *backend)
+{
+	return backend->passive.is_out && backend->health.state == HEALTH_UP
+		? &backend->passive.status : &backend->health;
+}
+
 enum conf_state control_backend_state(const struct control_backend *backend)
 {
 	return backend->temporary_state >= 0 ? (enum conf_state)backend->temporary_state
@@ -263,7 +284,8 @@ static bool may_have_connections(const struct control_backend *backend)
 
 bool control_backend_usable(const struct control_backend *backend)
 {
-	return may_have_connections(backend) && backend->health.state == HEALTH_UP;
+	return may_have_connections(backend) && backend->health.state == HEALTH_UP &&
+		!backend->passive.is_out;
 }
 
 static bool forwards(const struct control_service *service)
@@ -318,6 +340,7 @@ void backends_row_update(struct backends *backends, const struct control_backend
 	// Where they get new ones, for want of a better backend, the old ones live, too.
 	row.reset = backend->reset &&
 		!(backend->life == BACKEND_LISTED && forwards(backend->service));
+	row.epoch = backend->epoch;
 	row.pools = backend->endpoint->pools;
 	memcpy(row.addr, endpoint->addr.v6, sizeof(row.addr));
 	set_row(backends, backend->id, &row);

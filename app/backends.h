@@ -24,9 +24,11 @@
 #include "conf.h"
 #include "endpoints.h"
 #include "health.h"
+#include "passive.h"
 #include "route.h"
 #include "service.h"
 #include "stats.h"
+#include "stats_connect.h"
 
 struct id_pool;
 struct resolver;
@@ -51,6 +53,9 @@ struct control_backend {
 	struct health_status health;      // copies of what the targets said last
 	struct route_hop hop;
 	struct stats_backend before;      // what the id's former owners counted
+	struct stats_connect connects_before;
+	struct passive_backend passive;
+	uint16_t epoch;                   // grows when it takes connections again
 	uint64_t plan;                    // the last plan that lists it
 	uint64_t down_ms;                 // since when it is down; 0 = it isn't
 	bool reset;                       // its flows are to be ended
@@ -99,6 +104,7 @@ struct backends {
 	struct endpoints endpoints;
 	struct resolver *resolver;        // NULL: names have no address (tests)
 	struct watch *watch;              // NULL: nothing is probed (tests)
+	struct passive *passive;          // NULL: nor judged by its connects (tests)
 	uint64_t reset_round;             // grows when a backend's flows are to be ended
 	struct service_key *key_changes;  // addresses that came or went since the last job
 	uint32_t nb_key_changes;
@@ -109,6 +115,7 @@ struct backends {
 	// What the workers counted for an id, in all; NULL: nothing.
 	void (*count)(void *context, uint32_t id, struct stats_backend *sum);
 	void (*count_service)(void *context, uint32_t index, struct stats_service *sum); // likewise
+	void (*count_connects)(void *context, uint32_t id, struct stats_connect *sum);
 	void *context;
 };
 
@@ -156,6 +163,13 @@ void control_service_leave_index(struct backends *backends, struct control_servi
 /* What was counted for it since the start, under whatever index. */
 void control_service_count(const struct backends *backends, const struct control_service *service,
 	struct stats_service *sum);
+
+/* The same of its connects. */
+void control_backend_count_connects(const struct backends *backends,
+	const struct control_backend *backend, struct stats_connect *sum);
+
+/* As telemetry tells it: what took it out last. */
+const struct health_status *control_backend_health(const struct control_backend *backend);
 
 /* See whether the service has a usable backend: true when that changed. */
 bool control_service_look(struct control_service *service);

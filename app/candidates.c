@@ -2,6 +2,7 @@
 #include "candidates.h"
 
 #include <errno.h>
+#include <rte_common.h>
 #include <stdlib.h>
 
 #include "backends.h"
@@ -33,7 +34,7 @@ void candidates_member(const struct control_backend *backend, struct service_mem
 		.usable = control_backend_candidate(backend),
 		.backup = backend->conf.backup,
 		.slow_start_ms = backend->conf.slow_start_ms,
-		.up_since_ms = backend->health.since_ms,
+		.up_since_ms = RTE_MAX(backend->health.since_ms, backend->passive.back_ms),
 	};
 }
 
@@ -75,6 +76,11 @@ int candidates_collect(struct control_service *service, struct publish_service *
 		.family = conf->family,
 		.drop_when_down = conf->on_all_down == CONF_ALL_DOWN_DROP,
 		.reset_when_idle = conf->on_idle == CONF_IDLE_RESET,
+		.connect = {
+			.timeout_ms = conf->connect_timeout_ms,
+			.retry_percent = conf->retry_budget,
+			.tries = conf->connect_tries,
+		},
 		.scheduler = scheduler_find(conf_scheduler_name(conf->scheduler)),
 		.candidates = publish->choice.ids,
 		.weights = publish->choice.weights,

@@ -15,6 +15,7 @@
 #include "keep.h"
 #include "log.h"
 #include "on_down.h"
+#include "passive.h"
 #include "plan.h"
 #include "ports.h"
 #include "publish.h"
@@ -44,6 +45,7 @@ struct control {
 	struct withdraw withdraw;
 	struct on_down *on_down;
 	struct ports *ports;
+	struct passive *passive;
 	struct event *reap_event;
 	struct event *keep_event; // once a second
 };
@@ -103,6 +105,15 @@ static void count_index(void *context, uint32_t index, struct stats_service *sum
 		sum->refused_max_conns +=
 			__atomic_load_n(&one->refused_max_conns, __ATOMIC_RELAXED);
 	}
+}
+
+static void count_connects(void *context, uint32_t id, struct stats_connect *sum)
+{
+	const struct daemon *daemon = context;
+
+	memset(sum, 0, sizeof(*sum));
+	for (unsigned w = 0; daemon->workers != NULL && w < daemon->port.nb_workers; w++)
+		stats_connect_add(sum, &daemon->workers[w].pipeline.connects[id]);
 }
 
 /* --- publishing --- */
@@ -279,8 +290,10 @@ static bool reap_backend(struct control *control, struct control_backend *backen
 	if (publisher_passed(control->publisher) < backend->left_at)
 		return true;
 	if (backend->life == BACKEND_GONE) {
+		struct stats_connect connects;
 		control_backend_count(&control->backends, backend, &sum);
-		backend->service->past_connections += sum.opened;
+		control_backend_count_connects(&control->backends, backend, &connects);
+		backend->service->past_connections += sum.opened - connects.moved_away;
 		control->backends.nb_backends--;
 		keep_erase(control->daemon->keep, backend);
 		control_backend_destroy(&control->backends, backend);
@@ -367,6 +380,8 @@ static void health_changed(void *context, struct control_backend *backend)
 	backend->health = *status;
 	pthread_mutex_unlock(&control->daemon->lock);
 	keep_write(control->daemon->keep, &control->backends, backend);
+	if (is_news)
+		passive_end(control->passive, backend);
 	if (is_news)
 		log_backend(backend, health_state_name(status->state), status->reason);
 	control_service_changed(control, backend->service);
@@ -484,17 +499,22 @@ static int create_parts(struct control *control)
 	control->grow_event = evtimer_new(daemon->events, grow_due, control);
 	control->withdraw_event = evtimer_new(daemon->events, withdraw_due, control);
 	control->on_down = on_down_create(daemon->events, control);
+	control->passive = passive_create(daemon->events, control, daemon->fails,
+		daemon->port.nb_workers);
 	control->reap_event = evtimer_new(daemon->events, reap_due, control);
 	control->keep_event = evtimer_new(daemon->events, keep_due, control);
 	if (control->publish_event == NULL || control->grow_event == NULL ||
 		control->withdraw_event == NULL || control->on_down == NULL ||
-		control->reap_event == NULL || control->keep_event == NULL)
+		control->passive == NULL || control->reap_event == NULL ||
+		control->keep_event == NULL)
 		return -ENOMEM;
 	int err = backends_init(backends, daemon->conf, daemon->snat_ports);
 	if (err < 0)
 		return err;
 	backends->count = count_id;
 	backends->count_service = count_index;
+	backends->count_connects = count_connects;
+	backends->passive = control->passive;
 	backends->context = daemon;
 	control->ports = ports_create(daemon->events, backends);
 	if (control->ports == NULL)
@@ -552,6 +572,7 @@ void control_destroy(struct control *control)
 	watch_destroy(control->backends.watch);
 	on_down_destroy(control->on_down);
 	ports_destroy(control->ports);
+	passive_destroy(control->passive);
 	if (control->withdraw_event != NULL)
 		event_free(control->withdraw_event);
 	if (control->publish_event != NULL)

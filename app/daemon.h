@@ -43,6 +43,7 @@ struct daemon {
 	struct service_table *services; // published: control swaps, workers load; atomic
 	struct worker *workers;         // nb_workers of the port
 	struct stats_backend *counters[CONF_WORKERS_MAX]; // of these, by backend id
+	const struct pipeline_fails *fails[CONF_WORKERS_MAX]; // NULL: not there yet
 	struct worker_spray *spray;     // tests only
 	uint64_t started_ms;
 

@@ -8,6 +8,7 @@
 #include "candidates.h"
 #include "clock.h"
 #include "id_pool.h"
+#include "passive.h"
 #include "publish.h"
 
 void gather_cancel(struct gather *gather, struct backends *backends)
@@ -23,6 +24,18 @@ void gather_cancel(struct gather *gather, struct backends *backends)
 	gather->job = NULL;
 }
 
+/* What the workers have of a backend's connects is of before, once it has connections again. */
+static void begin_epochs(struct backends *backends, const struct control_service *service)
+{
+	for (uint32_t b = 0; b < service->nb_listed; b++) {
+		struct control_backend *backend = service->backends[b];
+		if (!backend->gathered || backend->in_use)
+			continue;
+		backend->epoch++;
+		backends_row_update(backends, backend);
+	}
+}
+
 static int gather_service(struct gather *gather, struct backends *backends,
 	struct control_service *service)
 {
@@ -30,6 +43,7 @@ static int gather_service(struct gather *gather, struct backends *backends,
 
 	if (publish == NULL)
 		return -ENOMEM;
+	passive_spare(backends->passive, service);
 	// Whether it has a backend at all decides what becomes of those that are down.
 	if (control_service_look(service))
 		for (uint32_t b = 0; b < service->nb_listed; b++)
@@ -37,6 +51,7 @@ static int gather_service(struct gather *gather, struct backends *backends,
 	publish->index = service->index;
 	if (candidates_collect(service, publish) < 0)
 		return -ENOMEM;
+	begin_epochs(backends, service);
 	service->changed = false;
 	return 0;
 }

@@ -3,7 +3,7 @@
  * Gathering what changed in the registry into a job for the publisher: in slices, as there may be
  * thousands of services. What changes meanwhile is in the job too: it is whole as of its last slice.
  *
- * Thread rule: on the control core's event loop, under daemon.lock or not.
+ * Thread rule: on the control core's event loop, not under daemon.lock.
  */
 #ifndef WEIR_GATHER_H
 #define WEIR_GATHER_H

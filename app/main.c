@@ -256,6 +256,7 @@ static int worker_init(struct daemon *daemon, struct worker *worker, unsigned nu
 		pipeline->service_stats == NULL)
 		return -ENOMEM;
 	daemon->counters[number] = pipeline->backends;
+	daemon->fails[number] = &pipeline->fails;
 	pipeline->peers = daemon->counters;
 	pipeline->nb_peers = daemon->port.nb_workers;
 	worker->port = &daemon->port;

@@ -22,6 +22,7 @@
 // each at its longest, are sure to fit.
 #define PAGE_BYTES 15000
 #define OBJECT_BYTES 700 // keys and numbers of an object
+#define BACKEND_BYTES 1100 // likewise, of a backend
 
 // The library hands no context to its callbacks: one daemon a process, never freed.
 static struct daemon *daemon_told;
@@ -183,6 +184,12 @@ static uint64_t active(const struct stats_backend *sum)
 	return sum->opened > sum->ended ? sum->opened - sum->ended : 0;
 }
 
+/* Without those that were given to another one before it answered. */
+static uint64_t kept(const struct stats_backend *sum, const struct stats_connect *connects)
+{
+	return sum->opened > connects->moved_away ? sum->opened - connects->moved_away : 0;
+}
+
 #define LISTEN_TEXT 120 // the library's strings end at 128
 
 /* "192.0.2.10:80 192.0.2.11:80", or the first of them and how many more. */
@@ -222,8 +229,10 @@ static void tell_service(const struct daemon *daemon, uint32_t index, struct rte
 
 	for (uint32_t i = 0; i < service->nb_backends; i++) {
 		struct stats_backend sum;
+		struct stats_connect connects;
 		control_backend_count(backends, service->backends[i], &sum);
-		connections += sum.opened;
+		control_backend_count_connects(backends, service->backends[i], &connects);
+		connections += kept(&sum, &connects);
 		open += active(&sum);
 		up += service->backends[i]->in_use;
 	}
@@ -264,7 +273,7 @@ static const char *const route_names[] = {
 
 static size_t backend_size(const struct daemon *daemon, uint32_t index)
 {
-	return OBJECT_BYTES;
+	return BACKEND_BYTES;
 }
 
 /* What was set by hand, and holds until the next reload. */
@@ -280,11 +289,14 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 	const struct backends *backends = control_backends(daemon->control);
 	const struct control_backend *backend = backends_at(backends, index);
 	char address[NET_ENDPOINT_TEXT], mac[18];
+	const struct health_status *health = control_backend_health(backend);
 	struct service_member member;
 	struct stats_backend sum;
+	struct stats_connect connects;
 
 	candidates_member(backend, &member);
 	control_backend_count(backends, backend, &sum);
+	control_backend_count_connects(backends, backend, &connects);
 	tell_text(object, "service", backend->service->name);
 	tell_text(object, "name", backend->conf.name);
 	tell_text(object, "address", net_endpoint_format(&backend->conf.endpoint, address));
@@ -296,14 +308,22 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 	tell(object, "max_conns", backend->conf.max_conns);
 	tell_text(object, "state", control_backend_state_name(backend));
 	tell_text(object, "temporary", temporary_text(backend));
-	tell_text(object, "health", health_state_name(backend->health.state));
-	tell_text(object, "reason", backend->health.reason);
-	tell(object, "since_s", (clock_ms() - backend->health.since_ms) / 1000);
+	tell_text(object, "health", health_state_name(health->state));
+	tell_text(object, "reason", health->reason);
+	tell(object, "since_s", (clock_ms() - health->since_ms) / 1000);
 	tell_text(object, "neighbour", route_names[backend->hop.state]);
 	tell_text(object, "mac", backend->hop.state == ROUTE_RESOLVED
 			? net_mac_format(&backend->hop.mac, mac) : "");
 	tell(object, "active", active(&sum));
-	tell(object, "connections", sum.opened);
+	tell(object, "connections", kept(&sum, &connects));
+	tell(object, "attempts", sum.opened);
+	tell(object, "refused", connects.refused);
+	tell(object, "timed_out", connects.timed_out);
+	tell(object, "moved_away", connects.moved_away);
+	tell(object, "syn_not_kept", connects.syn_not_kept);
+	tell(object, "answers", stats_connect_answers(&connects));
+	tell(object, "answer_p50_us", stats_connect_percentile(&connects, 50));
+	tell(object, "answer_p99_us", stats_connect_percentile(&connects, 99));
 	tell(object, "packets_in", sum.packets[FLOW_FROM_CLIENT]);
 	tell(object, "packets_out", sum.packets[FLOW_FROM_BACKEND]);
 	tell(object, "bytes_in", sum.bytes[FLOW_FROM_CLIENT]);
@@ -488,6 +508,9 @@ static int tell_flows(struct rte_tel_data *answer, const char *parameters)
 		tell(object, "evicted", flows->evicted);
 		tell(object, "renumbered", flows->renumbered);
 		tell(object, "reset", flows->reset);
+		tell(object, "moved", flows->moved);
+		tell(object, "over_budget", flows->over_budget);
+		tell(object, "given_up", flows->given_up);
 		tell(object, "refused_no_backend", flows->refused_no_backend);
 		tell(object, "refused_max_conns", flows->refused_max_conns);
 		tell(object, "refused_flows_full", flows->refused_flows_full);

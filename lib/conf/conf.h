@@ -92,6 +92,13 @@ struct conf_health {
 	bool verify;             // HTTPS: check the certificate against the system's store
 };
 
+/* Backends judged by the clients' own connects. */
+struct conf_passive {
+	unsigned fails;          // refused or unanswered ones in the window; 0 = off
+	unsigned window_ms;
+	unsigned retry_ms;       // how long it is out, the first time
+};
+
 struct conf_listen {
 	bool any;                // ":80": every address of the port (of the service's family)
 	struct net_endpoint endpoint; // the port alone when any
@@ -151,7 +158,11 @@ struct conf_service {
 	unsigned on_down_reset_ms;
 	enum conf_on_idle on_idle;     // and of one that was idle for too long
 	unsigned timeout_s[CONF_TIMEOUTS]; // seconds; 0 = those of struct conf
+	unsigned connect_timeout_ms; // how long a backend may leave a SYN unanswered; 0 = any time
+	unsigned connect_tries;      // backends that a connection is offered to
+	unsigned retry_budget;       // percent of the connects that may be moved for silence
 	struct conf_health health;
+	struct conf_passive passive;
 	struct conf_backend *backends;
 	unsigned nb_backends;
 	unsigned nb_names;       // of these: DNS names

@@ -211,6 +211,19 @@ static const struct conf_key timeout_keys[] = {
 	{NULL},
 };
 
+static const struct conf_key passive_keys[] = {
+	{"fails", CONF_INTEGER, CONF_AT(struct conf_passive, fails), .max = 1000, .initial = 5,
+		.doc = "connects refused or unanswered within window_ms that take a backend out; 0 = "
+		       "none do"},
+	{"window_ms", CONF_INTEGER, CONF_AT(struct conf_passive, window_ms), .min = 100,
+		.max = 3600000, .initial = 2000, .doc = "within which they are counted"},
+	{"retry_ms", CONF_INTEGER, CONF_AT(struct conf_passive, retry_ms), .min = 100,
+		.max = 3600000, .initial = 5000,
+		.doc = "how long it is out where no probe says more; each time in a row twice as long, "
+		       "up to 32 times"},
+	{NULL},
+};
+
 const struct conf_key conf_service_keys[] = {
 	{"listen", CONF_OWN, true, .read = read_listens, .same = same_listens,
 		.expected = LISTEN_EXPECTED,
@@ -233,6 +246,17 @@ const struct conf_key conf_service_keys[] = {
 		       "or both sides get a reset"},
 	{"timeouts", CONF_GROUP, .keys = timeout_keys, // its keys count from struct conf_service
 		.doc = "when its idle connections are forgotten"},
+	{"connect_timeout_ms", CONF_INTEGER, CONF_AT(struct conf_service, connect_timeout_ms),
+		.max = 60000, .initial = 250,
+		.doc = "a connection that its backend leaves unanswered for so long is given another "
+		       "one; 0 = never for that"},
+	{"connect_tries", CONF_INTEGER, CONF_AT(struct conf_service, connect_tries), .min = 1,
+		.max = 8, .initial = 3,
+		.doc = "how many backends a connection is offered to before its client is refused"},
+	{"retry_budget", CONF_INTEGER, CONF_AT(struct conf_service, retry_budget), .max = 100,
+		.initial = 20,
+		.doc = "how many connections may be given another backend for silence: percent of those "
+		       "of the last second, or 10 a second where that is more"},
 	{"slow_start_ms", CONF_INTEGER, CONF_AT(struct conf_service, slow_start_ms),
 		.max = SLOW_START_MAX_MS,
 		.doc = "how long a backend that came up grows from a tenth of its weight to the "
@@ -244,6 +268,8 @@ const struct conf_key conf_service_keys[] = {
 		.fallback = "none", .doc = "clients that may not connect: they get no answer"},
 	{"health", CONF_GROUP, .offset = offsetof(struct conf_service, health),
 		.keys = conf_health_keys, .doc = "how the backends are probed"},
+	{"passive", CONF_GROUP, .offset = offsetof(struct conf_service, passive),
+		.keys = passive_keys, .doc = "how the clients' own connects take a backend out"},
 	{"backends", CONF_OWN, true, .read = read_backends, .keys = backend_keys, .each = "[]",
 		.expected = BACKENDS_EXPECTED, .doc = "the servers; all IPv4 or all IPv6"},
 	{NULL},

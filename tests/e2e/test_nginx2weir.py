@@ -23,7 +23,8 @@ EXPECTED = {
             "10.0.0.11:8080", "10.0.0.12:8080", "10.0.0.11:8081", "10.0.0.12:8081" ); };
         """, []),
     "weights.conf": ("""
-        app = { listen = ":80"; scheduler = "round_robin"; backends = (
+        app = { listen = ":80"; scheduler = "round_robin";
+            passive = { fails = 3; window_ms = 30000; retry_ms = 30000; }; backends = (
             { address = "10.0.0.11:8080"; weight = 5; },
             { address = "10.0.0.12:8080"; weight = 2; },
             { address = "10.0.0.13:8080"; max_conns = 200; },
@@ -44,7 +45,8 @@ EXPECTED = {
             { address = "10.0.0.11:8080"; weight = 3; }, "10.0.0.12:8080" ); };
         """, ["7: add_header X-Quoted"]),
     "stream.conf": ("""
-        db = { listen = ":5432"; scheduler = "round_robin"; backends = (
+        db = { listen = ":5432"; scheduler = "round_robin";
+            passive = { fails = 2; window_ms = 10000; retry_ms = 10000; }; backends = (
             "10.0.0.41:5432", { address = "10.0.0.42:5432"; backup = true; } ); };
         tls = { listen = ":443"; scheduler = "source"; backends = (
             "10.0.0.43:8443", "10.0.0.44:8443" ); };
@@ -177,9 +179,23 @@ def test_configuration(name, nginx, tmp_path):
     assert checked.returncode == 0, checked.stderr
 
 
-def test_passive_health_is_kept_as_a_comment():
-    text = convert(f"{CONFS}/weights.conf").stdout
-    assert re.search(r"10\.0\.0\.12:8080.*# nginx: max_fails=3 fail_timeout=30s", text)
+@pytest.mark.parametrize("servers,wanted", [
+    (("max_fails=0",), "fails = 0; window_ms = 10000; retry_ms = 10000;"),
+    (("fail_timeout=1m30s",), "fails = 1; window_ms = 90000; retry_ms = 90000;"),
+    (("max_fails=5000 fail_timeout=2h", ""), "fails = 1000; window_ms = 3600000; retry_ms = 3600000;"),
+    (("max_fails=1", "max_fails=4 fail_timeout=500ms", "max_fails=4 fail_timeout=500ms"),
+     "fails = 4; window_ms = 500; retry_ms = 500;"),
+    (("", "weight=2"), None),
+])
+def test_passive_health(servers, wanted, tmp_path):
+    """max_fails and fail_timeout, for the service as most of its servers have them."""
+    whole = tmp_path / "site"
+    lines = "".join(f"server 10.0.0.{number + 1}:80 {line};" for number, line in enumerate(servers))
+    whole.write_text(f"upstream a {{ {lines} }} server {{ listen 80; location / "
+                     "{ proxy_pass http://a; } }\n")
+    text = convert(str(whole)).stdout
+    assert (f"passive   = {{ {wanted} }};" in text) if wanted else "passive" not in text
+    assert check(text, tmp_path).returncode == 0
 
 
 def test_nothing_is_noted_of_an_unused_upstream():

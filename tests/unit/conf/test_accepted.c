@@ -92,6 +92,12 @@ static void minimal_file_gets_every_default(void **state)
 	assert_int_equal(web->slow_start_ms, 0);
 	assert_int_equal(web->allow.nb, 0);
 	assert_int_equal(web->deny.nb, 0);
+	assert_int_equal(web->connect_timeout_ms, 250);
+	assert_int_equal(web->connect_tries, 3);
+	assert_int_equal(web->retry_budget, 20);
+	assert_int_equal(web->passive.fails, 5);
+	assert_int_equal(web->passive.window_ms, 2000);
+	assert_int_equal(web->passive.retry_ms, 5000);
 	assert_int_equal(web->health.type, CONF_HEALTH_TCP);
 	assert_int_equal(web->health.port, 0);
 	assert_int_equal(web->health.interval_ms, 500);
@@ -141,7 +147,9 @@ static void every_key_reaches_its_member(void **state)
 		" c = { on_idle = \"reset\"; timeouts = { established_s = 90; close_s = 64800; };\n"
 		"  listen = \":82\"; scheduler = \"source\"; backends = ( \"10.0.0.1:80\",\n"
 		"  { address = \"10.0.0.2:80\"; backup = true; max_conns = 67108864;\n"
-		"    slow_start_ms = 0; } ); slow_start_ms = 3600000; deny = ( \"0.0.0.0/0\" ); };\n"
+		"    slow_start_ms = 0; } ); slow_start_ms = 3600000; deny = ( \"0.0.0.0/0\" );\n"
+		"  connect_timeout_ms = 0; connect_tries = 8; retry_budget = 100;\n"
+		"  passive = { fails = 0; window_ms = 100; retry_ms = 3600000; }; };\n"
 		"};\n");
 	const struct conf_service *a = conf->services[0], *b = conf->services[1];
 	const struct conf_service *c = conf->services[2];
@@ -211,6 +219,12 @@ static void every_key_reaches_its_member(void **state)
 	assert_int_equal(b->deny.list[0].length, 128);
 	assert_int_equal(c->scheduler, CONF_SCHEDULER_SOURCE);
 	assert_int_equal(c->slow_start_ms, 3600000);
+	assert_int_equal(c->connect_timeout_ms, 0);
+	assert_int_equal(c->connect_tries, 8);
+	assert_int_equal(c->retry_budget, 100);
+	assert_int_equal(c->passive.fails, 0);
+	assert_int_equal(c->passive.window_ms, 100);
+	assert_int_equal(c->passive.retry_ms, 3600000);
 	assert_int_equal(c->deny.nb, 1);
 	assert_false(c->backends[0].backup);
 	assert_int_equal(c->backends[0].slow_start_ms, 3600000);
@@ -292,7 +306,7 @@ static void reference_file_shows_the_defaults(void **state)
 		line += length;
 	}
 	uncommented = test_good(copy);
-	assert_in_range(nb, 20, 40);
+	assert_in_range(nb, 20, 60);
 	assert_int_equal(as_is->flows, uncommented->flows);
 	assert_string_equal(as_is->instance, uncommented->instance);
 	assert_string_equal(as_is->port.netns, uncommented->port.netns);
@@ -317,6 +331,10 @@ static void reference_file_shows_the_defaults(void **state)
 	assert_int_equal(a->backends[1].backup, b->backends[1].backup);
 	assert_int_equal(a->backends[1].max_conns, b->backends[1].max_conns);
 	assert_int_equal(a->slow_start_ms, b->slow_start_ms);
+	assert_int_equal(a->connect_timeout_ms, b->connect_timeout_ms);
+	assert_int_equal(a->connect_tries, b->connect_tries);
+	assert_int_equal(a->retry_budget, b->retry_budget);
+	assert_memory_equal(&a->passive, &b->passive, sizeof(a->passive));
 	conf_free(as_is);
 	conf_free(uncommented);
 	free(text);

@@ -83,6 +83,14 @@ static void scheduling_and_lists_of_clients_are_compared(void **state)
 		      "+ con3 10.0.0.3:80 backup"));
 }
 
+static void what_a_connect_may_cost_is_compared(void **state)
+{
+	assert_lines(PORT WEB(TWO), PORT WEB(TWO " connect_timeout_ms = 100; connect_tries = 2; "
+		"retry_budget = 50; passive = { fails = 1; retry_ms = 10000; };"),
+		LINES("service web: connect_timeout_ms 250 -> 100; connect_tries 3 -> 2; "
+		      "retry_budget 20 -> 50; passive.fails 5 -> 1; passive.retry_ms 5000 -> 10000"));
+}
+
 static void services_come_and_go(void **state)
 {
 	assert_lines(PORT WEB(TWO), PORT "services = { api = { " TWO " }; };",
@@ -200,6 +208,7 @@ int main(void)
 		cmocka_unit_test(keys_are_named_by_their_path),
 		cmocka_unit_test(idle_times_of_a_service_are_compared),
 		cmocka_unit_test(scheduling_and_lists_of_clients_are_compared),
+		cmocka_unit_test(what_a_connect_may_cost_is_compared),
 		cmocka_unit_test(services_come_and_go),
 		cmocka_unit_test(only_changed_services_are_marked),
 		cmocka_unit_test(another_order_is_a_change_without_a_word),

@@ -336,6 +336,13 @@ static const struct bad addressed[] = {
 	{ACCESS("allow = [ \"10.0.0.0/8\", \"10.1.0.0/16\" ];\ndeny = [ \"10.0.0.0/16\",\n"
 		"\"10.1.0.0/16\" ];"), "6: services.web.deny[1]",
 		"\"10.1.0.0/16\" stands in allow too; remove it from one of them"},
+	{ACCESS("connect_tries = 0;"), "4: services.web.connect_tries", "0 is out of range"},
+	{ACCESS("connect_timeout_ms = 60001;"), "4: services.web.connect_timeout_ms",
+		"60001 is out of range"},
+	{ACCESS("retry_budget = 101;"), "4: services.web.retry_budget", "101 is out of range"},
+	{ACCESS("passive = { fails = 1001; };"), "4: services.web.passive.fails",
+		"1001 is out of range"},
+	{ACCESS("passive = { window = 5; };"), "4: services.web.passive.window", "window_ms"},
 	{ACCESS("slow_start_ms = \"5s\";"), "4: services.web.slow_start_ms",
 		"is a string; expected an integer from 0 to 3600000"},
 	{BACKEND("( { address = \"10.0.0.1:80\"; weight = 0; } )"), "4: services.web.backends",

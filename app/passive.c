@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "passive.h"
+
+#include <event2/event.h>
+#include <rte_common.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends.h"
+#include "clock.h"
+#include "control.h"
+#include "log.h"
+#include "pipeline.h"
+
+#define LOOK_MS 100
+#define DOUBLINGS_MAX 5
+
+struct passive {
+	struct control *control;
+	struct event *look;
+	LIST_HEAD(, control_backend) out;
+	const struct pipeline_fails *const *fails;
+	unsigned nb_workers;
+	uint32_t seen[CONF_WORKERS_MAX]; // of each worker's names
+};
+
+static void say(const struct control_backend *backend, const char *what, const char *why)
+{
+	char text[NET_ENDPOINT_TEXT];
+
+	log_info("service %s: backend %s %s: %s (%s)", backend->service->name, backend->conf.name,
+		net_endpoint_format(&backend->conf.endpoint, text), what, why);
+}
+
+/* --- the window --- */
+
+static void forget_window(struct passive_backend *state)
+{
+	memset(state->fails_by, 0, sizeof(state->fails_by));
+	memset(state->refused_by, 0, sizeof(state->refused_by));
+	memset(state->timed_out_by, 0, sizeof(state->timed_out_by));
+}
+
+static unsigned advance(struct passive_backend *state, uint64_t now_ms, unsigned window_ms)
+{
+	uint32_t now = now_ms / RTE_MAX(window_ms / PASSIVE_SLOTS, 1u);
+
+	if (now - state->slot >= PASSIVE_SLOTS) {
+		forget_window(state);
+		state->slot = now;
+	}
+	while (state->slot != now) {
+		unsigned at = ++state->slot % PASSIVE_SLOTS;
+		state->fails_by[at] = state->refused_by[at] = state->timed_out_by[at] = 0;
+	}
+	return now % PASSIVE_SLOTS;
+}
+
+static uint32_t sum(const uint32_t by[PASSIVE_SLOTS])
+{
+	uint32_t all = 0;
+
+	for (unsigned i = 0; i < PASSIVE_SLOTS; i++)
+		all += by[i];
+	return all;
+}
+
+/* --- out, and back --- */
+
+static void write_reason(struct passive_backend *state)
+{
+	uint32_t fails = sum(state->fails_by);
+	bool refused = sum(state->refused_by) != 0, timed_out = sum(state->timed_out_by) != 0;
+
+	snprintf(state->status.reason, sizeof(state->status.reason), "passive: %u connect%s %s%s%s",
+		fails, fails == 1 ? "" : "s", refused ? "refused" : "",
+		refused && timed_out ? " or " : "", timed_out ? "unanswered" : "");
+}
+
+static bool is_last(const struct control_backend *backend)
+{
+	const struct control_service *service = backend->service;
+
+	for (uint32_t b = 0; b < service->nb_listed; b++)
+		if (service->backends[b] != backend && control_backend_usable(service->backends[b]))
+			return false;
+	return true;
+}
+
+static void take_out(struct passive *passive, struct control_backend *backend, uint64_t now_ms)
+{
+	struct passive_backend *state = &backend->passive;
+	const struct conf_passive *conf = &backend->service->conf->passive;
+	uint64_t retry_ms = (uint64_t)conf->retry_ms << RTE_MIN(state->times, (uint32_t)DOUBLINGS_MAX);
+
+	// It did well for as long as it had been out: it starts anew.
+	if (state->back_ms == 0 || now_ms - state->back_ms > RTE_MAX(retry_ms, conf->window_ms * 2ull)) {
+		state->times = 0;
+		retry_ms = conf->retry_ms;
+	}
+	control_lock(passive->control);
+	state->is_out = true;
+	state->times++;
+	state->retry_at_ms = now_ms + retry_ms;
+	state->status = (struct health_status){.state = HEALTH_DOWN, .since_ms = now_ms};
+	write_reason(state);
+	control_unlock(passive->control);
+	if (backend->health_target != NULL) {
+		state->probes = health_target_status(backend->health_target)->probes;
+		state->failures = health_target_status(backend->health_target)->failures;
+	}
+	LIST_INSERT_HEAD(&passive->out, backend, passive.entry);
+	say(backend, "down", state->status.reason);
+	control_service_changed(passive->control, backend->service);
+}
+
+static void bring_back(struct passive *passive, struct control_backend *backend, const char *why)
+{
+	struct passive_backend *state = &backend->passive;
+
+	control_lock(passive->control);
+	state->is_out = false;
+	state->back_ms = clock_ms();
+	control_unlock(passive->control);
+	forget_window(state);
+	LIST_REMOVE(backend, passive.entry);
+	if (why == NULL)
+		return;
+	say(backend, "up", why);
+	control_service_changed(passive->control, backend->service);
+}
+
+/* What a backend that is out has to wait for. */
+static void look_at_out(struct passive *passive, struct control_backend *backend, uint64_t now_ms)
+{
+	const struct passive_backend *state = &backend->passive;
+	const struct health_status *probed =
+		backend->health_target != NULL ? health_target_status(backend->health_target) : NULL;
+	bool has_news = probed != NULL && probed->probes != state->probes;
+
+	if (backend->life != BACKEND_LISTED || backend->service->conf == NULL)
+		bring_back(passive, backend, NULL); // it gets no connections for another reason
+	else if (backend->service->conf->passive.fails == 0)
+		bring_back(passive, backend, "passive: off");
+	else if (has_news && probed->probes - state->probes != probed->failures - state->failures)
+		bring_back(passive, backend, "passive: a probe passed");
+	else if (!has_news && now_ms >= state->retry_at_ms)
+		bring_back(passive, backend, "passive: another try");
+}
+
+/* Some worker has named it. */
+static void judge(struct passive *passive, struct control_backend *backend, uint64_t now_ms)
+{
+	struct passive_backend *state = &backend->passive;
+	struct stats_connect counted;
+
+	if (backend->life != BACKEND_LISTED || backend->service->conf == NULL)
+		return;
+	const struct conf_passive *conf = &backend->service->conf->passive;
+	control_backend_count_connects(control_registry(passive->control), backend, &counted);
+	unsigned at = advance(state, now_ms, conf->window_ms);
+	state->fails_by[at] += counted.fails - state->fails;
+	state->refused_by[at] += counted.refused - state->refused;
+	state->timed_out_by[at] += counted.timed_out - state->timed_out;
+	state->fails = counted.fails;
+	state->refused = counted.refused;
+	state->timed_out = counted.timed_out;
+	if (!state->is_out && conf->fails != 0 && sum(state->fails_by) >= conf->fails &&
+		control_backend_usable(backend) && !is_last(backend))
+		take_out(passive, backend, now_ms);
+}
+
+static void look_at_worker(struct passive *passive, unsigned worker, uint64_t now_ms)
+{
+	const struct pipeline_fails *fails = passive->fails[worker];
+	struct backends *backends = control_registry(passive->control);
+
+	if (fails == NULL)
+		return;
+	uint32_t count = __atomic_load_n(&fails->count, __ATOMIC_ACQUIRE);
+	uint32_t news = RTE_MIN(count - passive->seen[worker], (uint32_t)PIPELINE_FAILS);
+	passive->seen[worker] = count;
+	for (uint32_t i = 1; i <= news; i++) {
+		uint32_t id = __atomic_load_n(&fails->ids[(count - i) % PIPELINE_FAILS],
+			__ATOMIC_RELAXED);
+		if (id < BACKENDS_IDS_MAX && backends->by_id[id] != NULL)
+			judge(passive, backends->by_id[id], now_ms);
+	}
+}
+
+static void look_due(evutil_socket_t fd, short what, void *context)
+{
+	struct passive *passive = context;
+	uint64_t now_ms = clock_ms();
+
+	for (unsigned w = 0; w < passive->nb_workers; w++)
+		look_at_worker(passive, w, now_ms);
+	for (struct control_backend *backend = LIST_FIRST(&passive->out), *next; backend != NULL;
+		backend = next) {
+		next = LIST_NEXT(backend, passive.entry);
+		look_at_out(passive, backend, now_ms);
+	}
+}
+
+void passive_end(struct passive *passive, struct control_backend *backend)
+{
+	if (backend->passive.is_out)
+		bring_back(passive, backend, NULL);
+	forget_window(&backend->passive);
+}
+
+void passive_spare(struct passive *passive, struct control_service *service)
+{
+	if (passive == NULL || LIST_EMPTY(&passive->out))
+		return;
+	for (uint32_t b = 0; b < service->nb_listed; b++)
+		if (control_backend_usable(service->backends[b]))
+			return;
+	for (uint32_t b = 0; b < service->nb_listed; b++)
+		if (service->backends[b]->passive.is_out)
+			bring_back(passive, service->backends[b], "passive: no other is up");
+}
+
+struct passive *passive_create(struct event_base *events, struct control *control,
+	const struct pipeline_fails *const *fails, unsigned nb_workers)
+{
+	struct passive *passive = calloc(1, sizeof(*passive));
+
+	if (passive == NULL)
+		return NULL;
+	passive->control = control;
+	passive->fails = fails;
+	passive->nb_workers = nb_workers;
+	LIST_INIT(&passive->out);
+	passive->look = event_new(events, -1, EV_PERSIST, look_due, passive);
+	if (passive->look != NULL &&
+		event_add(passive->look, &(struct timeval){.tv_usec = LOOK_MS * 1000}) == 0)
+		return passive;
+	passive_destroy(passive);
+	return NULL;
+}
+
+void passive_destroy(struct passive *passive)
+{
+	if (passive == NULL)
+		return;
+	if (passive->look != NULL)
+		event_free(passive->look);
+	free(passive);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Passive health: what becomes of the clients' own connects takes a backend out. The workers count
+ * and name the backends; this looks at those names ten times a second and judges.
+ *
+ * So many connects refused or unanswered within the window take a backend out for new connections,
+ * with a reason of its own, but never the last one of a service. A probe knows better: the next one
+ * that passes brings it back, and a verdict by probes ends this one. Without probes it comes back after
+ * a while that doubles each time in a row. Only connects count that were made since the backend takes
+ * them again (its epoch): what is left over from before says nothing about it.
+ *
+ * Thread rule: on the control core's event loop.
+ */
+#ifndef WEIR_PASSIVE_H
+#define WEIR_PASSIVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "health.h"
+
+struct control;
+struct control_backend;
+struct control_service;
+struct event_base;
+struct passive;
+struct pipeline_fails;
+
+#define PASSIVE_SLOTS 8 // of the window
+
+/* A backend's share of it; zeroed at first. */
+struct passive_backend {
+	bool is_out;
+	struct health_status status;        // while it is out: what telemetry and log say
+	uint64_t back_ms;                   // when it came back last; 0 = it never was out
+	uint64_t retry_at_ms;               // while it is out: when it comes back by itself
+	uint64_t probes, failures;          // of its target when it went out
+	uint32_t times;                     // out in a row
+	uint64_t fails, refused, timed_out; // counted when it was looked at last
+	uint32_t slot;                      // the latest: its number since the clock's start
+	uint32_t fails_by[PASSIVE_SLOTS];
+	uint32_t refused_by[PASSIVE_SLOTS];
+	uint32_t timed_out_by[PASSIVE_SLOTS];
+	LIST_ENTRY(control_backend) entry; // of those that are out
+};
+
+/* `fails`: of the workers, by number, which may start later; the array outlives this. NULL for want of
+ * memory. */
+struct passive *passive_create(struct event_base *events, struct control *control,
+	const struct pipeline_fails *const *fails, unsigned nb_workers);
+/* passive_destroy(NULL) is fine. */
+void passive_destroy(struct passive *passive);
+
+/* Probes have a verdict: it counts, and nothing before it. Also of a backend that goes. */
+void passive_end(struct passive *passive, struct control_backend *backend);
+
+/* When no backend is usable, bring back what only this has taken out. Fine without a `passive`. Not under
+ * daemon.lock, as the others. */
+void passive_spare(struct passive *passive, struct control_service *service);
+
+#endif
