@@ -22,7 +22,7 @@
 
 #define LINK_WAIT_MS 5000
 #define LINK_POLL_MS 20
-#define QUEUE_WAIT_MS 500
+#define QUEUE_WAIT_MS 3000
 #define QUEUE_STEP_MS 10
 
 /* What the user calls the device. */

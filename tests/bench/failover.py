@@ -239,12 +239,7 @@ def start(rig):
             rig.serve()
 
 
-def upgrade(rig):
-    rig.weir.upgrade()
-
-
-EVENTS = {"kill": ("killed (kill -9)", kill), "restart": ("stopped in good order (SIGTERM)", stop),
-          "upgrade": ("replaced while it runs (weirctl upgrade)", upgrade)}
+EVENTS = {"kill": ("killed (kill -9)", kill), "restart": ("stopped in good order (SIGTERM)", stop)}
 
 
 def own_death(cpus, result, only=()):
@@ -252,17 +247,16 @@ def own_death(cpus, result, only=()):
     rows, tables = result.setdefault("own_death", []), []
     with rigs.on_cpus(cpus[0]), Lab() as lab:
         for event, (title, act) in EVENTS.items():
-            again = f" and started again {RESTART_SECONDS} s later" if event != "upgrade" else ""
-            table = Table(f"The balancer is {title}{again}; idle connections lost")
+            table = Table(f"The balancer is {title} and started again {RESTART_SECONDS} s later; "
+                          "idle connections lost")
             for kind in RIGS:
-                if only and kind.name not in only or event == "upgrade" and kind != rigs.WeirRig:
+                if only and kind.name not in only:
                     continue
                 with kind(lab, cpus) as rig, Load(lab.client) as load:
                     died = time.monotonic()
                     act(rig)
-                    if event != "upgrade":
-                        time.sleep(RESTART_SECONDS)
-                        start(rig)
+                    time.sleep(RESTART_SECONDS)
+                    start(rig)
                     time.sleep(max(0.0, died + SECONDS - time.monotonic()))
                 outcome = Outcome(load, died)
                 rows.append({"name": kind.name, "event": event, "established": outcome.established,
