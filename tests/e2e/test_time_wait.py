@@ -4,6 +4,7 @@ TIME_WAIT (case A12)."""
 
 import contextlib
 import socket
+import time
 
 import pytest
 
@@ -101,10 +102,12 @@ def test_moved_numbers_carry_a_download(lab, weir, clients):
                    "meta length > 500 drop")
     try:
         moved = 0
-        for _ in range(40):
+        for _ in range(100):
             before = renumbered(weir)
             with clients[0].entered(), traffic.connect(timeout=60) as connection:
+                time.sleep(0.02)        # until the worker has published its counters
                 if renumbered(weir) == before:
+                    traffic.ask(connection, close=True)     # the server first, as before
                     continue
                 moved += 1
                 connection.sendall(b"PUT /upload/moved HTTP/1.1\r\nHost: weir\r\n"
