@@ -173,18 +173,23 @@ static bool starts_anew(const struct packet *packet, const struct flow *flow,
 
 /*
  * Whatever isn't an established flow's plain segment. `entry` is the one with the packet's
- * signature, or none; the tuple may be another's.
+ * signature, or none; unless it `matches` the tuple may be another's.
  */
 static __attribute__((noinline)) void process_other(struct pipeline *pipeline,
-	const struct service_table *table, struct packet *packet, uint32_t entry, uint64_t now_ms)
+	const struct service_table *table, struct packet *packet, uint32_t entry, bool matches,
+	uint64_t now_ms)
 {
 	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
 
 	// No bucket carries the signature: no need to look again, but for flows of this burst.
 	if (pipeline->nb_syns != 0 && !(packet->flags & RTE_TCP_SYN_FLAG))
 		pipeline_admit(pipeline, table, packet->family, now_ms);
+	// A flow whose tuple was seen to match is known, unless it is gone, or a SYN took its place.
+	else if (matches && flow_state(flow_entry_flow(flows, entry)) != TCP_NONE)
+		goto known;
 	if (entry != FLOW_NOT_FOUND || pipeline->admitted)
 		entry = flow_table_find(flows, packet->hash, packet_addrs(packet), packet->ports);
+known:
 	// Who holds on to a connection that its client has given up meets no flow.
 	if (entry == FLOW_NOT_FOUND || flow_has(flow_entry_flow(flows, entry), FLOW_DETACHED)) {
 		pipeline_new_flow(pipeline, table, packet, now_ms);
@@ -210,14 +215,16 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 	const struct service_table *table, const struct flow_table *flows, struct packet *packet,
 	uint32_t entry, sa_family_t family, uint64_t now_ms)
 {
+	bool matches = false;
+
 	if (unlikely(entry == FLOW_NOT_FOUND))
 		goto other;
 	struct flow *flow = flow_entry_flow_of(flows, entry, family);
 	enum flow_direction direction = flow_entry_direction(entry);
 	const void *addrs = family == AF_INET6 ? (const void *)&packet->ip6->src_addr
 					       : (const void *)&packet->ip4->src_addr;
-	if (unlikely(!flow_matches(flow, direction, family, addrs, packet->ports) ||
-		!flow_is_plain(flow) || (packet->flags & TRACK_STATE_FLAGS) ||
+	matches = flow_matches(flow, direction, family, addrs, packet->ports);
+	if (unlikely(!matches || !flow_is_plain(flow) || (packet->flags & TRACK_STATE_FLAGS) ||
 		nat_ttl(packet, family) <= 1))
 		goto other;
 	uint32_t id = FLOW_BACKEND_ID(flow->backend);
@@ -236,7 +243,7 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 	put_out(pipeline, packet, flow, direction, backend, family);
 	return;
 other:
-	process_other(pipeline, table, packet, entry, now_ms);
+	process_other(pipeline, table, packet, entry, matches, now_ms);
 }
 
 /* The TCP packets of one family in a burst, in the order they came. */
