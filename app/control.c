@@ -440,6 +440,8 @@ int control_publish_first(struct control *control)
 	for (uint32_t s = 0; s < backends->nb_listed; s++)
 		for (uint32_t b = 0; b < backends->services[s]->nb_listed; b++)
 			on_down_update(control->on_down, backends->services[s]->backends[b]);
+	// One that the loop began while it settled: the publisher has one job at a time.
+	publisher_wait(control->publisher);
 	control->dirty = true;
 	publish_by(control, UINT64_MAX);
 	publisher_wait(control->publisher);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "publish.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <pthread.h>
@@ -444,6 +445,7 @@ bool publisher_busy(const struct publisher *publisher)
 void publisher_submit(struct publisher *publisher, struct publish_job *job)
 {
 	pthread_mutex_lock(&publisher->lock);
+	assert(publisher->job == NULL);
 	publisher->job = job;
 	publisher->submitted++;
 	pthread_cond_signal(&publisher->wake);
