@@ -27,7 +27,7 @@ struct log_limit {
 	uint64_t held_back; // lines since the last one that was written
 };
 
-/* Whether this call site may write now: 10 lines a second (case C7). Not exact between threads. */
+/* Whether this call site may write now: 10 lines a second of each thread (case C7). */
 bool log_limit_allows(struct log_limit *limit);
 
 /* After a line that was allowed: say how many before it were held back, if any. */
@@ -40,7 +40,7 @@ void log_limit_report(struct log_limit *limit, enum log_level level, const char 
 
 #define log_limited(level, ...)                                                                    \
 	do {                                                                                       \
-		static struct log_limit limit_here;                                                \
+		static __thread struct log_limit limit_here;                                                \
 		if (log_limit_allows(&limit_here)) {                                               \
 			log_write(level, LOG_MODULE, __VA_ARGS__);                                 \
 			log_limit_report(&limit_here, level, LOG_MODULE);                          \

@@ -10,11 +10,18 @@ import pytest
 
 import traffic
 import weir as weir_module
-from lab import VIP, VIP6
+from lab import VIP, VIP6, Lab
 
 PORTS = 16                              # so each is used again after so many connections
 # Clients with clocks of their own: random offsets by connection, one clock for all, none.
 TIMESTAMPS = (1, 2, 0)
+
+
+@pytest.fixture(scope="module")
+def lab(requirements):
+    """One of its own: no port's first use meets the TIME_WAIT of an earlier test's connection."""
+    with Lab() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
