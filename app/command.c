@@ -264,11 +264,6 @@ static void do_upgrade(struct client *client, const json_t *request)
 			"connection: restart weir");
 		return;
 	}
-	// The driver's next owner of a queue may be given buffers that are not its own, and dies of them.
-	if (strcmp(daemon->port.driver, "net_af_xdp") == 0) {
-		answer_error(client, "not with AF_XDP: restart weir, which keeps every connection");
-		return;
-	}
 	char message[sizeof(((struct conf_error *)0)->text)];
 	if (!port_is_same(daemon, message)) {
 		answer_error(client, message);

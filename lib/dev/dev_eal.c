@@ -25,6 +25,7 @@
 #include "dev_log.h"
 #include "dev_machine.h"
 #include "dev_pool.h"
+#include "dev_xdp.h"
 #include "log.h"
 
 #define EAL_MEMORY (32u << 20) // of hugepages beside the packet buffers: rings, drivers
@@ -438,28 +439,10 @@ void dev_eal_own_name(const struct conf *conf)
 			rte_eal_get_runtime_dir());
 }
 
-void dev_eal_close_xdp_sockets(void)
-{
-	DIR *directory = opendir("/proc/self/fd");
-	int domain;
-
-	if (directory == NULL)
-		return;
-	for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
-		int fd = atoi(entry->d_name);
-		socklen_t size = sizeof(domain);
-		if (fd > 2 && fd != dirfd(directory) &&
-			getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
-			domain == AF_XDP)
-			close(fd);
-	}
-	closedir(directory);
-}
-
 void dev_eal_let_go(void)
 {
 	if (eal.device.af_xdp)
-		dev_eal_close_xdp_sockets();
+		dev_xdp_close_sockets();
 	eal.link.is_kept = true;
 	dev_lock_release(&eal.lock);
 }

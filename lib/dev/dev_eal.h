@@ -11,7 +11,4 @@ const struct dev_device *dev_eal_device(void);
 const struct dev_cores *dev_eal_cores(void);
 struct dev_link *dev_eal_link(void); // NULL = no kernel interface
 
-/* Close what net_af_xdp (22.11) leaves open when it is closed or fails: the queues would stay taken. */
-void dev_eal_close_xdp_sockets(void);
-
 #endif

@@ -18,12 +18,12 @@
 #include "dev_machine.h"
 #include "dev_pool.h"
 #include "dev_rss.h"
+#include "dev_xdp.h"
 #include "log.h"
 
 #define LINK_WAIT_MS 5000
 #define LINK_POLL_MS 20
 #define QUEUE_WAIT_MS 3000
-#define QUEUE_STEP_MS 10
 
 /* What the user calls the device. */
 static const char *title(const struct dev_port *port)
@@ -228,21 +228,17 @@ static int explain_queue(const struct dev_port *port, unsigned queue, int failed
 	return failed;
 }
 
-/* The kernel frees an AF_XDP queue a moment after the process before let go of it. */
-static int set_up_rx_queue(struct dev_port *port, unsigned queue, uint16_t descriptors,
-	unsigned socket)
+/* Of the process before, say. Other faults the driver names better. */
+static int wait_for_queues(const struct dev_port *port, char *message)
 {
-	bool af_xdp = dev_eal_device()->af_xdp;
+	unsigned queue;
 
-	for (unsigned waited_ms = 0;; waited_ms += QUEUE_STEP_MS) {
-		int failed = rte_eth_rx_queue_setup(port->port_id, queue, descriptors, socket, NULL,
-			port->pool);
-		if (failed == 0 || !af_xdp || waited_ms >= QUEUE_WAIT_MS)
-			return failed;
-		if (queue == 0)
-			dev_eal_close_xdp_sockets(); // of the attempt, not of another queue
-		rte_delay_us_sleep(QUEUE_STEP_MS * 1000);
-	}
+	if (!dev_eal_device()->af_xdp || dev_xdp_wait_free(port->interface, port->nb_workers,
+			QUEUE_WAIT_MS, &queue) != -EBUSY)
+		return 0;
+	snprintf(message, DEV_MESSAGE, "%s: another program has queue %u for AF_XDP (ss --xdp -ap "
+		"shows which)", title(port), queue);
+	return -EBUSY;
 }
 
 static int set_up_queues(struct dev_port *port, uint16_t rx_descriptors, uint16_t tx_descriptors,
@@ -250,9 +246,13 @@ static int set_up_queues(struct dev_port *port, uint16_t rx_descriptors, uint16_
 {
 	unsigned socket = (unsigned)(port->numa_node >= 0 ? port->numa_node : SOCKET_ID_ANY);
 
+	int failed = wait_for_queues(port, message);
+	if (failed)
+		return failed;
 	dev_log_clear();
 	for (unsigned q = 0; q < port->nb_workers; q++) {
-		int failed = set_up_rx_queue(port, q, rx_descriptors, socket);
+		failed = rte_eth_rx_queue_setup(port->port_id, q, rx_descriptors, socket, NULL,
+			port->pool);
 		if (failed == 0)
 			failed = rte_eth_tx_queue_setup(port->port_id, q, tx_descriptors, socket,
 				NULL);

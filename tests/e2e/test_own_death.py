@@ -281,7 +281,6 @@ def backends(lab, *names):
                                               for name in names]}}}
 
 
-UPGRADABLE = "af_packet"                # with AF_XDP weir refuses it
 EVENTS = {"killed": kill, "terminated": terminate, "upgraded": upgrade}
 
 
@@ -289,7 +288,7 @@ EVENTS = {"killed": kill, "terminated": terminate, "upgraded": upgrade}
 @pytest.mark.parametrize("event", EVENTS)
 def test_no_connection_is_lost(lab, start_weir, sizes, event):
     """kill -9, or SIGTERM, and a start; weirctl upgrade."""
-    weir = start_weir(driver=UPGRADABLE if event == "upgraded" else "af_xdp")
+    weir = start_weir()
     say = []
     with Load(lab, sizes) as load:
         for _ in range(sizes.trials):
@@ -440,10 +439,11 @@ def test_a_damaged_table_is_kept_aside(lab, start_weir, damage):
     assert not os.path.exists(path) and not os.path.exists(path + ".refused")
 
 
-def test_telemetry_stays_where_it_is(lab, start_weir):
+@pytest.mark.parametrize("driver", ("af_xdp", "af_packet"))
+def test_telemetry_stays_where_it_is(lab, start_weir, driver):
     """After each upgrade the socket is found under the name of the instance, and the old process has
     left nothing."""
-    weir = start_weir(driver=UPGRADABLE)
+    weir = start_weir(driver=driver)
     for _ in range(3):
         weir.upgrade()
         weir.wait(lambda: os.path.islink(f"/var/run/dpdk/{weir.prefix}"), what="the link")
@@ -520,7 +520,7 @@ def test_watchdog(lab, who):
     """systemd hears that weir is ready and lives; no more when a worker or the control loop stands
     still, and the restart costs no connection."""
     systemd = Systemd(f"{lab.directory}/notify-{who.replace(' ', '-')}")
-    weir = weir_module.Weir(lab, weir_module.config(lab, UPGRADABLE), environment={
+    weir = weir_module.Weir(lab, weir_module.config(lab), environment={
         "NOTIFY_SOCKET": systemd.path, "WATCHDOG_USEC": "1500000"}).start()
     try:
         assert systemd.hear("READY=1", 1)
@@ -607,20 +607,13 @@ os._exit(1)
 """
 
 
-def test_no_upgrade_with_af_xdp(lab, start_weir):
-    weir = start_weir()
-    with pytest.raises(WeirFailed, match="not with AF_XDP"):
-        weir.upgrade()
-    assert traffic.errors(traffic.requests(lab.client, 20)) == []
-
-
 def test_an_upgrade_that_fails_changes_nothing(lab, start_weir, monkeypatch):
     """The file is wrong when the new process reads it; or the new program fails when the port is its
     own: then the former one starts again, and has all connections."""
     binary = f"{lab.directory}/weir"
     shutil.copy(weir_module.BINARY, binary)
     monkeypatch.setattr(weir_module, "BINARY", binary)
-    weir = start_weir(driver=UPGRADABLE)
+    weir = start_weir()
     with lab.client.entered():
         connections = [traffic.connect(timeout=20) for _ in range(40)]
     names = [traffic.ask(connection) for connection in connections]

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "dev_xdp.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <linux/if_xdp.h>
+#include <net/if.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clock.h"
+
+#define STEP_MS 1     // between two looks
+#define RELEASE_MS 20 // that the kernel is given to let go of a queue that a look took
+#define FRAME 4096
+
+void dev_xdp_close_sockets(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	int domain;
+
+	if (directory == NULL)
+		return;
+	for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+		int fd = atoi(entry->d_name);
+		socklen_t size = sizeof(domain);
+		if (fd > 2 && fd != dirfd(directory) &&
+			getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+			domain == AF_XDP)
+			close(fd);
+	}
+	closedir(directory);
+}
+
+static void sleep_ms(unsigned ms)
+{
+	nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
+}
+
+/* A socket that lacks nothing but its queue. */
+static int open_socket(void *frame)
+{
+	struct xdp_umem_reg memory = {
+		.addr = (uintptr_t)frame, .len = FRAME, .chunk_size = FRAME};
+	const int entries = 1;
+	int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 &&
+		(setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &memory, sizeof(memory)) < 0 ||
+		setsockopt(fd, SOL_XDP, XDP_UMEM_FILL_RING, &entries, sizeof(entries)) < 0 ||
+		setsockopt(fd, SOL_XDP, XDP_UMEM_COMPLETION_RING, &entries, sizeof(entries)) < 0 ||
+		setsockopt(fd, SOL_XDP, XDP_RX_RING, &entries, sizeof(entries)) < 0)) {
+		int err = -errno;
+		close(fd);
+		return err;
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+/*
+ * 0, -EBUSY or another -errno. Bound without copying: where a driver can't, the kernel says so after it
+ * has found the queue free, and has taken nothing.
+ */
+static int look(unsigned index, unsigned queue, void *frame)
+{
+	struct sockaddr_xdp address = {.sxdp_family = AF_XDP, .sxdp_flags = XDP_ZEROCOPY,
+		.sxdp_ifindex = index, .sxdp_queue_id = queue};
+	int fd = open_socket(frame);
+
+	if (fd < 0)
+		return fd;
+	int err = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	close(fd);
+	if (err == 0) // taken, in fact
+		sleep_ms(RELEASE_MS);
+	return err == -EOPNOTSUPP ? 0 : err;
+}
+
+int dev_xdp_wait_free(const char *interface, unsigned nb_queues, unsigned wait_ms, unsigned *queue)
+{
+	uint64_t until_ms = clock_ms() + wait_ms;
+	unsigned index = if_nametoindex(interface);
+	void *frame = NULL;
+	int err = 0;
+
+	if (index == 0)
+		return -ENODEV;
+	if (posix_memalign(&frame, FRAME, FRAME) != 0)
+		return -ENOMEM;
+	for (*queue = 0; err == 0 && *queue < nb_queues; ++*queue) {
+		while ((err = look(index, *queue, frame)) == -EBUSY && clock_ms() < until_ms)
+			sleep_ms(STEP_MS);
+		if (err < 0)
+			break;
+	}
+	free(frame);
+	return err;
+}
