@@ -381,7 +381,7 @@ static void health_changed(void *context, struct control_backend *backend)
 	pthread_mutex_unlock(&control->daemon->lock);
 	keep_write(control->daemon->keep, &control->backends, backend);
 	if (is_news)
-		passive_end(control->passive, backend);
+		passive_end(control->passive, backend, clock_ms());
 	if (is_news)
 		log_backend(backend, health_state_name(status->state), status->reason);
 	control_service_changed(control, backend->service);

@@ -43,7 +43,7 @@ static int gather_service(struct gather *gather, struct backends *backends,
 
 	if (publish == NULL)
 		return -ENOMEM;
-	passive_spare(backends->passive, service);
+	passive_spare(backends->passive, service, clock_ms());
 	// Whether it has a backend at all decides what becomes of those that are down.
 	if (control_service_look(service))
 		for (uint32_t b = 0; b < service->nb_listed; b++)

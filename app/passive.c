@@ -115,13 +115,14 @@ static void take_out(struct passive *passive, struct control_backend *backend, u
 	control_service_changed(passive->control, backend->service);
 }
 
-static void bring_back(struct passive *passive, struct control_backend *backend, const char *why)
+static void bring_back(struct passive *passive, struct control_backend *backend, const char *why,
+	uint64_t now_ms)
 {
 	struct passive_backend *state = &backend->passive;
 
 	control_lock(passive->control);
 	state->is_out = false;
-	state->back_ms = clock_ms();
+	state->back_ms = now_ms;
 	control_unlock(passive->control);
 	forget_window(state);
 	LIST_REMOVE(backend, passive.entry);
@@ -140,13 +141,13 @@ static void look_at_out(struct passive *passive, struct control_backend *backend
 	bool has_news = probed != NULL && probed->probes != state->probes;
 
 	if (backend->life != BACKEND_LISTED || backend->service->conf == NULL)
-		bring_back(passive, backend, NULL); // it gets no connections for another reason
+		bring_back(passive, backend, NULL, now_ms); // it gets no connections for another reason
 	else if (backend->service->conf->passive.fails == 0)
-		bring_back(passive, backend, "passive: off");
+		bring_back(passive, backend, "passive: off", now_ms);
 	else if (has_news && probed->probes - state->probes != probed->failures - state->failures)
-		bring_back(passive, backend, "passive: a probe passed");
+		bring_back(passive, backend, "passive: a probe passed", now_ms);
 	else if (!has_news && now_ms >= state->retry_at_ms)
-		bring_back(passive, backend, "passive: another try");
+		bring_back(passive, backend, "passive: another try", now_ms);
 }
 
 /* Some worker has named it. */
@@ -189,11 +190,8 @@ static void look_at_worker(struct passive *passive, unsigned worker, uint64_t no
 	}
 }
 
-static void look_due(evutil_socket_t fd, short what, void *context)
+void passive_look(struct passive *passive, uint64_t now_ms)
 {
-	struct passive *passive = context;
-	uint64_t now_ms = clock_ms();
-
 	for (unsigned w = 0; w < passive->nb_workers; w++)
 		look_at_worker(passive, w, now_ms);
 	for (struct control_backend *backend = LIST_FIRST(&passive->out), *next; backend != NULL;
@@ -203,14 +201,19 @@ static void look_due(evutil_socket_t fd, short what, void *context)
 	}
 }
 
-void passive_end(struct passive *passive, struct control_backend *backend)
+static void look_due(evutil_socket_t fd, short what, void *context)
+{
+	passive_look(context, clock_ms());
+}
+
+void passive_end(struct passive *passive, struct control_backend *backend, uint64_t now_ms)
 {
 	if (backend->passive.is_out)
-		bring_back(passive, backend, NULL);
+		bring_back(passive, backend, NULL, now_ms);
 	forget_window(&backend->passive);
 }
 
-void passive_spare(struct passive *passive, struct control_service *service)
+void passive_spare(struct passive *passive, struct control_service *service, uint64_t now_ms)
 {
 	if (passive == NULL || LIST_EMPTY(&passive->out))
 		return;
@@ -219,7 +222,7 @@ void passive_spare(struct passive *passive, struct control_service *service)
 			return;
 	for (uint32_t b = 0; b < service->nb_listed; b++)
 		if (service->backends[b]->passive.is_out)
-			bring_back(passive, service->backends[b], "passive: no other is up");
+			bring_back(passive, service->backends[b], "passive: no other is up", now_ms);
 }
 
 struct passive *passive_create(struct event_base *events, struct control *control,

@@ -52,11 +52,14 @@ struct passive *passive_create(struct event_base *events, struct control *contro
 /* passive_destroy(NULL) is fine. */
 void passive_destroy(struct passive *passive);
 
+/* One of the ten looks a second; `now_ms` of clock_ms(), here and below. */
+void passive_look(struct passive *passive, uint64_t now_ms);
+
 /* Probes have a verdict: it counts, and nothing before it. Also of a backend that goes. */
-void passive_end(struct passive *passive, struct control_backend *backend);
+void passive_end(struct passive *passive, struct control_backend *backend, uint64_t now_ms);
 
 /* When no backend is usable, bring back what only this has taken out. Fine without a `passive`. Not under
  * daemon.lock, as the others. */
-void passive_spare(struct passive *passive, struct control_service *service);
+void passive_spare(struct passive *passive, struct control_service *service, uint64_t now_ms);
 
 #endif
