@@ -103,7 +103,11 @@ static void print_value(FILE *out, const struct conf_key *key, const void *objec
 			fprintf(out, "\"%s\"", text);
 		break;
 	default:
-		fprintf(out, "%lld", value);
+		// What a file can't say stands for a default that lies elsewhere.
+		if (value < key->min || value > key->max)
+			fputs("default", out);
+		else
+			fprintf(out, "%lld", value);
 	}
 }
 

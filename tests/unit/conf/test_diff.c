@@ -66,8 +66,8 @@ static void idle_times_of_a_service_are_compared(void **state)
 {
 	assert_lines(PORT WEB(TWO " timeouts = { close_s = 5; };"), PORT WEB(TWO " on_idle = \"reset\"; "
 		"timeouts = { established_s = 90; };"),
-		LINES("service web: on_idle drop -> reset; timeouts.established_s 0 -> 90; "
-		      "timeouts.close_s 5 -> 0"));
+		LINES("service web: on_idle drop -> reset; timeouts.established_s default -> 90; "
+		      "timeouts.close_s 5 -> default"));
 }
 
 static void scheduling_and_lists_of_clients_are_compared(void **state)
