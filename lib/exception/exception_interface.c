@@ -196,23 +196,10 @@ static int take_address(const struct nlmsghdr *header, void *context)
 {
 	struct address_list *list = context;
 	const struct ifaddrmsg *message = mnl_nlmsg_get_payload(header);
-	struct net_prefix prefix = {.length = message->ifa_prefixlen};
-	const struct nlattr *attr;
 
-	if ((int)message->ifa_index != list->index || message->ifa_scope != RT_SCOPE_UNIVERSE ||
-		list->count == ADDRESSES_MAX)
-		return MNL_CB_OK;
-	mnl_attr_for_each(attr, header, sizeof(*message))
-	{
-		// IPv4 has both, and IFA_LOCAL is the interface's own.
-		uint16_t type = mnl_attr_get_type(attr);
-		if (type != IFA_LOCAL && (type != IFA_ADDRESS || prefix.addr.family != AF_UNSPEC))
-			continue;
-		prefix.addr.family = message->ifa_family;
-		memcpy(prefix.addr.v6, mnl_attr_get_payload(attr),
-			net_addr_size(message->ifa_family));
-	}
-	list->prefixes[list->count++] = prefix;
+	if ((int)message->ifa_index == list->index && message->ifa_scope == RT_SCOPE_UNIVERSE &&
+		list->count < ADDRESSES_MAX)
+		netlink_address(header, &list->prefixes[list->count++]);
 	return MNL_CB_OK;
 }
 

@@ -119,22 +119,12 @@ static int check_address(const struct nlmsghdr *header, void *context)
 {
 	struct mute_check *check = context;
 	const struct ifaddrmsg *message = mnl_nlmsg_get_payload(header);
-	struct net_prefix prefix = {.length = message->ifa_prefixlen};
-	const struct nlattr *attr;
+	struct net_prefix prefix;
 	char text[NET_ADDR_TEXT];
 
 	if ((int)message->ifa_index != check->index || message->ifa_scope != RT_SCOPE_UNIVERSE)
 		return MNL_CB_OK;
-	mnl_attr_for_each(attr, header, sizeof(*message))
-	{
-		// IPv4 has both, and IFA_LOCAL is the interface's own.
-		uint16_t type = mnl_attr_get_type(attr);
-		if (type != IFA_LOCAL && (type != IFA_ADDRESS || prefix.addr.family != AF_UNSPEC))
-			continue;
-		prefix.addr.family = message->ifa_family;
-		memcpy(prefix.addr.v6, mnl_attr_get_payload(attr),
-			net_addr_size(message->ifa_family));
-	}
+	netlink_address(header, &prefix);
 	check->ipv6 |= message->ifa_family == AF_INET6;
 	size_t length = strlen(check->addresses);
 	snprintf(check->addresses + length, sizeof(check->addresses) - length, " %s",

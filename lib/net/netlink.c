@@ -9,6 +9,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "addr.h"
 #include "netns.h"
 
 struct mnl_socket *netlink_open(int netns_fd, unsigned groups)
@@ -140,4 +141,21 @@ int netlink_talk(
 		last = is_last(buffer, length);
 	}
 	return err;
+}
+
+void netlink_address(const struct nlmsghdr *header, struct net_prefix *prefix)
+{
+	const struct ifaddrmsg *message = mnl_nlmsg_get_payload(header);
+	const struct nlattr *attr;
+
+	*prefix = (struct net_prefix){.length = message->ifa_prefixlen};
+	mnl_attr_for_each(attr, header, sizeof(*message))
+	{
+		// IPv4 has both, and IFA_LOCAL is the interface's own: IFA_ADDRESS may be the peer's.
+		uint16_t type = mnl_attr_get_type(attr);
+		if (type != IFA_LOCAL && (type != IFA_ADDRESS || prefix->addr.family != AF_UNSPEC))
+			continue;
+		prefix->addr.family = message->ifa_family;
+		memcpy(prefix->addr.v6, mnl_attr_get_payload(attr), net_addr_size(message->ifa_family));
+	}
 }

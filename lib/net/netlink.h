@@ -5,6 +5,8 @@
 
 #include <libmnl/libmnl.h>
 
+struct net_prefix;
+
 #define NETLINK_TIMEOUT_S 5 // that the kernel may take for one message of its answer
 
 /*
@@ -24,5 +26,9 @@ struct mnl_socket *netlink_open(int netns_fd, unsigned groups);
  */
 int netlink_talk(
 	struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t received, void *context);
+
+/* The interface's own address in a message of a dump of addresses (struct ifaddrmsg), and the length of
+ * its network. */
+void netlink_address(const struct nlmsghdr *header, struct net_prefix *prefix);
 
 #endif
