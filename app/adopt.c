@@ -32,6 +32,8 @@ struct adoption {
 	uint32_t nb_places;   // a power of two
 	uint32_t nb_used;
 	sa_family_t family;
+	const struct control_service *timed; // the service that timeout_s is of
+	uint16_t timeout_s[TCP_STATES];
 	uint32_t nb_removed;  // backends entered as removed
 	bool failed;          // for want of memory
 };
@@ -187,7 +189,16 @@ static struct net_endpoint endpoint_of(struct flow *flow, sa_family_t family,
 	return endpoint;
 }
 
-static bool resolve(void *context, struct flow *flow)
+/* Flows of one service come in rows. */
+static const uint16_t *timeouts_of(struct adoption *adoption, const struct control_service *service)
+{
+	if (adoption->timed != service)
+		timeouts_at_start(adoption->daemon->conf, service->conf, adoption->timeout_s);
+	adoption->timed = service;
+	return adoption->timeout_s;
+}
+
+static const uint16_t *resolve(void *context, struct flow *flow)
 {
 	struct adoption *adoption = context;
 	struct net_endpoint vip = endpoint_of(flow, adoption->family, FLOW_VIP);
@@ -198,15 +209,15 @@ static bool resolve(void *context, struct flow *flow)
 	if (service == NULL)
 		service = make_service(adoption, &vip);
 	if (service == NULL)
-		return false;
+		return NULL;
 	place = find_place(adoption->places, adoption->nb_places, service, &endpoint);
 	struct control_backend *backend = place->owner;
 	if (backend == NULL)
 		backend = make_backend(adoption, service, &endpoint);
 	if (backend == NULL)
-		return false;
+		return NULL;
 	flow->backend = backend->generation << FLOW_BACKEND_ID_BITS | backend->id;
-	return true;
+	return timeouts_of(adoption, service);
 }
 
 static void take_port(struct adoption *adoption, struct flow *flow, bool closed)
@@ -288,16 +299,12 @@ static void adopt_family(struct adoption *adoption, struct flow_table *table,
 {
 	uint64_t now_s = clock_ms() / 1000;
 	uint32_t nb_removed = adoption->nb_removed;
-	uint16_t timeout_s[TCP_STATES];
 
-	// Those of services with shorter times go at the first sweep.
-	timeouts_longest(adoption->daemon->conf, timeout_s);
 	adoption->family = table->family;
 	flow_table_adopt(table, &(struct flow_adopt_source){
 		.found = file->found,
 		.now_s = now_s,
 		.alive_s = file->alive_s < now_s ? file->alive_s : now_s,
-		.timeout_s = timeout_s,
 		.resolve = resolve,
 		.adopted = adopted,
 		.context = adoption,

@@ -6,6 +6,10 @@
 #include "conf.h"
 #include "worker.h"
 
+// As long as a flow's 16-bit clock still tells its age when the first sweep comes.
+#define LEFT_TO_SWEEP_S (UINT16_MAX - 256)
+_Static_assert(LEFT_TO_SWEEP_S > CONF_TIMEOUT_MAX_S, "or it would expire too early");
+
 static enum conf_tcp_timeout timeout_of(enum tcp_state state)
 {
 	if (tcp_state_half_open(state))
@@ -29,16 +33,17 @@ void timeouts_of_service(const struct conf_service *service, uint16_t timeout_s[
 		timeout_s[state] = service->timeout_s[timeout_of(state)];
 }
 
-void timeouts_longest(const struct conf *conf, uint16_t timeout_s[TCP_STATES])
+void timeouts_at_start(const struct conf *conf, const struct conf_service *service,
+	uint16_t timeout_s[TCP_STATES])
 {
 	timeout_s[TCP_NONE] = 0;
 	for (enum tcp_state state = TCP_SYN_SENT; state < TCP_STATES; state++) {
 		enum conf_tcp_timeout which = timeout_of(state);
-		timeout_s[state] = conf->timeout_s[which];
-		for (unsigned i = 0; i < conf->nb_services; i++)
-			timeout_s[state] = RTE_MAX(timeout_s[state],
-				conf->services[i]->timeout_s[which]);
+		bool has_own = service != NULL && service->timeout_s[which] != 0;
+		timeout_s[state] = has_own ? service->timeout_s[which] : conf->timeout_s[which];
 	}
+	if (service != NULL && service->on_idle == CONF_IDLE_RESET)
+		timeout_s[TCP_ESTABLISHED] = LEFT_TO_SWEEP_S;
 }
 
 static unsigned least(const struct conf *conf, enum conf_tcp_timeout which)

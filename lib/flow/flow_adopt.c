@@ -8,6 +8,7 @@
 #include "flow_adopt.h"
 
 #include <rte_common.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "flow_table.h"
@@ -91,15 +92,16 @@ static void judge(struct adoption *adoption, struct flow *flow, uint32_t count[R
 {
 	const struct flow_adopt_source *source = adoption->source;
 	enum tcp_state state = flow->state;
+	const uint16_t *timeout_s;
 
 	if (!is_sane(adoption->table, flow)) {
 		drop(adoption, flow, FLOW_ADOPT_DAMAGED);
 	} else if (state == TCP_SYN_SENT) {
 		drop(adoption, flow, FLOW_ADOPT_CONNECTING);
-	} else if (idle_s(source, flow) >= source->timeout_s[state]) {
-		drop(adoption, flow, FLOW_ADOPT_EXPIRED);
-	} else if (!source->resolve(source->context, flow)) {
+	} else if ((timeout_s = source->resolve(source->context, flow)) == NULL) {
 		drop(adoption, flow, FLOW_ADOPT_NO_BACKEND);
+	} else if (idle_s(source, flow) >= timeout_s[state]) {
+		drop(adoption, flow, FLOW_ADOPT_EXPIRED);
 	} else {
 		// Side records are gone with the process; a flow with an answer needs none.
 		if (flow->flags & FLOW_SIDE)

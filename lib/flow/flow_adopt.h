@@ -7,7 +7,7 @@
  * What isn't taken in:
  *     connecting  no answer of the backend has come yet: the client repeats its SYN, and that makes
  *                 the flow anew
- *     expired     idle for its state's timeout, the time without a process included
+ *     expired     idle for its service's timeout, the time without a process included
  *     duplicate   two records of one tuple, as an insert or a move that was cut off may leave them: an
  *                 open flow wins over a closed one, then the one that was seen less recently, for a
  *                 record that replaces another is seen last
@@ -20,7 +20,6 @@
 #ifndef WEIR_FLOW_ADOPT_H
 #define WEIR_FLOW_ADOPT_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "tcp_state.h"
@@ -44,10 +43,9 @@ struct flow_adopt_source {
 	uint32_t found;    // records there are, from the first on; more than the table's capacity too
 	uint64_t now_s;    // monotonic
 	uint64_t alive_s;  // when the former process was alive last: last_seen counts from there
-	const uint16_t *timeout_s; // by state
-	// Set flow->backend to what the flow's addresses mean today; false: nothing. Of the address
-	// family of the table.
-	bool (*resolve)(void *context, struct flow *flow);
+	// Set flow->backend to what the flow's addresses mean today; they are of the table's family.
+	// Returns the idle times of its service, by state; NULL: they mean nothing.
+	const uint16_t *(*resolve)(void *context, struct flow *flow);
 	// Taken in, once for each flow, in the order of the records.
 	void (*adopted)(void *context, struct flow *flow, enum tcp_state state);
 	void *context;

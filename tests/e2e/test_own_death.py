@@ -380,6 +380,34 @@ def test_a_service_that_is_gone(lab, start_weir):
         connection.close()
 
 
+def test_idle_times_are_those_of_the_service(lab, start_weir):
+    """The time without a process counts, by the service's clock; and with on_idle = "reset" the client
+    is told as soon as there is one again."""
+    web = weir_module.config(lab)["services"]["web"]
+    brief = {**web, "timeouts": {"established_s": 2}}
+    weir = start_weir(services={"brief": {**brief, "listen": ":81"},
+                                "told": {**brief, "listen": ":82", "on_idle": "reset"}})
+    with lab.client.entered():
+        connections = {port: [traffic.connect(port=port) for _ in range(10)] for port in (80, 81, 82)}
+    for one in (*connections[80], *connections[81], *connections[82]):
+        traffic.ask(one)
+    weir.kill()
+    time.sleep(3.5)
+    weir.start(wait_up=False)
+    info = weir.info()
+    assert info["not_adopted_expired"] == 10, info
+    for connection in connections[80]:
+        traffic.ask(connection)
+    for port in (81, 82):
+        for connection in connections[port]:
+            with pytest.raises(ConnectionResetError):
+                if port == 81:
+                    connection.sendall(REQUEST)
+                connection.recv(1)
+    for one in (*connections[80], *connections[81], *connections[82]):
+        one.close()
+
+
 def test_other_snat_ports(lab, start_weir):
     """A connection keeps its port, though nobody would get it today."""
     weir = start_weir(snat={"ports": ("2000-2999",)})

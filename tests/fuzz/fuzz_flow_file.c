@@ -33,10 +33,10 @@ static void remove_place(void)
 	rmdir(place.directory);
 }
 
-static bool resolve(void *context, struct flow *flow)
+static const uint16_t *resolve(void *context, struct flow *flow)
 {
 	flow->backend = flow->port[FLOW_BACKEND] & 7;
-	return flow->port[FLOW_BACKEND] != 9;
+	return flow->port[FLOW_BACKEND] != 9 ? timeouts : NULL;
 }
 
 static void adopted(void *context, struct flow *flow, enum tcp_state state)
@@ -111,7 +111,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.found = file.found,
 		.now_s = 100000,
 		.alive_s = 100000 - (how >> 4),
-		.timeout_s = timeouts,
 		.resolve = resolve,
 		.adopted = adopted,
 		.context = &nb_seen,

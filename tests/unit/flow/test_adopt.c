@@ -26,6 +26,9 @@ static const uint16_t timeouts[TCP_STATES] = {
 	[TCP_TIME_WAIT] = 60, [TCP_CLOSE] = 60,
 };
 
+#define BRIEF_PORT 90 // of a VIP whose service has times of its own
+static const uint16_t brief_timeouts[TCP_STATES] = {1, 1, 1, 100, 1, 1, 1, 1, 1, 1};
+
 /* Records as a former process left them, and the table over them. */
 struct world {
 	sa_family_t family;
@@ -87,14 +90,14 @@ static struct flow *leave(struct world *world, uint32_t number, uint32_t id, enu
 	return flow;
 }
 
-static bool resolve(void *context, struct flow *flow)
+static const uint16_t *resolve(void *context, struct flow *flow)
 {
 	const struct world *world = context;
 
 	if (flow->port[FLOW_BACKEND] == world->unknown_port)
-		return false;
+		return NULL;
 	flow->backend = 4711;
-	return true;
+	return flow->port[FLOW_VIP] == BRIEF_PORT ? brief_timeouts : timeouts;
 }
 
 static void adopted(void *context, struct flow *flow, enum tcp_state state)
@@ -117,7 +120,6 @@ static void adopt(struct world *world, uint32_t found, uint32_t flows, unsigned 
 		.found = found,
 		.now_s = NOW_S,
 		.alive_s = world->alive_s,
-		.timeout_s = timeouts,
 		.resolve = resolve,
 		.adopted = adopted,
 		.context = world,
@@ -219,6 +221,22 @@ static void idle_time_goes_on_without_a_process(void **state)
 	assert_unknown(&world, 2);
 	assert_unknown(&world, 3);
 	assert_int_equal(world.result.dropped[FLOW_ADOPT_EXPIRED], 2);
+	world_fini(&world);
+}
+
+static void each_service_has_idle_times_of_its_own(void **state)
+{
+	struct world world;
+	world_init(&world, AF_INET, 10);
+	world.alive_s = NOW_S - 40;
+	leave(&world, 0, 1, TCP_ESTABLISHED, 99)->port[FLOW_VIP] = BRIEF_PORT;
+	leave(&world, 1, 2, TCP_ESTABLISHED, 100)->port[FLOW_VIP] = BRIEF_PORT;
+	leave(&world, 2, 3, TCP_ESTABLISHED, 100);
+	adopt(&world, 10, 10, 1);
+	assert_null(find(&world, 2, FLOW_FROM_BACKEND));
+	assert_non_null(find(&world, 1, FLOW_FROM_BACKEND));
+	assert_known(&world, 3);
+	assert_int_equal(world.result.dropped[FLOW_ADOPT_EXPIRED], 1);
 	world_fini(&world);
 }
 
@@ -444,6 +462,7 @@ int main(void)
 		cmocka_unit_test(free_records_are_lent_and_used_ones_are_not),
 		cmocka_unit_test(connects_in_progress_are_dropped),
 		cmocka_unit_test(idle_time_goes_on_without_a_process),
+		cmocka_unit_test(each_service_has_idle_times_of_its_own),
 		cmocka_unit_test(the_short_clock_is_no_matter_after_a_long_time),
 		cmocka_unit_test(a_packet_after_the_last_sign_of_life_is_no_age),
 		cmocka_unit_test(of_two_with_one_tuple_the_open_one_stays),

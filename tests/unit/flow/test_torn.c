@@ -65,9 +65,9 @@ struct life {
 	struct flow_adopt_result result;
 };
 
-static bool resolve(void *context, struct flow *flow)
+static const uint16_t *resolve(void *context, struct flow *flow)
 {
-	return true;
+	return timeouts;
 }
 
 static void adopted(void *context, struct flow *flow, enum tcp_state state)
@@ -96,7 +96,6 @@ static void life_begin(struct life *life, struct shared *shared)
 		.found = RECORDS,
 		.now_s = 100,
 		.alive_s = 100,
-		.timeout_s = timeouts,
 		.resolve = resolve,
 		.adopted = adopted,
 		.context = life,
