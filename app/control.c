@@ -47,7 +47,7 @@ struct control {
 	struct ports *ports;
 	struct passive *passive;
 	struct event *reap_event;
-	struct event *keep_event; // once a second
+	struct event *keep_event; // once a second, or more often with many backends
 };
 
 static void start_timer(struct event *timer, unsigned ms)
@@ -480,8 +480,8 @@ static void keep_due(evutil_socket_t fd, short what, void *context)
 	struct control *control = context;
 
 	tables_alive(control->daemon);
-	keep_tick(control->daemon->keep, &control->backends);
-	evtimer_add(control->keep_event, &(struct timeval){.tv_sec = 1});
+	start_timer(control->keep_event,
+		keep_tick(control->daemon->keep, &control->backends));
 }
 
 static bool known_health(void *context, const struct control_backend *backend,

@@ -19,9 +19,11 @@
 
 #define DIRECTORY "/run/weir"
 #define MAGIC "WeirKeep"
-#define VERSION 1
+#define VERSION 2
 #define ROWS_AT 4096
-#define ROWS_A_TICK 2000
+#define ROWS_A_SLICE 128 // written at once: under a tenth of a millisecond
+#define ROUND_MS 1000
+#define SLICE_MS 20
 #define BOOT_ID_TEXT 36
 
 struct header {
@@ -41,7 +43,9 @@ struct row {
 	uint32_t connects;
 	char reason[64];
 	uint64_t checksum;               // of all before it
-};
+} __attribute__((aligned(512)));         // on one page, so that no death tears it
+
+_Static_assert(sizeof(struct row) == 512, "one after the other");
 
 struct keep {
 	char path[128];
@@ -49,6 +53,7 @@ struct keep {
 	bool failed;      // said so
 	void *tree;       // tsearch(3) of struct row: what the former process left
 	uint32_t next;    // backend of the next tick, by id
+	struct row slice[ROWS_A_SLICE]; // being written
 };
 
 static uint64_t checksum_of(const struct row *row)
@@ -101,7 +106,7 @@ static bool row_is_whole(struct row *row)
 
 static void take_row(struct keep *keep, const struct row *row)
 {
-	struct row *copy = malloc(sizeof(*copy));
+	struct row *copy = aligned_alloc(_Alignof(struct row), sizeof(*copy));
 
 	if (copy == NULL)
 		return;
@@ -130,10 +135,11 @@ static void read_rows(struct keep *keep, FILE *file)
 
 struct keep *keep_create(const struct conf *conf, bool persist)
 {
-	struct keep *keep = calloc(1, sizeof(*keep));
+	struct keep *keep = aligned_alloc(_Alignof(struct keep), sizeof(*keep));
 
 	if (keep == NULL)
 		return NULL;
+	memset(keep, 0, sizeof(*keep));
 	keep->fd = -1;
 	make_path(conf, keep->path);
 	if (!persist) {
@@ -206,37 +212,46 @@ bool keep_totals(const struct keep *keep, const struct control_backend *backend,
 
 /* --- what runs now --- */
 
-static void put(struct keep *keep, uint32_t id, const struct row *row)
+/* The rows of so many ids. */
+static void put(struct keep *keep, uint32_t id, const struct row *rows, uint32_t count)
 {
-	off_t at = ROWS_AT + (off_t)id * sizeof(*row);
+	off_t at = ROWS_AT + (off_t)id * sizeof(*rows);
+	ssize_t size = count * sizeof(*rows);
 
-	if (keep->fd < 0 || pwrite(keep->fd, row, sizeof(*row), at) == sizeof(*row) || keep->failed)
+	if (keep->fd < 0 || pwrite(keep->fd, rows, size, at) == size || keep->failed)
 		return;
 	keep->failed = true;
 	log_warning("%s: %s; what the probes know won't survive a restart", keep->path,
 		strerror(errno));
 }
 
+/* backend NULL: a row that says that there is none. */
+static void fill(struct row *row, const struct backends *backends,
+	const struct control_backend *backend)
+{
+	memset(row, 0, sizeof(*row)); // what lies between the fields, too
+	if (backend == NULL)
+		return;
+	strcpy(row->service, backend->service->name);
+	row->endpoint.addr.family = backend->conf.endpoint.addr.family;
+	memcpy(row->endpoint.addr.v6, backend->conf.endpoint.addr.v6,
+		net_addr_size(row->endpoint.addr.family));
+	row->endpoint.port = backend->conf.endpoint.port;
+	control_backend_count(backends, backend, &row->totals);
+	row->since_ms = backend->health.since_ms;
+	row->health = backend->health.state;
+	row->connects = backend->health.connects;
+	snprintf(row->reason, sizeof(row->reason), "%s", backend->health.reason);
+	row->checksum = checksum_of(row);
+}
+
 void keep_write(struct keep *keep, const struct backends *backends,
 	const struct control_backend *backend)
 {
-	struct row row;
-
 	if (keep == NULL || keep->fd < 0)
 		return;
-	memset(&row, 0, sizeof(row)); // what lies between the fields, too
-	strcpy(row.service, backend->service->name);
-	row.endpoint.addr.family = backend->conf.endpoint.addr.family;
-	memcpy(row.endpoint.addr.v6, backend->conf.endpoint.addr.v6,
-		net_addr_size(row.endpoint.addr.family));
-	row.endpoint.port = backend->conf.endpoint.port;
-	control_backend_count(backends, backend, &row.totals);
-	row.since_ms = backend->health.since_ms;
-	row.health = backend->health.state;
-	row.connects = backend->health.connects;
-	snprintf(row.reason, sizeof(row.reason), "%s", backend->health.reason);
-	row.checksum = checksum_of(&row);
-	put(keep, backend->id, &row);
+	fill(&keep->slice[0], backends, backend);
+	put(keep, backend->id, &keep->slice[0], 1);
 }
 
 void keep_erase(struct keep *keep, const struct control_backend *backend)
@@ -244,18 +259,27 @@ void keep_erase(struct keep *keep, const struct control_backend *backend)
 	static const struct row none;
 
 	if (keep != NULL)
-		put(keep, backend->id, &none);
+		put(keep, backend->id, &none, 1);
+}
+
+/* Rows from `first` on, as many as there are and a slice has. Returns how many. */
+static uint32_t write_slice(struct keep *keep, const struct backends *backends, uint32_t first)
+{
+	uint32_t end = id_pool_end(backends->ids);
+	uint32_t count = end - first < ROWS_A_SLICE ? end - first : ROWS_A_SLICE;
+
+	for (uint32_t i = 0; i < count; i++)
+		fill(&keep->slice[i], backends, backends->by_id[first + i]);
+	put(keep, first, keep->slice, count);
+	return count;
 }
 
 void keep_all(struct keep *keep, const struct backends *backends)
 {
-	const struct control_backend *backend;
-
 	if (keep == NULL || keep->fd < 0)
 		return;
-	for (uint32_t id = 0; id < id_pool_end(backends->ids); id++)
-		if ((backend = backends->by_id[id]) != NULL)
-			keep_write(keep, backends, backend);
+	for (uint32_t id = 0; id < id_pool_end(backends->ids);)
+		id += write_slice(keep, backends, id);
 }
 
 void keep_begin(struct keep *keep, const struct backends *backends)
@@ -283,17 +307,15 @@ fail:
 	keep->fd = -1;
 }
 
-void keep_tick(struct keep *keep, const struct backends *backends)
+unsigned keep_tick(struct keep *keep, const struct backends *backends)
 {
 	uint32_t end = id_pool_end(backends->ids);
-	uint32_t count = end < ROWS_A_TICK ? end : ROWS_A_TICK;
+	uint32_t slices = (end + ROWS_A_SLICE - 1) / ROWS_A_SLICE;
 
-	if (keep == NULL || keep->fd < 0)
-		return;
-	for (; count > 0; count--, keep->next++) {
-		if (keep->next >= end)
-			keep->next = 0;
-		if (backends->by_id[keep->next] != NULL)
-			keep_write(keep, backends, backends->by_id[keep->next]);
-	}
+	if (keep == NULL || keep->fd < 0 || end == 0)
+		return ROUND_MS;
+	if (keep->next >= end)
+		keep->next = 0;
+	keep->next += write_slice(keep, backends, keep->next);
+	return ROUND_MS / slices > SLICE_MS ? ROUND_MS / slices : SLICE_MS;
 }
