@@ -447,6 +447,7 @@ bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *
 
 	if (!place(table, hashes->of[FLOW_FROM_BACKEND], from_backend))
 		return false;
+	FLOW_KILL_POINT();
 	// Nobody makes another flow of the client's tuple while it has none that is alive.
 	lock_take(&first->lock);
 	// Whoever takes the state away takes the flow's entries away, too; that is us, or somebody else.
@@ -456,10 +457,13 @@ bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *
 		erase(table, hashes->of[FLOW_FROM_BACKEND], from_backend);
 		return false;
 	}
+	FLOW_KILL_POINT();
 	// The key is the same, so its place stays, and its signature.
 	if (!bucket_swap(first, old_client, client))
 		bucket_swap(second, old_client, client);
+	FLOW_KILL_POINT();
 	__atomic_store_n(&flow->state, from, __ATOMIC_RELEASE);
+	FLOW_KILL_POINT();
 	lock_release(&first->lock);
 	flow_table_hashes(table, old, &old_hashes);
 	erase(table, old_hashes.of[FLOW_FROM_BACKEND], entry_of(table, old, FLOW_FROM_BACKEND));

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A process dies in the middle of an insert, a removal or a change of state, at every point of
- * each; its successor adopts what is left. The records are shared memory, as in the table's file,
- * and everything goes on from what the last death left, while a model in shared memory too says what
- * there must be: what was finished is there, what was under way is there whole or not at all.
+ * A process dies in the middle of an insert, a removal, a change of state, or of one flow's taking
+ * another's place or client's tuple, at every point of each; its successor adopts what is left. The
+ * records are shared memory, as in the table's file, and everything goes on from what the last death
+ * left, while a model in shared memory too says what there must be: what was finished is there, what was
+ * under way is there whole or not at all.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -38,11 +39,16 @@ static void kill_point(void)
 #define PORTS 60
 #define OPS 12      // of a life
 #define TRIALS 4000
+#define BACKEND 0x0a010101
+#define SNAT 0xc0000202
 
 static const struct hash_key hash_key = {{5, 6, 7, 8}};
 static const uint64_t port_key[2] = {9, 10};
 static const struct snat_range range = {2000, 2000 + PORTS - 1};
 static const uint16_t timeouts[TCP_STATES] = {240, 240, 240, 240, 240, 240, 240, 240, 240, 240};
+
+/* What there must be of something that may be under way. */
+enum fact { NOT, MAYBE, SURELY };
 
 /* Survives the processes. */
 struct shared {
@@ -52,8 +58,10 @@ struct shared {
 		enum tcp_state after;  // differs while something is under way
 		uint16_t port;
 		uint16_t port_after;
+		bool moves;            // a record takes the place of another: for a moment there is none
+		bool leaves;           // the client's tuple, and stays by the backend's
 	} model[CLIENTS];
-	unsigned nb_points;            // passed by the last life, when it wasn't cut short
+	enum fact detached[PORTS];     // flows that are found by the backend's tuple only
 };
 
 struct life {
@@ -134,16 +142,34 @@ static struct flow *find(const struct life *life, unsigned client)
 	return entry == FLOW_NOT_FOUND ? NULL : flow_entry_flow(life->table, entry);
 }
 
-/* As the packet path does these three. */
+static struct flow *find_by_port(const struct life *life, uint16_t port);
 
-static void come(struct life *life, unsigned client)
+/* As the packet path does all of these. */
+
+/* A flow that is closed makes way. */
+static void forget(struct life *life, struct flow *flow)
 {
 	struct shared *shared = life->shared;
-	struct flow *flow = flow_table_alloc(life->table, 0);
+	unsigned client = rte_be_to_cpu_32(flow4_of(flow)->addr[FLOW_CLIENT]) - 0x0a000001;
+	unsigned port = rte_be_to_cpu_16(flow->port[FLOW_SNAT]) - range.first;
 	struct flow_hashes hashes;
 
-	if (flow == NULL)
-		return; // freed records wait for their grace period
+	assert_true(tcp_state_closed(flow->state));
+	flow_table_hashes(life->table, flow, &hashes);
+	if (flow->flags & FLOW_DETACHED) {
+		shared->detached[port] = MAYBE;
+		flow_table_remove(life->table, 0, flow, &hashes);
+		shared->detached[port] = NOT;
+	} else {
+		shared->model[client].after = TCP_NONE;
+		flow_table_remove(life->table, 0, flow, &hashes);
+		shared->model[client].before = TCP_NONE;
+	}
+}
+
+/* Fill in a record, with a port of its own. */
+static void fill(struct life *life, unsigned client, struct flow *flow, struct flow_hashes *hashes)
+{
 	kill_point();
 	uint16_t port = snat_pool_get(life->pool, 0);
 	assert_int_not_equal(port, SNAT_NO_PORT);
@@ -154,32 +180,74 @@ static void come(struct life *life, unsigned client)
 	flow->flags = 0;
 	fill_client(flow, client);
 	kill_point();
-	flow4_of(flow)->addr[FLOW_BACKEND] = rte_cpu_to_be_32(0x0a010101);
-	flow4_of(flow)->addr[FLOW_SNAT] = rte_cpu_to_be_32(0xc0000202);
+	flow4_of(flow)->addr[FLOW_BACKEND] = rte_cpu_to_be_32(BACKEND);
+	flow4_of(flow)->addr[FLOW_SNAT] = rte_cpu_to_be_32(SNAT);
 	flow->port[FLOW_BACKEND] = rte_cpu_to_be_16(8080);
 	flow->port[FLOW_SNAT] = rte_cpu_to_be_16(port);
 	kill_point();
-	flow_table_hashes(life->table, flow, &hashes);
-	uint32_t ports;
-	memcpy(&ports, &flow->port[FLOW_BACKEND], sizeof(ports));
-	// A closed flow makes way for its port's next one.
-	uint32_t entry = flow_table_find(life->table, hashes.of[FLOW_FROM_BACKEND],
-		flow_addr(flow, AF_INET, FLOW_BACKEND), ports);
-	if (entry != FLOW_NOT_FOUND) {
-		struct flow *closed = flow_entry_flow(life->table, entry);
-		unsigned gone = rte_be_to_cpu_32(flow4_of(closed)->addr[FLOW_CLIENT]) - 0x0a000001;
-		struct flow_hashes others;
-		assert_true(tcp_state_closed(closed->state));
-		shared->model[gone].after = TCP_NONE;
-		flow_table_hashes(life->table, closed, &others);
-		flow_table_remove(life->table, 0, closed, &others);
-		shared->model[gone].before = TCP_NONE;
+	flow_table_hashes(life->table, flow, hashes);
+	struct flow *closed = find_by_port(life, port);
+	if (closed != NULL)
+		forget(life, closed);
+	life->shared->model[client].port_after = port;
+}
+
+static void come(struct life *life, unsigned client)
+{
+	struct shared *shared = life->shared;
+	struct flow *flow = flow_table_alloc(life->table, 0);
+	struct flow_hashes hashes;
+
+	if (flow == NULL) {
+		struct flow *oldest = flow_table_oldest(life->table, 0);
+		if (oldest != NULL && tcp_state_closed(oldest->state))
+			forget(life, oldest);
+		return; // freed records wait for their grace period
 	}
-	shared->model[client].port_after = port;
+	fill(life, client, flow, &hashes);
 	shared->model[client].after = TCP_SYN_RECV;
 	assert_ptr_equal(flow_table_insert(life->table, 0, flow, &hashes, TCP_SYN_RECV), flow);
-	shared->model[client].port = port;
+	shared->model[client].port = shared->model[client].port_after;
 	shared->model[client].before = TCP_SYN_RECV;
+}
+
+/* To another backend. (Weir does it in SYN_SENT, of which adoption would take in nothing.) */
+static void move_on(struct life *life, unsigned client, struct flow *old)
+{
+	struct shared *shared = life->shared;
+	struct flow *flow = flow_table_alloc_spare(life->table, 0);
+	struct flow_hashes hashes;
+	uint16_t port = shared->model[client].port;
+
+	if (flow == NULL)
+		return;
+	fill(life, client, flow, &hashes);
+	shared->model[client].moves = true;
+	assert_true(flow_table_replace(life->table, 0, old, flow, &hashes, TCP_SYN_RECV));
+	shared->model[client].port = shared->model[client].port_after;
+	shared->model[client].moves = false;
+	kill_point();
+	snat_pool_put(life->pool, port);
+	kill_point();
+}
+
+/* A closed flow whose tuple the backend still has leaves the client's to the next one. */
+static void leave_tuple(struct life *life, unsigned client, struct flow *flow)
+{
+	struct shared *shared = life->shared;
+	unsigned port = shared->model[client].port - range.first;
+
+	shared->model[client].leaves = true;
+	shared->model[client].after = TCP_NONE;
+	shared->detached[port] = MAYBE;
+	kill_point();
+	flow->flags |= FLOW_DETACHED;
+	kill_point();
+	flow_table_detach(life->table, flow);
+	shared->detached[port] = SURELY;
+	shared->model[client].before = TCP_NONE;
+	shared->model[client].leaves = false;
+	kill_point();
 }
 
 static void change(struct life *life, unsigned client, struct flow *flow, enum tcp_state to)
@@ -222,6 +290,10 @@ static void live(struct life *life, unsigned *seed)
 			come(life, client);
 		else if (choice == 0)
 			go(life, client, flow);
+		else if (flow->state == TCP_SYN_RECV && choice == 1)
+			move_on(life, client, flow);
+		else if (tcp_state_closed(flow->state) && choice == 1)
+			leave_tuple(life, client, flow);
 		else if (next[choice] != flow->state && !tcp_state_closed(flow->state))
 			change(life, client, flow, next[choice]);
 		else
@@ -230,30 +302,74 @@ static void live(struct life *life, unsigned *seed)
 	}
 }
 
-/* After an adoption; takes the model to what was found of what was under way. */
+/* --- what the successor has --- */
+
+static struct flow *find_by_port(const struct life *life, uint16_t port)
+{
+	struct flow4 wanted = {.addr = {[FLOW_BACKEND] = rte_cpu_to_be_32(BACKEND),
+		[FLOW_SNAT] = rte_cpu_to_be_32(SNAT)}};
+	struct flow_hashes hashes;
+	uint32_t ports;
+
+	wanted.flow.port[FLOW_BACKEND] = rte_cpu_to_be_16(8080);
+	wanted.flow.port[FLOW_SNAT] = rte_cpu_to_be_16(port);
+	flow_table_hashes(life->table, &wanted.flow, &hashes);
+	memcpy(&ports, &wanted.flow.port[FLOW_BACKEND], sizeof(ports));
+	uint32_t entry = flow_table_find(life->table, hashes.of[FLOW_FROM_BACKEND],
+		&wanted.addr[FLOW_BACKEND], ports);
+	return entry == FLOW_NOT_FOUND ? NULL : flow_entry_flow(life->table, entry);
+}
+
+static bool is_detached(const struct life *life, uint16_t port)
+{
+	const struct flow *flow = find_by_port(life, port);
+
+	return flow != NULL && flow->flags & FLOW_DETACHED;
+}
+
+/* What was under way happened or didn't: the model says from here on what is there. */
+static void compare_client(struct life *life, unsigned client, const struct flow *flow)
+{
+	struct shared *shared = life->shared;
+	enum tcp_state state = flow == NULL ? TCP_NONE : flow->state;
+	enum tcp_state before = shared->model[client].before;
+	enum tcp_state after = shared->model[client].after;
+	bool moves = shared->model[client].moves;
+
+	if (state != before && state != after && !(moves && state == TCP_NONE))
+		fail_msg("client %u: state %u, not %u or %u", client, state, before, after);
+	if (shared->model[client].leaves)
+		assert_true((flow == NULL) == is_detached(life, shared->model[client].port));
+	if (flow != NULL) {
+		uint16_t port = rte_be_to_cpu_16(flow->port[FLOW_SNAT]);
+		if (before == TCP_NONE || (moves && port != shared->model[client].port))
+			shared->model[client].port = shared->model[client].port_after;
+		assert_int_equal(port, shared->model[client].port);
+		assert_ptr_equal(find_by_port(life, port), flow);
+	}
+	shared->model[client].before = shared->model[client].after = state;
+	shared->model[client].moves = shared->model[client].leaves = false;
+}
+
 static void compare(struct life *life)
 {
 	struct shared *shared = life->shared;
-	unsigned nb_flows = 0, nb_open = 0;
+	unsigned nb_flows = 0, nb_open = 0, nb_detached = 0;
 
 	for (unsigned client = 0; client < CLIENTS; client++) {
 		struct flow *flow = find(life, client);
-		enum tcp_state state = flow == NULL ? TCP_NONE : flow->state;
-		enum tcp_state before = shared->model[client].before;
-		enum tcp_state after = shared->model[client].after;
-		if (state != before && state != after)
-			fail_msg("client %u: state %u, not %u or %u", client, state, before, after);
-		if (state == after && before == TCP_NONE)
-			shared->model[client].port = shared->model[client].port_after;
-		shared->model[client].before = shared->model[client].after = state;
-		if (flow == NULL)
-			continue;
-		assert_int_equal(rte_be_to_cpu_16(flow->port[FLOW_SNAT]), shared->model[client].port);
-		nb_flows++;
-		nb_open += !tcp_state_closed(state);
+		compare_client(life, client, flow);
+		nb_flows += flow != NULL;
+		nb_open += flow != NULL && !tcp_state_closed(flow->state);
 	}
-	assert_int_equal(life->result.adopted, nb_flows);
-	assert_int_equal(flow_table_used(life->table), nb_flows);
+	for (unsigned p = 0; p < PORTS; p++) {
+		bool detached = is_detached(life, range.first + p);
+		assert_true(shared->detached[p] == MAYBE || detached == (shared->detached[p] == SURELY));
+		shared->detached[p] = detached ? SURELY : NOT;
+		nb_detached += detached;
+	}
+	assert_int_equal(life->result.adopted, nb_flows + nb_detached);
+	assert_int_equal(flow_table_used(life->table), nb_flows + nb_detached);
 	assert_int_equal(life->result.dropped[FLOW_ADOPT_DUPLICATE], 0);
 	assert_int_equal(life->result.dropped[FLOW_ADOPT_DAMAGED], 0);
 	assert_int_equal(snat_pool_used(life->pool), nb_open);
