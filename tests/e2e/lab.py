@@ -291,13 +291,13 @@ class Lab:
         for backend in self.backends:
             backend.restore()
 
-    def big_file(self):
-        """Path of the 200 MB that every backend serves as /big. Random, so that no two blocks of it
-        can be mistaken for one another."""
+    def big_file(self, size=BIG_BYTES):
+        """Path of what every backend serves as /big. Random, so that no two blocks of it can be
+        mistaken for one another."""
         path = f"{self.files}/big"
-        if not os.path.exists(path):
+        if not os.path.exists(path) or os.path.getsize(path) != size:
             with open(path, "wb") as file:
-                for _ in range(BIG_BYTES // 1000000):
+                for _ in range(size // 1000000):
                     file.write(os.urandom(1000000))
         return path
 
@@ -430,7 +430,8 @@ def remove(name):
     for folder in ("/dev/hugepages", "/dev/shm", "/run/weir", "/var/run/dpdk"):
         with contextlib.suppress(FileNotFoundError):
             for entry in os.listdir(folder):
-                if re.match(files, entry):
+                own = folder == "/run/weir" and entry in (name, name + "second")
+                if own or re.match(files, entry):
                     path = f"{folder}/{entry}"
                     if os.path.isdir(path) and not os.path.islink(path):
                         shutil.rmtree(path)
