@@ -19,10 +19,13 @@
 #include "plan.h"
 #include "ports.h"
 #include "publish.h"
+#include "stall.h"
 #include "tables.h"
 #include "watch.h"
 #include "withdraw.h"
 
+// How long a worker may stand still before probes lose time.
+#define SERVED_MS 40
 // Changes that come together are published together.
 #define PUBLISH_DELAY_MS 1
 #define PUBLISH_RETRY_MS 1000
@@ -492,6 +495,13 @@ static bool known_health(void *context, const struct control_backend *backend,
 	return keep_health(control->daemon->keep, backend, status);
 }
 
+static bool packets_are_served(void *context)
+{
+	struct control *control = context;
+
+	return !stall_is(control->daemon->stall, SERVED_MS);
+}
+
 static int create_parts(struct control *control)
 {
 	struct daemon *daemon = control->daemon;
@@ -528,6 +538,7 @@ static int create_parts(struct control *control)
 		.health_changed = health_changed,
 		.hop_changed = hop_changed,
 		.known_health = known_health,
+		.served = packets_are_served,
 		.context = control,
 	});
 	if (backends->watch == NULL)

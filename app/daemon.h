@@ -39,6 +39,7 @@ struct daemon {
 	struct reload *reload;
 	struct resolver *resolver;
 	struct command *command;        // the control socket
+	struct stall *stall;            // of workers
 	struct notify *notify;          // systemd
 	struct service_table *services; // published: control swaps, workers load; atomic
 	struct worker *workers;         // nb_workers of the port

@@ -27,6 +27,7 @@
 #include "reload.h"
 #include "resolver.h"
 #include "snat.h"
+#include "stall.h"
 #include "tables.h"
 #include "telemetry.h"
 #include "timeouts.h"
@@ -192,6 +193,18 @@ static int events_init(struct daemon *daemon, char *message)
 static void events_fini(struct daemon *daemon)
 {
 	event_base_free(daemon->events);
+}
+
+static int stall_init(struct daemon *daemon, char *message)
+{
+	daemon->stall = stall_create(daemon);
+	return daemon->stall == NULL ? -errno : 0;
+}
+
+static void stall_fini(struct daemon *daemon)
+{
+	stall_destroy(daemon->stall);
+	daemon->stall = NULL;
 }
 
 static int keep_init(struct daemon *daemon, char *message)
@@ -429,6 +442,7 @@ static const struct step steps[] = {
 	{"flow table", flows_init, flows_fini},
 	{"SNAT ports", snat_init, snat_fini},
 	{"event loop", events_init, events_fini},
+	{"stall watch", stall_init, stall_fini},
 	{"what was kept", keep_init, keep_fini},
 	{"control", control_init, control_fini},
 	{"workers", workers_init, workers_fini},

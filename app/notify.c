@@ -13,16 +13,15 @@
 
 #include "daemon.h"
 #include "log.h"
+#include "stall.h"
 #include "upgrade.h"
 
-#define LONGEST_MS 1000 // between two looks at the workers
+#define LONGEST_MS 1000 // between two words
 
 struct notify {
 	struct daemon *daemon;
 	struct event *event;
-	struct timeval interval;
-	uint64_t loops[CONF_WORKERS_MAX]; // of each worker, at the last look
-	bool stuck;                       // said so
+	unsigned interval_ms;
 };
 
 /* A datagram to the socket that systemd names; one that begins with @ is abstract. */
@@ -45,26 +44,11 @@ static void tell(const char *text)
 		close(fd);
 }
 
-static bool all_turn(struct notify *notify)
-{
-	const struct daemon *daemon = notify->daemon;
-	bool all = true;
-
-	for (unsigned w = 0; w < daemon->port.nb_workers; w++) {
-		uint64_t loops =
-			__atomic_load_n(&daemon->workers[w].stats.live.loops, __ATOMIC_RELAXED);
-		if (loops == notify->loops[w] && !notify->stuck)
-			log_error("worker %u stands still: the watchdog isn't fed", w);
-		all &= loops != notify->loops[w];
-		notify->loops[w] = loops;
-	}
-	notify->stuck = !all;
-	return all;
-}
-
 static void look(evutil_socket_t fd, short what, void *context)
 {
-	if (all_turn(context))
+	const struct notify *notify = context;
+
+	if (!stall_is(notify->daemon->stall, notify->interval_ms))
 		tell("WATCHDOG=1");
 }
 
@@ -83,17 +67,17 @@ static uint64_t watchdog_us(const struct daemon *daemon)
 struct notify *notify_create(struct daemon *daemon)
 {
 	struct notify *notify = calloc(1, sizeof(*notify));
-	uint64_t us = watchdog_us(daemon) / 3;
+	uint64_t ms = watchdog_us(daemon) / 3000;
 
 	if (notify == NULL)
 		return NULL;
 	notify->daemon = daemon;
-	if (us > LONGEST_MS * 1000)
-		us = LONGEST_MS * 1000;
-	notify->interval = (struct timeval){us / 1000000, us % 1000000};
-	if (us != 0) {
+	notify->interval_ms = ms > LONGEST_MS ? LONGEST_MS : ms;
+	if (notify->interval_ms != 0) {
+		struct timeval interval = {.tv_sec = notify->interval_ms / 1000,
+			.tv_usec = notify->interval_ms % 1000 * 1000};
 		notify->event = event_new(daemon->events, -1, EV_PERSIST, look, notify);
-		if (notify->event == NULL || event_add(notify->event, &notify->interval) < 0) {
+		if (notify->event == NULL || event_add(notify->event, &interval) < 0) {
 			notify_destroy(notify);
 			errno = ENOMEM;
 			return NULL;

@@ -3,9 +3,8 @@
  * What systemd is told (sd_notify(3)): that weir is ready, that it ends, and, about twice in each
  * WatchdogSec, that the control loop and all workers turn. Nothing when NOTIFY_SOCKET isn't set.
  *
- * A worker turns when its loop counter has moved since the last look; it looks at its queue at least
- * once a second, asleep or not, so one that stands still for that long is stuck. Then systemd is told
- * nothing more, ends the process, and starts another, which costs no connection.
+ * When a worker stands still (stall.h) systemd is told nothing more, ends the process, and starts
+ * another, which costs no connection.
  *
  * Thread rule: control core.
  */

@@ -98,6 +98,8 @@ struct watch *watch_create(const struct watch_source *source)
 	watch->source = *source;
 	watch->health = health_create(source->events, source->netns_fd, health_changed, watch);
 	if (watch->health != NULL)
+		health_set_served(watch->health, source->served, source->context);
+	if (watch->health != NULL)
 		watch->route = route_create(source->events, source->netns_fd, source->interface,
 			hop_changed, watch);
 	if (watch->route != NULL)

@@ -26,6 +26,7 @@ struct watch_source {
 	// What is known of a backend's health from before; false: nothing.
 	bool (*known_health)(void *context, const struct control_backend *backend,
 		struct health_status *status);
+	bool (*served)(void *context); // packets are: or a failed probe says nothing
 	void *context;
 };
 

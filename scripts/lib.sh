@@ -13,7 +13,7 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig
     libssl-dev libmnl-dev libnftables-dev libnuma-dev libcmocka-dev"
 LAB_PACKAGES="python3 iproute2 iputils-ping util-linux ethtool nftables nginx curl ca-certificates
     dpdk-dev openssl"
-TEST_PACKAGES="clang libclang-rt-dev wrk tcpdump python3-pytest libnginx-mod-stream bird2"
+TEST_PACKAGES="clang libclang-rt-dev wrk tcpdump python3-pytest libnginx-mod-stream bird2 systemd"
 NIC_PACKAGES="qemu-system-x86"
 
 fail() {

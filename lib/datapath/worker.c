@@ -94,7 +94,8 @@ static uint32_t send_from_kernel(struct worker *worker)
 /* Sleep without holding up anybody's grace period. */
 static void idle_sleep(struct worker *worker)
 {
-	struct timespec pause = {.tv_nsec = worker->idle_sleep_us * 1000L};
+	struct timespec pause = {.tv_sec = worker->idle_sleep_us / 1000000,
+		.tv_nsec = worker->idle_sleep_us % 1000000 * 1000L};
 
 	tsan_release(worker->rcu);
 	rte_rcu_qsbr_thread_offline(worker->rcu, worker->pipeline.worker);

@@ -265,6 +265,9 @@ static int start_eal(const struct conf *conf, const char *name, bool beside, siz
 		return -ENOMEM;
 	}
 	memcpy(words, args.argv, (args.argc + 1) * sizeof(*words));
+	// Of a unit with RuntimeDirectory=: EAL would take it for its own, and dpdk-telemetry.py would
+	// not find the socket there.
+	unsetenv("RUNTIME_DIRECTORY");
 	dev_log_open();
 	failed = start_quietly(args.argc, words);
 	free(words);

@@ -80,6 +80,12 @@ struct health *health_create(struct event_base *events, int netns_fd, health_cha
 	return health;
 }
 
+void health_set_served(struct health *health, health_served_fn served, void *context)
+{
+	health->served = served;
+	health->served_context = context;
+}
+
 // Undoes what target_create() did, whole or in part.
 static void target_free(void *argument)
 {

@@ -50,6 +50,13 @@ struct health *health_create(struct event_base *events, int netns_fd, health_cha
 	void *context);
 
 /*
+ * Whether probes are served: what carries them works. Asked every LOOP_BEAT_MS (probe_schedule.h) while
+ * some are under way; time without is lost time, as a halt of the loop is.
+ */
+typedef bool (*health_served_fn)(void *context);
+void health_set_served(struct health *health, health_served_fn served, void *context);
+
+/*
  * Drops every probe and frees all targets, got or not. Some memory and sockets go only in the next
  * turn of the loop, or with the event_base. health_destroy(NULL) is fine.
  */

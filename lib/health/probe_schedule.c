@@ -22,6 +22,11 @@ uint64_t loop_watch_observe(struct loop_watch *watch, uint64_t now_ms)
 	return watch->lost_ms;
 }
 
+void loop_watch_lose(struct loop_watch *watch, unsigned ms)
+{
+	watch->lost_ms += ms;
+}
+
 void schedule_init(struct schedule *schedule, unsigned interval_ms, unsigned timeout_ms,
 	uint32_t ordinal, uint64_t now_ms)
 {

@@ -36,6 +36,9 @@ void loop_watch_stop(struct loop_watch *watch);
  */
 uint64_t loop_watch_observe(struct loop_watch *watch, uint64_t now_ms);
 
+/* Lost though the loop turned: what carries the probes stood still. */
+void loop_watch_lose(struct loop_watch *watch, unsigned ms);
+
 struct schedule {
 	unsigned interval_ms;
 	unsigned timeout_ms;

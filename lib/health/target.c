@@ -81,6 +81,8 @@ static void on_beat(int fd, short what, void *argument)
 	uint64_t now_ms = clock_ms();
 
 	loop_watch_observe(&health->watch, now_ms);
+	if (health->served != NULL && !health->served(health->served_context))
+		loop_watch_lose(&health->watch, LOOP_BEAT_MS);
 	loop_watch_beat(&health->watch, now_ms);
 	event_add(&health->beat, &beat);
 }

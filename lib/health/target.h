@@ -42,6 +42,8 @@ struct health {
 	int netns_fd;
 	health_changed_fn changed;
 	void *context;
+	health_served_fn served; // NULL = always
+	void *served_context;
 	void *targets;             // tsearch(3) tree by target_compare()
 	struct target_queue queue; // due, oldest first
 	struct event starter;      // works off the queue

@@ -13,7 +13,6 @@ import socket
 import statistics
 import struct
 import subprocess
-import sys
 import threading
 import time
 
@@ -593,99 +592,6 @@ def test_telemetry_stays_where_it_is(lab, start_weir, driver):
     weir.kill()
     weir.start()                            # a link of the dead is no obstacle
     assert not os.path.islink(f"/var/run/dpdk/{weir.prefix}")
-
-
-class Systemd:
-    """The other end of NOTIFY_SOCKET: what the unit says, line by line."""
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(path)
-        self.path = path
-
-    def hear(self, line, seconds):
-        """Whether it says that within so many seconds."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self.socket.settimeout(left)
-            with contextlib.suppress(TimeoutError):
-                if line in self.socket.recv(4096).decode().split("\n"):
-                    return True
-        return False
-
-    def drain(self):
-        self.socket.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.socket.recv(4096)
-
-
-def threads(pid):
-    """The ids of a process's threads by name."""
-    names = {}
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{thread}/comm") as file:
-            names[file.read().strip()] = int(thread)
-    return names
-
-
-HOLD = """
-import ctypes, os, time
-libc = ctypes.CDLL(None, use_errno=True)
-libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
-if libc.ptrace(16, {thread}, None, None) == 0:      # PTRACE_ATTACH
-    os.waitpid({thread}, 0x40000000)                # __WALL: it stands
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-@contextlib.contextmanager
-def held(thread):
-    """One thread stands still, as under a debugger, which is a process of its own."""
-    with subprocess.Popen([sys.executable, "-c", HOLD.format(thread=thread)],
-                          stdout=subprocess.PIPE, text=True) as debugger:
-        try:
-            if debugger.stdout.readline() != "held\n":
-                pytest.skip("no ptrace here")
-            yield
-        finally:
-            debugger.kill()
-
-
-@pytest.mark.parametrize("who", ("worker", "control loop"))
-def test_watchdog(lab, who):
-    """systemd hears that weir is ready and lives; no more when a worker or the control loop stands
-    still, and the restart costs no connection."""
-    systemd = Systemd(f"{lab.directory}/notify-{who.replace(' ', '-')}")
-    weir = weir_module.Weir(lab, weir_module.config(lab), environment={
-        "NOTIFY_SOCKET": systemd.path, "WATCHDOG_USEC": "1500000"}).start()
-    try:
-        assert systemd.hear("READY=1", 1)
-        assert systemd.hear("WATCHDOG=1", 5) and systemd.hear("WATCHDOG=1", 5)
-        with lab.client.entered():
-            connections = [traffic.connect(timeout=20) for _ in range(20)]
-        names = [traffic.ask(connection) for connection in connections]
-        pid = weir.process.pid
-        worker = next(thread for name, thread in threads(pid).items() if "worker" in name)
-        with held(worker if who == "worker" else pid):
-            time.sleep(0.7)             # it may have looked just before
-            systemd.drain()
-            assert not systemd.hear("WATCHDOG=1", 1.5)
-            os.kill(pid, signal.SIGKILL)    # as systemd does now
-        weir.kill()
-        weir.start()
-        assert systemd.hear("READY=1", 5)
-        assert [traffic.ask(connection) for connection in connections] == names
-        for connection in connections:
-            connection.close()
-        weir.upgrade()
-        assert systemd.hear(f"MAINPID={weir.process.pid}", 5) and systemd.hear("WATCHDOG=1", 5)
-        assert weir.stop() == 0
-        assert systemd.hear("STOPPING=1", 1)
-    finally:
-        weir.kill()
-        weir.forget()
 
 
 BIRD = """

@@ -647,6 +647,38 @@ static void case_d16_halted_loop_is_no_failure(void **state)
 	server_stop(&server);
 }
 
+static bool is_served(void *context)
+{
+	return *(bool *)context;
+}
+
+/* No answer, but nothing is served: the probe is repeated, and counts when things work again. */
+static void what_is_not_served_is_no_failure(void **state)
+{
+	struct fixture *fixture = *state;
+	struct server server = {.reply = "HTTP/1.1 200 OK\r\n\r\n"};
+	struct conf_health conf = http_conf(100);
+	struct health_target *target;
+	bool served = true;
+
+	server_start(&server, fixture);
+	conf.fall = 1;
+	conf.interval_ms = 20;
+	health_set_served(fixture->health, is_served, &served);
+	target = health_target_get(fixture->health, &server.endpoint, &conf);
+	await(fixture, &fixture->changes, 1);
+	server.reply = "";
+	served = false;
+	// The first that isn't answered may have begun before.
+	await(fixture, &server.requests, server.requests + 4);
+	assert_int_equal(fixture->changes, 1);
+	served = true;
+	await(fixture, &fixture->changes, 2);
+	assert_int_equal(health_target_status(target)->state, HEALTH_DOWN);
+	health_target_put(target);
+	server_stop(&server);
+}
+
 static void local_trouble_is_not_counted(void **state)
 {
 	struct fixture *fixture = *state;
@@ -899,6 +931,7 @@ int main(void)
 		TEST(https_to_a_plain_server_is_down),
 		TEST(rise_and_fall_are_counted_in_probes),
 		TEST(case_d16_halted_loop_is_no_failure),
+		TEST(what_is_not_served_is_no_failure),
 		TEST(local_trouble_is_not_counted),
 		TEST(equal_probes_share_one_target),
 		TEST(type_none_is_up_and_never_probed),

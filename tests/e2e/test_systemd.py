@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The unit file under a real systemd: a manager of its own, as for a user, with conf/weir.service and
+nothing else. Whatever weir dies of, it is there again, and no connection is lost."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import traffic
+import weir as weir_module
+from netns import PATIENCE
+
+SYSTEMD = "/lib/systemd/systemd"
+WATCHDOG_MS = 1500
+# It takes itself for one of a machine that systemd has booted, which only it is to see.
+BOOT = """
+mount --make-private "$(findmnt -n -o TARGET -T /run)" &&
+mkdir -p /run/systemd && mount -t tmpfs tmpfs /run/systemd && mkdir -p /run/systemd/system &&
+exec {systemd} --user --unit=basic.target --default-standard-output=inherit
+"""
+
+
+class Unit(weir_module.Weir):
+    """A weir that systemd starts."""
+
+    def __init__(self, lab, config):
+        super().__init__(lab, config)
+        self.directory = f"{lab.directory}/systemd"
+        units = f"{self.directory}/units"
+        os.makedirs(units)
+        for target in ("basic.target", "shutdown.target"):
+            with open(f"{units}/{target}", "w") as file:
+                file.write("[Unit]\nDefaultDependencies=no\n")
+        with open(f"{weir_module.ROOT}/conf/weir.service") as file:
+            text = file.read()
+        # What systemctl would install, but for the paths and a shorter watchdog.
+        text, changed = re.subn("/usr/sbin/weir", f"{weir_module.BINARY} -c {self.path}", text)
+        assert changed == 3 and "WatchdogSec=5s" in text
+        with open(f"{units}/weir.service", "w") as file:
+            file.write(text.replace("WatchdogSec=5s", f"WatchdogSec={WATCHDOG_MS}ms"))
+        self.environment = {**self.environment, "XDG_RUNTIME_DIR": self.directory,
+                            "SYSTEMD_UNIT_PATH": units, "SYSTEMD_LOG_TARGET": "console"}
+        with open(self.log_path, "a") as log:
+            self.manager = lab.lb.popen("unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
+                                        BOOT.format(systemd=SYSTEMD), stdout=log, stderr=log,
+                                        env=self.environment)
+
+    def systemctl(self, *words, check=True):
+        done = subprocess.run(["systemctl", "--user", *words], env=self.environment, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60 * PATIENCE)
+        assert not check or done.returncode == 0, f"{words}: {done.stdout}\n{self.log()[-3000:]}"
+        return done
+
+    def shows(self, name):
+        return self.systemctl("show", "--value", "-p", name, "weir.service").stdout.strip()
+
+    def start(self, wait_up=True):
+        deadline = time.monotonic() + 10 * PATIENCE
+        while self.systemctl("is-active", "basic.target", check=False).returncode != 0:
+            assert time.monotonic() < deadline and self.manager.poll() is None, self.log()
+            time.sleep(0.05)
+        self.systemctl("start", "weir.service")
+        self.lab.weirs.append(self)
+        # Type=notify: it is ready when the command is back.
+        assert self.follow() == self.info()["pid"]
+        if wait_up:
+            self.wait_all_up()
+        return self
+
+    def follow(self):
+        """The main process that systemd knows, which is weir from now on."""
+        self.process = weir_module.Adopted(int(self.shows("MainPID")))
+        return self.process.pid
+
+    def wait_restart(self, count):
+        """The process has ended, and systemd has started the next one, the `count`th by itself."""
+        self.process.wait(20 * PATIENCE)
+        deadline = time.monotonic() + 20 * PATIENCE
+        while self.shows("ActiveState") != "active" or self.shows("NRestarts") != str(count):
+            assert time.monotonic() < deadline, self.log()[-3000:]
+            time.sleep(0.05)
+        assert self.follow() == self.info()["pid"]
+
+    def end(self):
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            self.systemctl("kill", "-s", "KILL", "weir.service", check=False)
+            self.systemctl("stop", "weir.service", check=False)
+        self.manager.kill()
+        self.manager.wait()
+        if self in self.lab.weirs:
+            self.lab.weirs.remove(self)
+        self.forget()
+
+
+@pytest.fixture
+def unit(lab):
+    if not os.path.exists(SYSTEMD):
+        pytest.skip("systemd isn't installed")
+    shutil.rmtree(f"{lab.directory}/systemd", ignore_errors=True)
+    unit = Unit(lab, weir_module.config(lab))
+    try:
+        yield unit.start()
+    finally:
+        unit.end()
+
+
+def threads(pid):
+    """The ids of a process's threads by name."""
+    names = {}
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/comm") as file:
+            names[file.read().strip()] = int(thread)
+    return names
+
+
+HOLD = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+if libc.ptrace(16, {thread}, None, None) == 0:      # PTRACE_ATTACH
+    os.waitpid({thread}, 0x40000000)                # __WALL: it stands
+    print("held", flush=True)
+    os.waitpid({thread}, 0x40000000)                # until it is killed: nobody else may reap it
+"""
+
+
+@contextlib.contextmanager
+def held(thread):
+    """One thread stands still, as under a debugger, which is a process of its own."""
+    with subprocess.Popen([sys.executable, "-c", HOLD.format(thread=thread)],
+                          stdout=subprocess.PIPE, text=True) as debugger:
+        try:
+            if debugger.stdout.readline() != "held\n":
+                pytest.skip("no ptrace here")
+            yield
+        finally:
+            debugger.kill()
+
+
+def test_no_connection_is_lost(lab, unit):
+    """Killed, a worker or the control loop stuck, restarted, upgraded: systemd has it running again,
+    and every connection goes on."""
+    with lab.client.entered():
+        connections = [traffic.connect(timeout=20) for _ in range(40)]
+    names = [traffic.ask(connection) for connection in connections]
+
+    def all_live():
+        assert [traffic.ask(connection) for connection in connections] == names
+        assert unit.info()["adopted"] >= len(connections)
+
+    with traffic.Stream(lab.client, threads=4, rate=50, timeout=20) as stream:
+        os.kill(unit.process.pid, signal.SIGKILL)
+        unit.wait_restart(1)
+        all_live()
+        for restarts, stuck in ((2, "worker"), (3, "control loop")):
+            pid = unit.process.pid
+            worker = next(thread for name, thread in threads(pid).items() if "worker" in name)
+            with held(worker if stuck == "worker" else pid):
+                unit.wait_restart(restarts)
+            all_live()
+        assert unit.log().count("worker 0 stands still") == 1
+        # No backend answers over a worker that stands still, and none is to blame.
+        assert ": down (" not in unit.log()
+        before = unit.process.pid
+        unit.upgrade()
+        assert unit.process.pid != before
+        unit.wait(lambda: unit.shows("MainPID") == str(unit.process.pid), what="the successor's pid")
+        assert (unit.shows("ActiveState"), unit.shows("NRestarts")) == ("active", "3")
+        all_live()
+        before = unit.process.pid
+        unit.systemctl("restart", "weir.service")
+        assert unit.follow() == unit.info()["pid"] != before
+        all_live()
+    assert traffic.errors(stream.results) == []
+    # Nobody's watchdog barks at the successors.
+    time.sleep(2 * WATCHDOG_MS / 1000)
+    assert (unit.shows("ActiveState"), unit.shows("NRestarts")) == ("active", "0")
+    for connection in connections:
+        connection.close()
+    unit.identity()
+    unit.systemctl("stop", "weir.service")
+    assert (unit.shows("ActiveState"), unit.shows("Result")) == ("inactive", "success")
+
+
+def test_reload(unit):
+    """`systemctl reload` takes a good file, refuses a bad one and says why, and weir goes on."""
+    def put(text):
+        with open(unit.path, "w") as file:
+            file.write(text)
+
+    changed = weir_module.merged(unit.config, {"services": {"web": {"scheduler": "round_robin"}}})
+    put(weir_module.dump(changed))
+    unit.systemctl("reload", "weir.service")
+    unit.wait(lambda: unit.services()[0]["scheduler"] == "round_robin", what="the new scheduler")
+    put("nonsense = 1;\n")
+    assert unit.systemctl("reload", "weir.service", check=False).returncode != 0
+    assert f"{unit.path}:1: nonsense" in unit.log()
+    assert unit.shows("ActiveState") == "active" and unit.info()["reloads_failed"] == 0
+    put(weir_module.dump(changed))
