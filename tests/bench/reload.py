@@ -19,10 +19,11 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
 
 import rigs                         # noqa: E402
+import wrk                          # noqa: E402
 import weir as weir_module          # noqa: E402
 from capture import Capture         # noqa: E402
 from figures import Figure, Table   # noqa: E402
-from lab import Lab                 # noqa: E402
+from lab import Lab, VIP            # noqa: E402
 
 SERVICES, BACKENDS = 1000, 100
 PROBED_PORT, INTERVAL_MS = 9000, 500
@@ -30,6 +31,7 @@ LOAD_LIMIT_S, ONE_LIMIT_MS, LOOP_LIMIT_US = 5, 100, 1000
 LATE_LIMIT_MS = 50                  # what a backend's death may be found later by
 ROUNDS = {"nothing": 3, "one": 6, "all": 2}
 QUIET_SECONDS = 2
+LOAD_SECONDS, LOAD_ROUNDS, P99_LIMIT = 4, 3, 2     # case D7
 
 
 def addresses():
@@ -194,11 +196,53 @@ def _measure(lab, cpus, phases):
     return loaded_s, up_s, capture.packets
 
 
+def _under_load(lab, cpus):
+    """Requests' p99 in us without reloads and with one a second, con4 in and out by turns."""
+    config = weir_module.config(lab, "af_xdp", 1,
+                                cores={"control": cpus[1], "workers": (cpus[1],)})
+    less = dict(config, services={"web": dict(config["services"]["web"], backends=config["services"][
+        "web"]["backends"][:3])})
+    texts = [weir_module.dump(one) for one in (less, config)]
+    weir = weir_module.Weir(lab, config)
+    with rigs.on_cpus(*cpus):
+        weir.start()
+    over, done = threading.Event(), []
+
+    def reloads():
+        while not over.wait(1):
+            with open(weir.path, "w") as file:
+                file.write(texts[len(done) % 2])
+            done.append(ask_reload(weir))
+
+    def run(figure):
+        said = wrk.run(lab.client, cpus[0], f"http://{VIP}/", LOAD_SECONDS)
+        if said.errors:
+            raise RuntimeError(f"requests failed during reloads: {said.errors}")
+        figure.add(said.p99_us)
+
+    still, busy = Figure(), Figure()
+    try:
+        for _ in range(LOAD_ROUNDS):
+            run(still)
+            over.clear()
+            thread = threading.Thread(target=reloads)
+            thread.start()
+            try:
+                run(busy)
+            finally:
+                over.set()
+                thread.join()
+    finally:
+        weir.stop()
+    return still, busy, len(done)
+
+
 def reload(cpus, result):
     phases = {name: Phase() for name in ("quiet", *ROUNDS)}
     with rigs.on_cpus(cpus[0]), Lab() as lab:
         lab.hosts[0].ip(*(f"address add {address}/16 dev eth0" for address in addresses()))
         loaded_s, up_s, packets = _measure(lab, cpus, phases)
+        still, busy, count = _under_load(lab, cpus)
     quiet = phases["quiet"].windows[0]
     figures = result["reload"] = {"load_s": loaded_s, "up_s": up_s}
     tables = [Table(f"{SERVICES:,} services of {BACKENDS} backends, over AF_XDP")]
@@ -220,4 +264,10 @@ def reload(cpus, result):
         tables[0].add(f"  latest probe, {names[kind]}", f"{late_max_ms:.1f} ms",
                       f"at most {LATE_LIMIT_MS} ms; 99 % within {p99_ms:.1f} ms",
                       late_max_ms < LATE_LIMIT_MS)
+    ratio = busy.median / still.median
+    figures["p99_us"] = {"quiet": still.median, "reloads": busy.median}
+    tables.append(Table(f"{wrk.CONNECTIONS} connections kept alive, a reload a second ({count})"))
+    tables[1].add("p99 of a request, no reload", still.text(".0f") + " us")
+    tables[1].add("p99 of a request, reloads", busy.text(".0f") + " us",
+                  f"{ratio:.2f} x; at most {P99_LIMIT} x", ratio <= P99_LIMIT)
     return tables
