@@ -56,12 +56,16 @@ static void look(evutil_socket_t fd, short what, void *context)
 static uint64_t watchdog_us(const struct daemon *daemon)
 {
 	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	char own[24];
 
-	// A successor has the environment of the first process; the unit's watchdog is its own now.
-	if (usec == NULL ||
-		(pid != NULL && atol(pid) != getpid() && !upgrade_is_successor(daemon)))
+	// A successor has the environment of the first process; the unit's watchdog is its own now, and
+	// stays so when it has to start again for want of a successor.
+	snprintf(own, sizeof(own), "%d", getpid());
+	if (pid != NULL && upgrade_is_successor(daemon))
+		setenv("WATCHDOG_PID", own, 1);
+	else if (pid != NULL && strcmp(pid, own) != 0)
 		return 0;
-	return strtoull(usec, NULL, 10);
+	return usec == NULL ? 0 : strtoull(usec, NULL, 10);
 }
 
 struct notify *notify_create(struct daemon *daemon)

@@ -28,6 +28,7 @@ RATE = 200                              # new connections a second
 PACKETS = 1000                          # in the second before a death, at least
 TURN = 20                               # half-open or closing flows when it dies, at least
 STRANGER = "192.0.2.200"                # an address of the client's network that nobody has
+GAP = 0.2                               # seconds without an answer at an upgrade, the median of 20
 MB = 1000000
 
 
@@ -368,6 +369,13 @@ def test_no_connection_is_lost(lab, start_weir, sizes, event):
         for _ in range(sizes.trials):
             death(weir, EVENTS[event], load, say)
     summary(event, say)
+    if event == "upgraded":
+        log = weir.log()
+        for step in (r"successor \(pid \d+\) was prepared in \d+ ms", r"let go of the port after \d+ ms",
+                     r"started in \d+ ms: .*port \d+ ms"):
+            assert len(re.findall(step, log)) >= sizes.trials, log
+        if sizes.trials >= 20:
+            assert statistics.median(gap for gap, _ in say) <= GAP
 
 
 @pytest.mark.slow
@@ -433,6 +441,23 @@ def test_a_smaller_and_a_larger_table(lab, start_weir):
         assert info["adopted"] <= size - size // 10
         assert (info["not_adopted_no_room"] > 0) == (size == 1024), info
         assert [traffic.ask(connection) for connection in connections] == names
+    for connection in connections:
+        connection.close()
+
+
+def test_without_hugepages(lab, start_weir):
+    """The table lies in a tmpfs then."""
+    weir = start_weir(driver="af_packet", port={"hugepages": False})
+    path = weir.flows()[0]["file"]
+    assert os.path.dirname(path) in ("/run/weir", "/dev/shm")
+    with lab.client.entered():
+        connections = [traffic.connect(timeout=20) for _ in range(40)]
+    names = [traffic.ask(connection) for connection in connections]
+    weir.kill()
+    assert Table(path).count(ESTABLISHED) == len(connections)
+    weir.start(wait_up=False)
+    assert weir.info()["adopted"] == len(connections)
+    assert [traffic.ask(connection) for connection in connections] == names
     for connection in connections:
         connection.close()
 
@@ -614,8 +639,17 @@ def established(namespace, path):
 
 
 @pytest.mark.skipif(shutil.which("bird") is None, reason="bird2 isn't installed")
-def test_a_bird_session_stays_up(lab, start_weir):
-    """BGP over weir0, with the default hold time and without BFD."""
+def test_weir0_and_a_bird_session_stay(lab, start_weir):
+    """The device with its addresses and neighbours, and BGP over it, with the default hold time and
+    without BFD."""
+    def device():
+        link = weir.netns.run("ip", "-o", "link", "show", "dev", "weir0").stdout
+        addresses = weir.netns.run("ip", "-o", "address", "show", "dev", "weir0").stdout
+        neighbours = weir.netns.run("ip", "-4", "neighbour", "show", "dev", "weir0").stdout
+        return link.split(":")[0], addresses, sorted(
+            line.split("lladdr")[0] + line.split("lladdr")[1].split()[0]
+            for line in neighbours.splitlines() if "lladdr" in line)
+
     weir = start_weir()
     daemons = []
     try:
@@ -630,17 +664,44 @@ def test_a_bird_session_stays_up(lab, start_weir):
         weir.wait(lambda: all(established(namespace, path) for namespace, path, _ in daemons), 40,
                   "a BGP session")
         before = [established(namespace, path) for namespace, path, _ in daemons]
-        addresses = weir.netns.run("ip", "-o", "address", "show", "dev", "weir0").stdout
-        for how in ("killed", "terminated"):
-            EVENTS[how].end(weir)
-            EVENTS[how].begin(weir)
+        was = device()
+        assert VIP in was[1] and all(any(address in one for one in was[2]) for address in
+                                     (CLIENT, lab.host_address(0), lab.host_address(1))), was
+        for how, event in EVENTS.items():
+            event.end(weir)
+            event.begin(weir)
+            assert device() == was, how
             time.sleep(2)
             assert [established(namespace, path) for namespace, path, _ in daemons] == before, how
-            assert weir.netns.run("ip", "-o", "address", "show", "dev", "weir0").stdout == addresses
+            assert device() == was, how
     finally:
         for _, _, process in daemons:
             process.kill()
             process.wait()
+
+
+def test_the_watchdog_is_fed_after_an_upgrade_that_fails(lab, monkeypatch):
+    """By a process that was a successor itself and had to start again: systemd named another one."""
+    binary = f"{lab.directory}/weir"
+    shutil.copy(weir_module.BINARY, binary)
+    monkeypatch.setattr(weir_module, "BINARY", binary)
+    systemd = Systemd(f"{lab.directory}/notify-again")
+    weir = weir_module.Weir(lab, weir_module.config(lab), environment={
+        "NOTIFY_SOCKET": systemd.path, "WATCHDOG_USEC": "1500000", "WATCHDOG_PID": "1"}).start()
+    try:
+        assert not systemd.hear("WATCHDOG=1", 1)        # it is meant for another process
+        weir.upgrade()
+        assert systemd.hear("WATCHDOG=1", 5)
+        put_broken(binary)
+        with pytest.raises(WeirFailed, match="goes on"):
+            weir.upgrade()
+        systemd.drain()
+        assert systemd.hear("WATCHDOG=1", 5)
+        assert weir.stop() == 0
+    finally:
+        monkeypatch.undo()
+        weir.kill()
+        weir.forget()
 
 
 BROKEN = """#!/usr/bin/python3
@@ -650,6 +711,14 @@ pair.send(b"prepared")
 pair.recv(100)
 os._exit(1)
 """
+
+
+def put_broken(binary):
+    """A program that fails when the port is its own, in the place of weir's."""
+    os.unlink(binary)
+    with open(binary, "w") as file:
+        file.write(BROKEN)
+    os.chmod(binary, 0o755)
 
 
 def test_an_upgrade_that_fails_changes_nothing(lab, start_weir, monkeypatch):
@@ -671,10 +740,7 @@ def test_an_upgrade_that_fails_changes_nothing(lab, start_weir, monkeypatch):
         with pytest.raises(WeirFailed, match="port.mtu"):
             weir.upgrade()
         change(weir)
-        os.unlink(binary)
-        with open(binary, "w") as file:
-            file.write(BROKEN)
-        os.chmod(binary, 0o755)
+        put_broken(binary)
         with pytest.raises(WeirFailed, match="goes on"):
             weir.upgrade()
         assert weir.info()["pid"] == weir.process.pid
