@@ -239,24 +239,41 @@ def start(rig):
             rig.serve()
 
 
-EVENTS = {"kill": ("killed (kill -9)", kill), "restart": ("stopped in good order (SIGTERM)", stop)}
+def again(end):
+    """Ended that way, and started as by a supervisor."""
+    def act(rig):
+        end(rig)
+        time.sleep(RESTART_SECONDS)
+        start(rig)
+    return act
+
+
+def upgrade(rig):
+    rig.weir.upgrade()
+
+
+# Of the peers only what is done to Weir, too: their own way to upgrade leaves the old process running
+# as long as its connections.
+EVENTS = {
+    "kill": (f"killed (kill -9) and started {RESTART_SECONDS} s later", again(kill), RIGS),
+    "restart": (f"stopped in good order (SIGTERM) and started {RESTART_SECONDS} s later", again(stop),
+                RIGS),
+    "upgrade": ("upgraded in place (weirctl upgrade)", upgrade, (rigs.WeirRig,)),
+}
 
 
 def own_death(cpus, result, only=()):
     """The balancer dies and is started again at once."""
     rows, tables = result.setdefault("own_death", []), []
     with rigs.on_cpus(cpus[0]), Lab() as lab:
-        for event, (title, act) in EVENTS.items():
-            table = Table(f"The balancer is {title} and started again {RESTART_SECONDS} s later; "
-                          "idle connections lost")
-            for kind in RIGS:
+        for event, (title, act, kinds) in EVENTS.items():
+            table = Table(f"The balancer is {title}; idle connections lost")
+            for kind in kinds:
                 if only and kind.name not in only:
                     continue
                 with kind(lab, cpus) as rig, Load(lab.client) as load:
                     died = time.monotonic()
                     act(rig)
-                    time.sleep(RESTART_SECONDS)
-                    start(rig)
                     time.sleep(max(0.0, died + SECONDS - time.monotonic()))
                 outcome = Outcome(load, died)
                 rows.append({"name": kind.name, "event": event, "established": outcome.established,
@@ -265,5 +282,6 @@ def own_death(cpus, result, only=()):
                 table.add(kind.name, f"{outcome.lost} of {outcome.established}",
                           f"no new connection for {text_ms(outcome.stall_ms)}; {outcome.failed} of "
                           f"{outcome.connections:,} failed")
-            tables.append(table)
+            if table.rows:
+                tables.append(table)
     return tables
