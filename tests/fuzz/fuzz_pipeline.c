@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The pipeline under libFuzzer (cases B21, B22): an input is a sequence of packets, time steps and
- * backends that come and go, against one balancer of two workers. rig.c checks each packet: I1, I3,
+ * The pipeline under libFuzzer (cases B21, B22): an input is a sequence of packets, time steps,
+ * backends that come and go, and settings that change, against one balancer of two workers. rig.c checks each packet: I1, I3,
  * I4, and that what is dropped or punted is untouched; packets lie in exact-size memory, so that
  * AddressSanitizer sees over-reads. At the end of an input all flows expire, and no record, port or
  * connection may be left.
@@ -70,6 +70,21 @@ static void run(struct burst *burst, unsigned worker)
 		connection->backend_port = out->segment.dport;
 	}
 	burst->count = 0;
+}
+
+/* A whole handshake: what a connection may meet behind it is worth more than finding that again. */
+static void open_connection(struct burst *burst, unsigned of, unsigned worker)
+{
+	static const struct { enum flow_direction from; uint8_t flags; } way[] = {
+		{CLIENT, TCP_SYN}, {BACKEND, TCP_SYN | TCP_ACK}, {CLIENT, TCP_ACK}};
+	struct connection *connection = &connections[of];
+
+	for (unsigned i = 0; i < RTE_DIM(way); i++) {
+		struct segment segment = connection_segment(connection, way[i].from, way[i].flags);
+		connection->seq[way[i].from] += (way[i].flags & TCP_SYN) != 0;
+		add(burst, of, packets_build(&segment, burst->bytes[burst->count]));
+		run(burst, worker);
+	}
 }
 
 /* A segment of a connection, as it should be or not quite. */
@@ -205,8 +220,21 @@ static void expire_all(void)
 	}
 }
 
+/* Whether an unanswered connect is moved, and idle connections are reset. */
+static void set_service(bool moves, bool reset_when_idle)
+{
+	static const struct service_connect on = {.timeout_ms = 250, .retry_percent = 20, .tries = 3};
+
+	if (moves == (rig->options.connect.tries != 0) && reset_when_idle == rig->reset_when_idle)
+		return;
+	rig->options.connect = moves ? on : (struct service_connect){0};
+	rig->reset_when_idle = reset_when_idle;
+	service_table_destroy((struct service_table *)rig_publish(rig));
+}
+
 static void reset(void)
 {
+	set_service(false, false);
 	for (unsigned n = 0; n < CONNECTIONS; n++)
 		connections[n] = connection_of(rig, n & 1 ? AF_INET6 : AF_INET, n);
 	for (unsigned id = 0; id < 2 * BACKENDS; id++)
@@ -235,6 +263,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		} else if ((op & 15) == 1) {
 			run(&burst, op >> 4 & 1);
 			rig_set_backend(rig, (op >> 4) % (2 * BACKENDS), op >> 6 & 1, op >> 7);
+		} else if ((op & 15) == 4) {
+			run(&burst, op >> 4 & 1);
+			set_service(op >> 5 & 1, op >> 6 & 1);
+		} else if ((op & 15) == 5) {
+			run(&burst, op >> 4 & 1);
+			open_connection(&burst, take(&input, 1) % CONNECTIONS, op >> 4 & 1);
 		} else if ((op & 15) == 2) {
 			add_raw(&burst, &input);
 		} else if ((op & 15) == 3) {

@@ -151,13 +151,13 @@ void rig_set_backend(struct rig *rig, unsigned id, bool is_up, bool is_resolved)
 	service_table_destroy((struct service_table *)rig_publish(rig));
 }
 
-/* For what a pipeline makes by itself; NULL as long as the test says so. */
+/* For what a pipeline makes by itself; NULL as long as nothing of the kind is on. */
 static struct rte_mbuf *new_mbuf(void *context)
 {
 	static const uint8_t room[PACKETS_SIZE_MAX];
 	const struct rig *rig = context;
 
-	if (rig->options.connect.tries == 0)
+	if (rig->options.connect.tries == 0 && !rig->reset_when_idle)
 		return NULL;
 	struct rte_mbuf *mbuf = packets_mbuf(room, 256);
 	mbuf->data_len = mbuf->pkt_len = 0;
