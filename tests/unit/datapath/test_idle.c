@@ -318,7 +318,7 @@ static void times_change_in_place(void **state)
 	rig_destroy(rig);
 }
 
-/* A RST that doesn't count, ICMP about the flow, a wrong checksum of another flow's: none keeps it. */
+/* A RST that doesn't count and another flow's packets don't; of ICMP errors test_icmp_error.c has the same. */
 static void only_its_own_packets_keep_it_alive(void **state) // A16
 {
 	FOR_EACH_FAMILY(family) {
@@ -343,6 +343,32 @@ static void only_its_own_packets_keep_it_alive(void **state) // A16
 	}
 }
 
+/* The third of A16 is a limit (README): no payload is summed, so one with a wrong checksum is the flow's. */
+static void a_wrong_checksum_keeps_it_alive_and_stays_wrong(void **state) // A16
+{
+	FOR_EACH_FAMILY(family)
+	for (enum flow_direction from = CLIENT; from <= BACKEND; from++) {
+		struct rig *rig = rig_with(NULL, 90, false);
+		struct connection c = opened(rig, family, 1);
+		uint8_t frame[PACKETS_SIZE_MAX];
+
+		for (unsigned i = 0; i < 5; i++) {
+			wait_ms(rig, 80000, 500);
+			struct segment data = connection_segment(&c, from, TCP_ACK);
+			data.payload_size = 10;
+			unsigned size = packets_build(&data, frame);
+			frame[size - 1] ^= 1;
+			const struct rig_packet *out = rig_run_frame(rig, 0, frame, size);
+			assert_int_equal(out->fate, RIG_FORWARDED);
+			assert_false(packets_checksums_right(out->frame, out->size, 0));
+		}
+		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
+		wait_ms(rig, 92000, 500);
+		assert_int_equal(connection_state(&c), TCP_NONE);
+		rig_destroy(rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -358,6 +384,7 @@ int main(void)
 		cmocka_unit_test(flows_of_a_service_that_is_gone),
 		cmocka_unit_test(times_change_in_place),
 		cmocka_unit_test(only_its_own_packets_keep_it_alive),
+		cmocka_unit_test(a_wrong_checksum_keeps_it_alive_and_stays_wrong),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
