@@ -123,6 +123,24 @@ def test_idle_connections_are_reset(lab, start):
     weir.wait(lambda: weir.flows()[0]["expired_reset"] == 3, what="three counted")
 
 
+def test_a_backend_that_is_down(lab, start):
+    """on_down = "reset": both ends get ECONNRESET, idle, after an exchange, and while the client waits
+    for an answer. The server's kernel lives, and would challenge what isn't exact."""
+    weir, server = start(on_down="reset", on_down_reset_ms=0, health={
+        "type": "tcp", "path": None, "interval_ms": 300, "timeout_ms": 250, "fall": 2})
+    _, asked, waiting = pairs = [server.pair() for _ in range(3)]
+    for client, end in asked, waiting:
+        client.sendall(b"ask")
+        assert end.recv(10) == b"ask"
+    asked[1].sendall(b"answer")
+    assert asked[0].recv(10) == b"answer"
+    with short_exchange(lab, server, 1):
+        server.listener.close()         # probes are refused, and the connections stay
+        for client, end in pairs:
+            assert_is_reset(client, end)
+    weir.wait(lambda: weir.flows()[0]["reset"] == 3, what="three counted")
+
+
 def test_idle_connections_are_forgotten(lab, start):
     """on_idle = "drop": nobody is told, and whoever speaks then gets ECONNRESET: a client, a
     server."""
