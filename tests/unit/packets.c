@@ -91,6 +91,24 @@ void packets_seal_ip4(void *frame, unsigned size)
 	put16(ip + 10, ~sum(ip, size, 0));
 }
 
+unsigned packets_make_fragment(void *frame, unsigned size, uint16_t field)
+{
+	uint8_t *ip = (uint8_t *)frame + PACKETS_IP_OFFSET, *l4 = ip + 40;
+
+	if (ip[0] >> 4 == 4) {
+		put16(ip + 6, field);
+		packets_seal_ip4(frame, 20);
+		return size;
+	}
+	memmove(l4 + 8, l4, size - PACKETS_IP_OFFSET - 40);
+	memset(l4, 0, 8);
+	l4[0] = ip[6];
+	put16(l4 + 2, field);
+	ip[6] = IPPROTO_FRAGMENT;
+	put16(ip + 4, size - PACKETS_IP_OFFSET - 40 + 8);
+	return size + 8;
+}
+
 /* The link and IP headers in front of `l4_size` bytes; returns their size. */
 static unsigned build_ip(uint8_t *frame, const struct net_mac *from, const struct net_mac *to,
 	const struct net_addr *src, const struct net_addr *dst, uint8_t ttl, uint8_t protocol,

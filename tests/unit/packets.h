@@ -70,6 +70,10 @@ bool packets_l4_right(const void *frame, unsigned l4_offset, uint8_t protocol);
 /* Set the checksum of an ICMP or ICMPv6 message at that offset anew. */
 void packets_seal_icmp(void *frame, unsigned l4_offset);
 
+/* Make a frame without options or extension headers a fragment: offset and flags as its family has them.
+ * Returns its size. */
+unsigned packets_make_fragment(void *frame, unsigned size, uint16_t field);
+
 /* The checksum of TCP over its pseudo header as it should be, network byte order. */
 uint16_t packets_tcp_checksum(const void *frame, unsigned l4_offset);
 /* RFC 1071's sum over the bytes, network byte order, complemented. */

@@ -808,6 +808,18 @@ bool connection_open(struct connection *connection, unsigned worker)
 	return true;
 }
 
+struct connection connection_in_use(struct rig *rig, sa_family_t family, uint32_t number)
+{
+	struct connection connection = connection_of(rig, family, number);
+
+	check(connection_open(&connection, 0));
+	connection_send(&connection, 0, CLIENT, TCP_ACK | TCP_PSH, 500);
+	connection_send(&connection, 0, BACKEND, TCP_ACK | TCP_PSH, 700);
+	connection_send(&connection, 0, CLIENT, TCP_ACK, 0);
+	check(connection_state(&connection) == TCP_ESTABLISHED);
+	return connection;
+}
+
 struct flow *connection_flow(const struct connection *connection)
 {
 	struct flow_table *flows = rig_flows(connection->rig, connection->family);

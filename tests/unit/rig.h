@@ -157,6 +157,8 @@ void connection_send(struct connection *connection, unsigned worker, enum flow_d
 	uint8_t flags, unsigned payload);
 /* SYN, SYN-ACK, ACK. */
 bool connection_open(struct connection *connection, unsigned worker);
+/* A client's connection, open on worker 0 and with data each way, all acknowledged. */
+struct connection connection_in_use(struct rig *rig, sa_family_t family, uint32_t number);
 /* The flow, by the client's tuple; NULL = none. */
 struct flow *connection_flow(const struct connection *connection);
 /* Its state; TCP_NONE = no flow. */

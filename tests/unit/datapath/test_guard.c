@@ -21,24 +21,12 @@ static void inject(struct connection *c, enum flow_direction direction, uint8_t 
 	c->seq[1] = numbers[1];
 }
 
-static struct connection opened(struct rig *rig, sa_family_t family, uint32_t number)
-{
-	struct connection c = connection_of(rig, family, number);
-
-	assert_true(connection_open(&c, 0));
-	connection_send(&c, 0, CLIENT, TCP_ACK | TCP_PSH, 500);
-	connection_send(&c, 0, BACKEND, TCP_ACK | TCP_PSH, 700);
-	connection_send(&c, 0, CLIENT, TCP_ACK, 0);
-	assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
-	return c;
-}
-
 static void only_an_exact_reset_ends_a_flow(void **state) // A6, conntrack_rst_invalid.pkt
 {
 	FOR_EACH_FAMILY(family)
 	for (enum flow_direction side = 0; side < 2; side++) {
 		struct rig *rig = rig_create(NULL);
-		struct connection c = opened(rig, family, 1);
+		struct connection c = connection_in_use(rig, family, 1);
 		uint32_t exact = c.seq[side];
 		static const uint32_t offsets[] = {1000000, 1, 2, -1, 100, 65535, 1u << 31};
 
@@ -62,7 +50,7 @@ static void reset_behind_unacknowledged_data_is_exact(void **state) // A6
 {
 	for (enum flow_direction side = 0; side < 2; side++) {
 		struct rig *rig = rig_create(NULL);
-		struct connection c = opened(rig, AF_INET, 2);
+		struct connection c = connection_in_use(rig, AF_INET, 2);
 
 		for (unsigned i = 0; i < 100; i++)
 			connection_send(&c, 0, side, TCP_ACK, 1400);
@@ -112,7 +100,7 @@ static void a_million_forged_packets_end_no_flow(void **state) // A6, B18
 	uint8_t frame[PACKETS_SIZE_MAX];
 
 	for (unsigned n = 0; n < FLOWS; n++) {
-		c[n] = opened(rig, n & 1 ? AF_INET6 : AF_INET, n);
+		c[n] = connection_in_use(rig, n & 1 ? AF_INET6 : AF_INET, n);
 		flows[n] = connection_flow(&c[n]);
 	}
 	for (unsigned i = 0; i < FORGED; i++) {
@@ -145,7 +133,7 @@ static void blind_pairs_end_hardly_a_flow(void **state) // A6
 		struct rig *rig = rig_create(NULL);
 		unsigned nb_lost = 0;
 		for (unsigned n = 0; n < FLOWS; n++) {
-			struct connection c = opened(rig, AF_INET, n);
+			struct connection c = connection_in_use(rig, AF_INET, n);
 			for (unsigned i = 0; i < TRIES; i++) {
 				uint32_t seq = packets_random(&seed), ack = packets_random(&seed);
 				unsigned payload = kind == 0 ? 100 : 0;
@@ -168,7 +156,7 @@ static void any_reset_ends_what_is_closing(void **state) // A7, conntrack_inexac
 	FOR_EACH_FAMILY(family)
 	for (enum flow_direction side = 0; side < 2; side++) {
 		struct rig *rig = rig_create(NULL);
-		struct connection c = opened(rig, family, 3);
+		struct connection c = connection_in_use(rig, family, 3);
 
 		connection_send(&c, 0, CLIENT, TCP_FIN | TCP_ACK, 0);
 		connection_send(&c, 0, BACKEND, TCP_ACK, 0);
@@ -259,7 +247,7 @@ static void client_that_forgot_the_connection(void **state) // A5, conntrack_syn
 {
 	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
-		struct connection c = opened(rig, family, 9);
+		struct connection c = connection_in_use(rig, family, 9);
 
 		inject(&c, CLIENT, TCP_SYN, 987654321, 0, 0);
 		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
@@ -283,7 +271,7 @@ static void syn_on_a_live_flow_is_forwarded(void **state)
 {
 	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(&(struct rig_options){.scheduler = &scheduler_round_robin});
-		struct connection c = opened(rig, family, 10);
+		struct connection c = connection_in_use(rig, family, 10);
 
 		for (unsigned i = 0; i < 100; i++) {
 			inject(&c, CLIENT, i & 1 ? TCP_SYN : TCP_SYN | TCP_ECE | TCP_CWR, i * 99999, 0, i % 7);
@@ -321,7 +309,7 @@ static void idle_time_is_that_of_the_flow(void **state) // A15, A16
 {
 	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
-		struct connection c = opened(rig, family, 11);
+		struct connection c = connection_in_use(rig, family, 11);
 		uint64_t start_ms = rig->now_ms;
 
 		// What is no packet of the flow doesn't keep it alive.

@@ -80,18 +80,6 @@ static void wait_ms(struct rig *rig, uint64_t ms, uint64_t step_ms)
 	}
 }
 
-static struct connection opened(struct rig *rig, sa_family_t family, uint32_t number)
-{
-	struct connection c = connection_of(rig, family, number);
-
-	assert_true(connection_open(&c, 0));
-	connection_send(&c, 0, CLIENT, TCP_ACK | TCP_PSH, 500);
-	connection_send(&c, 0, BACKEND, TCP_ACK | TCP_PSH, 700);
-	connection_send(&c, 0, CLIENT, TCP_ACK, 0);
-	assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
-	return c;
-}
-
 static const struct stats_flows *counters(const struct rig *rig, sa_family_t family)
 {
 	return &rig->workers[0].stats->live.flows[stats_family(family)];
@@ -104,7 +92,7 @@ static void a_service_has_times_of_its_own(void **state) // A15
 	FOR_EACH_FAMILY(family)
 	for (unsigned i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
 		struct rig *rig = rig_with(NULL, times[i], false);
-		struct connection c = opened(rig, family, i);
+		struct connection c = connection_in_use(rig, family, i);
 		rig->workers[0].pipeline.least_timeout_s[TCP_ESTABLISHED] = RTE_MIN(times[i], 7440);
 		wait_ms(rig, (times[i] - 1) * 1000 + 999, times[i] > 1000 ? 500 : 1);
 		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
@@ -125,7 +113,7 @@ static void none_ends_before_its_time(void **state) // A15
 	for (unsigned i = 0; i < sizeof(parts_ms) / sizeof(parts_ms[0]); i++) {
 		struct rig *rig = rig_with(NULL, 1, false);
 		rig->now_ms += parts_ms[i];
-		struct connection c = opened(rig, AF_INET, i);
+		struct connection c = connection_in_use(rig, AF_INET, i);
 		wait_ms(rig, 999, 1);
 		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
 		wait_ms(rig, 1 + 999 + 2000, 1);
@@ -138,7 +126,7 @@ static void none_ends_before_its_time(void **state) // A15
 static void the_others_keep_theirs(void **state) // A15
 {
 	struct rig *rig = rig_with(NULL, 0, false);
-	struct connection c = opened(rig, AF_INET, 1);
+	struct connection c = connection_in_use(rig, AF_INET, 1);
 
 	rig->workers[0].pipeline.least_timeout_s[TCP_ESTABLISHED] = 5;
 	wait_ms(rig, 7439000, 500);
@@ -181,7 +169,7 @@ static void both_sides_are_reset(void **state) // A15
 {
 	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_with(NULL, 90, true);
-		struct connection c = opened(rig, family, 1);
+		struct connection c = connection_in_use(rig, family, 1);
 
 		wait_ms(rig, 89999, 100);
 		assert_int_equal(sent.nb, 0);
@@ -211,7 +199,7 @@ static void both_sides_are_reset(void **state) // A15
 static void moved_numbers_are_reset_right(void **state) // A12, A15
 {
 	struct rig *rig = rig_with(&(struct rig_options){.nb_backends = 1, .nb_ports = 1}, 90, true);
-	struct connection c = opened(rig, AF_INET, 1), next = connection_of(rig, AF_INET, 2);
+	struct connection c = connection_in_use(rig, AF_INET, 1), next = connection_of(rig, AF_INET, 2);
 
 	connection_send(&c, 0, BACKEND, TCP_FIN | TCP_ACK, 0);
 	connection_send(&c, 0, CLIENT, TCP_FIN | TCP_ACK, 0);
@@ -245,7 +233,7 @@ static void moved_numbers_are_reset_right(void **state) // A12, A15
 static void unacknowledged_data_takes_two_resets(void **state)
 {
 	struct rig *rig = rig_with(NULL, 90, true);
-	struct connection c = opened(rig, AF_INET, 1);
+	struct connection c = connection_in_use(rig, AF_INET, 1);
 	uint32_t expected = c.seq[CLIENT];
 
 	connection_send(&c, 0, CLIENT, TCP_ACK, 1000); // lost behind us
@@ -263,7 +251,7 @@ static void many_are_reset_in_turn(void **state)
 	struct rig *rig = rig_with(NULL, 90, true);
 
 	for (unsigned n = 0; n < FLOWS; n++)
-		opened(rig, n & 1 ? AF_INET6 : AF_INET, n);
+		connection_in_use(rig, n & 1 ? AF_INET6 : AF_INET, n);
 	wait_ms(rig, 92000, 500);
 	assert_int_equal(sent.nb, 2 * FLOWS);
 	assert_int_equal(flow_table_used(rig->flows4) + flow_table_used(rig->flows6), 0);
@@ -274,7 +262,7 @@ static void many_are_reset_in_turn(void **state)
 static void no_buffer_is_no_reason_to_stay(void **state)
 {
 	struct rig *rig = rig_with(NULL, 90, true);
-	struct connection c = opened(rig, AF_INET, 1);
+	struct connection c = connection_in_use(rig, AF_INET, 1);
 
 	sent.nb_buffers = 0;
 	wait_ms(rig, 92000, 100);
@@ -288,7 +276,7 @@ static void no_buffer_is_no_reason_to_stay(void **state)
 static void flows_of_a_service_that_is_gone(void **state)
 {
 	struct rig *rig = rig_with(NULL, 90, true);
-	struct connection c = opened(rig, AF_INET, 1);
+	struct connection c = connection_in_use(rig, AF_INET, 1);
 	struct service_table *table = (struct service_table *)rig->table;
 
 	table->backends[c.backend_id].service = SERVICE_NONE;
@@ -304,7 +292,7 @@ static void flows_of_a_service_that_is_gone(void **state)
 static void times_change_in_place(void **state)
 {
 	struct rig *rig = rig_with(NULL, 90, false);
-	struct connection c = opened(rig, AF_INET, 1);
+	struct connection c = connection_in_use(rig, AF_INET, 1);
 
 	wait_ms(rig, 80000, 500);
 	rig->timeout_s[TCP_ESTABLISHED] = 300;
@@ -323,7 +311,7 @@ static void only_its_own_packets_keep_it_alive(void **state) // A16
 {
 	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_with(NULL, 90, false);
-		struct connection c = opened(rig, family, 1), other = opened(rig, family, 2);
+		struct connection c = connection_in_use(rig, family, 1), other = connection_in_use(rig, family, 2);
 		uint64_t start_ms = rig->now_ms;
 
 		for (unsigned s = 10; s < 90; s += 10) {
@@ -349,7 +337,7 @@ static void a_wrong_checksum_keeps_it_alive_and_stays_wrong(void **state) // A16
 	FOR_EACH_FAMILY(family)
 	for (enum flow_direction from = CLIENT; from <= BACKEND; from++) {
 		struct rig *rig = rig_with(NULL, 90, false);
-		struct connection c = opened(rig, family, 1);
+		struct connection c = connection_in_use(rig, family, 1);
 		uint8_t frame[PACKETS_SIZE_MAX];
 
 		for (unsigned i = 0; i < 5; i++) {

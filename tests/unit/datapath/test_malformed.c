@@ -67,22 +67,9 @@ static void a_million_fragments_leave_nothing(void **state) // B10
 		uint16_t field = packets_random(&seed); // overlapping, tiny, at 65,528, MF with DF
 		segment.payload_size = 8;
 		unsigned size = packets_build(&segment, frame);
-		uint8_t *ip = frame + IP;
-		if (family == AF_INET6) {
-			memmove(ip + 48, ip + 40, size - IP - 40);
-			memset(ip + 40, 0, 8);
-			ip[40] = IPPROTO_TCP;
-			ip[42] = field >> 8;
-			ip[43] = field;
-			ip[6] = IPPROTO_FRAGMENT;
-			ip[5] += 8;
-			size += 8;
-		} else {
-			field = (field & 0x3fff) == 0 ? 0x6000 : field; // no fragment else
-			ip[6] = field >> 8;
-			ip[7] = field;
-			packets_seal_ip4(frame, 20);
-		}
+		if (family == AF_INET && (field & 0x3fff) == 0)
+			field = 0x6000; // no fragment else
+		size = packets_make_fragment(frame, size, field);
 		assert_int_equal(rig_run_frame(rig, 0, frame, size)->fate, RIG_DROPPED);
 	}
 	assert_int_equal(rig_dropped(rig, STATS_DROP_FRAGMENT), FRAGMENTS);

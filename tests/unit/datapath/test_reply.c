@@ -338,22 +338,9 @@ static void fragments_are_dropped(void **state) // B10
 			struct segment segment = connection_segment(&c, CLIENT, TCP_SYN);
 			segment.payload_size = 16;
 			unsigned size = packets_build(&segment, frame);
-			uint8_t *ip = frame + PACKETS_IP_OFFSET;
-			if (family == AF_INET6) {
-				memmove(ip + 48, ip + 40, 36);
-				memset(ip + 40, 0, 8);
-				ip[40] = IPPROTO_TCP;
-				uint16_t field = fields[i] << 3 | fields[i] >> 13;
-				ip[42] = field >> 8;
-				ip[43] = field;
-				ip[6] = IPPROTO_FRAGMENT;
-				ip[5] += 8;
-				size += 8;
-			} else {
-				ip[6] = fields[i] >> 8;
-				ip[7] = fields[i];
-				packets_seal_ip4(frame, 20);
-			}
+			// IPv6 has the offset in front.
+			size = packets_make_fragment(frame, size,
+				family == AF_INET6 ? fields[i] << 3 | fields[i] >> 13 : fields[i]);
 			assert_int_equal(drop_of(rig, frame, size), STATS_DROP_FRAGMENT);
 		}
 		rig_destroy(rig);

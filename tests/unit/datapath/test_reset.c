@@ -20,17 +20,6 @@ static void mark(struct rig *rig, unsigned id)
 	table->reset_round++;
 }
 
-static struct connection opened(struct rig *rig, sa_family_t family, uint32_t number)
-{
-	struct connection c = connection_of(rig, family, number);
-
-	assert_true(connection_open(&c, 0));
-	connection_send(&c, 0, CLIENT, TCP_ACK | TCP_PSH, 300);
-	connection_send(&c, 0, BACKEND, TCP_ACK | TCP_PSH, 900);
-	connection_send(&c, 0, CLIENT, TCP_ACK, 0);
-	return c;
-}
-
 /* Ticks until there is no more to do; how many it took. */
 static unsigned walk(struct rig *rig, uint32_t budget)
 {
@@ -59,10 +48,10 @@ static void both_ends_of_a_marked_backend_get_what_they_take(void **state)
 {
 	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(&(struct rig_options){.connect.tries = 1});
-		struct connection c = opened(rig, family, 1), other;
+		struct connection c = connection_in_use(rig, family, 1), other;
 		uint32_t number = 2;
 		do
-			other = opened(rig, family, number++);
+			other = connection_in_use(rig, family, number++);
 		while (other.backend_id == c.backend_id);
 
 		// All that the backend has, and nobody else.
@@ -92,7 +81,7 @@ static void both_ends_of_a_marked_backend_get_what_they_take(void **state)
 static void another_generation_of_the_id_is_left_alone(void **state)
 {
 	struct rig *rig = rig_create(&(struct rig_options){.connect.tries = 1});
-	struct connection c = opened(rig, AF_INET, 1);
+	struct connection c = connection_in_use(rig, AF_INET, 1);
 
 	((struct service_table *)rig->table)->backends[c.backend_id].generation++;
 	mark(rig, c.backend_id);
@@ -108,7 +97,7 @@ static void a_small_budget_takes_more_ticks_for_the_same(void **state)
 
 	for (int i = 0; i < 2; i++) {
 		struct rig *rig = rig_create(&(struct rig_options){.connect.tries = 1});
-		struct connection c = opened(rig, AF_INET, 1);
+		struct connection c = connection_in_use(rig, AF_INET, 1);
 		mark(rig, c.backend_id);
 		ticks[i] = walk(rig, i == 0 ? BUDGET : 16);
 		assert_int_equal(rig->workers[0].nb_made, 2);
