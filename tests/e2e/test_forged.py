@@ -5,11 +5,13 @@ import random
 import threading
 import time
 
+import pytest
+
 import traffic
 from capture import ACK, RST, SYN
 from lab import CLIENT, VIP
 
-CONNECTIONS, FORGED = 100, 30000
+CONNECTIONS, FORGED, MILLION = 100, 30000, 10 ** 6
 
 
 def forged(port, rng):
@@ -24,7 +26,7 @@ def forged(port, rng):
     return traffic.icmp_error(CLIENT, VIP, kind, code, mtu, quote)
 
 
-def test_flood_over_live_connections(lab, weir):
+def flood_over_live_connections(lab, weir, count):
     rng = random.Random(6)
     with lab.client.entered():
         held = [traffic.connect() for _ in range(CONNECTIONS)]
@@ -32,7 +34,7 @@ def test_flood_over_live_connections(lab, weir):
         for connection in held:
             traffic.ask(connection)
         ports = [connection.getsockname()[1] for connection in held]
-        packets = [forged(ports[i % CONNECTIONS], rng) for i in range(FORGED)]
+        packets = (forged(ports[i % CONNECTIONS], rng) for i in range(count))
         created = sum(table["created"] for table in weir.flows())
         before = weir.drops()
         flood = threading.Thread(target=traffic.send_raw, args=(lab.client, packets))
@@ -48,7 +50,7 @@ def test_flood_over_live_connections(lab, weir):
         for connection in held:         # 100 of 100
             traffic.ask(connection)
         print(f"{after['forwarded'] - before['forwarded']} forwarded, {rounds} rounds meanwhile")
-        assert after["forwarded"] - before["forwarded"] > FORGED / 2
+        assert after["forwarded"] - before["forwarded"] > count / 2
         assert after["bad_icmp"] == before["bad_icmp"]
         assert after["no_flow"] == before["no_flow"]
         assert sum(table["created"] for table in weir.flows()) == created
@@ -58,3 +60,13 @@ def test_flood_over_live_connections(lab, weir):
     finally:
         for connection in held:
             connection.close()
+
+
+def test_forged_packets_end_nothing(lab, weir):
+    flood_over_live_connections(lab, weir, FORGED)
+
+
+@pytest.mark.full
+@pytest.mark.slow
+def test_a_million_forged_packets_end_nothing(lab, weir):
+    flood_over_live_connections(lab, weir, MILLION)

@@ -75,10 +75,11 @@ static void snat_ports_run_out_exactly(void **state) // C4
 
 static void opening_and_closing_leaks_nothing(void **state) // C4
 {
+	enum { CYCLES = 1000000 };
 	struct rig *rig = rig_create(&(struct rig_options){.nb_backends = 1, .nb_ports = 64});
 	uint64_t seed = 44;
 
-	for (unsigned n = 0; n < 50000; n++) {
+	for (unsigned n = 0; n < CYCLES; n++) {
 		struct connection c = connection_of(rig, n & 1 ? AF_INET6 : AF_INET, n % 60000);
 		assert_true(connection_open(&c, 0));
 		if (n % 3 == 0)
