@@ -134,6 +134,12 @@ static int new_namespace(void)
 	return open("/proc/thread-self/ns/net", O_RDONLY); // inherited by system()
 }
 
+/* The kernel gives a new link its queue up to a second after its carrier; until then all is lost that it sends. */
+static void wait_for_link(int netns, const char *name)
+{
+	run(netns, "until ip link show %s | grep -q 'state UP'; do sleep 0.01; done", name);
+}
+
 static void make_link(struct rig *rig)
 {
 	run(rig->near, "ip link add w0 type veth peer name p0 netns /proc/self/fd/%d", rig->far);
@@ -145,6 +151,8 @@ static void make_link(struct rig *rig)
 		"ip link set w0 addrgenmode none up && ip addr add 192.0.2.1/24 dev w0 &&"
 		" ip addr add fe80::1/64 dev w0 nodad && ip addr add 2001:db8::1/64 dev w0 nodad &&"
 		" ip route add 10.9.0.0/16 via 192.0.2.2");
+	wait_for_link(rig->near, "w0");
+	wait_for_link(rig->far, "p0");
 }
 
 static int set_up(void **state)
