@@ -20,7 +20,7 @@ import pytest
 
 import traffic
 import weir as weir_module
-from lab import CLIENT, VIP
+from lab import CLIENT, VIP, VIP6
 from weir import WeirFailed
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: weir\r\n\r\n"
@@ -458,6 +458,25 @@ def test_without_hugepages(lab, start_weir):
     weir.start(wait_up=False)
     assert weir.info()["adopted"] == len(connections)
     assert [traffic.ask(connection) for connection in connections] == names
+    for connection in connections:
+        connection.close()
+
+
+def test_ipv6(lab, start_weir):
+    """Its table is a file of its own."""
+    web = weir_module.config(lab)["services"]["web"]
+    weir = start_weir(port={"address": (f"{VIP}/24", f"{VIP6}/64")}, services={
+        "web6": {**web, "backends": [{"address": backend.endpoint6, "name": backend.name}
+                                     for backend in lab.backends]}})
+    with lab.client.entered():
+        connections = [traffic.connect(address, timeout=20) for address in (VIP, VIP6) * 20]
+    names = [traffic.ask(connection) for connection in connections]
+    assert len({flows["file"] for flows in weir.flows()}) == 2
+    for event in EVENTS.values():
+        event.end(weir)
+        event.begin(weir)
+        assert weir.info()["adopted"] >= len(connections)
+        assert [traffic.ask(connection) for connection in connections] == names
     for connection in connections:
         connection.close()
 
