@@ -16,6 +16,7 @@ import weir as weir_module              # noqa: E402
 from lab import Lab                     # noqa: E402
 from netns import PATIENCE              # noqa: E402
 
+MEASURED = pytest.StashKey[list]()
 TEST_SECONDS = 120                      # a test that takes longer hangs; `slow` ones may take 900
 
 
@@ -95,6 +96,19 @@ def start_weir(lab):
     for running in started:
         if running.running():
             assert running.stop() == 0
+
+
+@pytest.fixture
+def measured(request):
+    """Lines of figures, which the run shows at its end."""
+    return request.config.stash.setdefault(MEASURED, [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if lines := config.stash.get(MEASURED, None):
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(autouse=True)

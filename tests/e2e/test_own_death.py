@@ -313,10 +313,11 @@ def death(weir, event, load, say, same=True):
           f"{gap * 1000:.0f} ms, the pinged one stalled {stall * 1000:.0f} ms")
 
 
-def summary(what, say):
-    for name, values in (("gap", [one[0] for one in say]), ("stall", [one[1] for one in say])):
-        print(f"{what}: {name} median {statistics.median(values) * 1000:.0f} ms, "
-              f"max {max(values) * 1000:.0f} ms, of {len(values)}")
+def summary(what, say, measured):
+    for name, values in (("no new connection", [one[0] for one in say]),
+                         ("an established one stalled", [one[1] for one in say])):
+        measured.append(f"{what}: {name} for {statistics.median(values) * 1000:.0f} ms (median of "
+                        f"{len(values)}; max {max(values) * 1000:.0f} ms)")
 
 
 def change(weir, **changes):
@@ -361,14 +362,14 @@ def backends(lab, *names):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("event", EVENTS)
-def test_no_connection_is_lost(lab, start_weir, sizes, event):
+def test_no_connection_is_lost(lab, start_weir, sizes, measured, event):
     """kill -9, or SIGTERM, and a start; weirctl upgrade."""
     weir = start_weir()
     say = []
     with Load(lab, sizes) as load:
         for _ in range(sizes.trials):
             death(weir, EVENTS[event], load, say)
-    summary(event, say)
+    summary(event, say, measured)
     if event == "upgraded":
         log = weir.log()
         for step in (r"successor \(pid \d+\) was prepared in \d+ ms", r"let go of the port after \d+ ms",
@@ -379,7 +380,7 @@ def test_no_connection_is_lost(lab, start_weir, sizes, event):
 
 
 @pytest.mark.slow
-def test_another_number_of_workers(lab, start_weir, sizes):
+def test_another_number_of_workers(lab, start_weir, sizes, measured):
     """kill -9, and a start with two workers in place of one, or the other way about."""
     weir = start_weir(driver="af_packet")
     restart = Alternating(cores={"workers": weir_module.worker_cpus(2)})
@@ -388,11 +389,11 @@ def test_another_number_of_workers(lab, start_weir, sizes):
         for trial in range(sizes.trials):
             death(weir, restart, load, say)
             assert weir.info()["workers"] == 2 - trial % 2
-    summary("other workers", say)
+    summary("other workers", say, measured)
 
 
 @pytest.mark.slow
-def test_a_backend_added_and_one_removed(lab, start_weir, sizes):
+def test_a_backend_added_and_one_removed(lab, start_weir, sizes, measured):
     """kill -9, and a start with another file: who left it keeps its connections."""
     weir = start_weir(**backends(lab, "con1", "con2", "con3"))
     restart = Alternating(**backends(lab, "con2", "con3", "con4"))
@@ -404,7 +405,7 @@ def test_a_backend_added_and_one_removed(lab, start_weir, sizes):
             removed = [one for one in weir.backends().values() if one["state"] == "removed"]
             assert [one["address"] for one in removed] == [gone]
             assert trial % 2 or removed[0]["active"] > 0
-    summary("other backends", say)
+    summary("other backends", say, measured)
 
 
 def test_removed_backends_are_reset_if_configured(lab, start_weir):
@@ -511,7 +512,7 @@ def fill(path, count):
                       (0x0c000000 + i).to_bytes(4, "big"), end)) for i in range(count))
 
 
-def test_a_million_flows(lab, start_weir):
+def test_a_million_flows(lab, start_weir, measured):
     """They are taken over before the port is started, and take no notable time."""
     weir = start_weir(flows=1200000)
     with lab.client.entered():
@@ -527,8 +528,8 @@ def test_a_million_flows(lab, start_weir):
         answered = time.monotonic() - started
         info = weir.info()
         assert info["adopted"] == before + count
-        print(f"  {info['adopted']} flows adopted in {info['adopted_ms']} ms, the first answer "
-              f"{answered * 1000:.0f} ms after the start")
+        measured.append(f"{info['adopted']:,} flows adopted in {info['adopted_ms']} ms, the first answer "
+                        f"{answered * 1000:.0f} ms after the start")
         assert info["adopted_ms"] < 5000        # 250 on an idle machine
     connection.close()
 
