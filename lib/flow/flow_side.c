@@ -3,27 +3,16 @@
 
 #include <errno.h>
 #include <rte_common.h>
-#include <rte_pause.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "flow_lock.h"
 
 enum {
 	FLOWS_A_SIDE = 64,
 	COUNT_MIN = 128,
 	COUNT_MAX = 16384,
 };
-
-static void lock_take(struct flow_side_part *part)
-{
-	while (__atomic_exchange_n(&part->lock, 1, __ATOMIC_ACQUIRE) != 0)
-		while (__atomic_load_n(&part->lock, __ATOMIC_RELAXED) != 0)
-			rte_pause();
-}
-
-static void lock_release(struct flow_side_part *part)
-{
-	__atomic_store_n(&part->lock, 0, __ATOMIC_RELEASE);
-}
 
 uint32_t flow_sides_count(uint32_t flows)
 {
@@ -94,13 +83,13 @@ struct flow_side *flow_side_get(struct flow_sides *sides, unsigned worker)
 		// Not worth a lock: a pool that is empty is so for all the SYNs of a flood.
 		if (__atomic_load_n(&part->free, __ATOMIC_RELAXED) == 0)
 			continue;
-		lock_take(part);
+		flow_lock_take(&part->lock);
 		if (part->free != 0) {
 			side = &sides->records[part->free - 1];
 			__atomic_store_n(&part->free, side->next, __ATOMIC_RELAXED);
 			side->owner = FLOW_SIDE_CLAIMED;
 		}
-		lock_release(part);
+		flow_lock_release(&part->lock);
 		if (side != NULL)
 			return side;
 	}
@@ -148,13 +137,13 @@ struct flow_side *flow_side_claim(struct flow_sides *sides, uint32_t index, uint
 		return NULL;
 	side = &sides->records[index];
 	struct flow_side_part *part = part_of(sides, side);
-	lock_take(part);
+	flow_lock_take(&part->lock);
 	if (side->owner == owner + 1) {
 		side->owner = FLOW_SIDE_CLAIMED;
 		unlink_timer(sides, part, side);
 		claimed = side;
 	}
-	lock_release(part);
+	flow_lock_release(&part->lock);
 	return claimed;
 }
 
@@ -169,7 +158,7 @@ struct flow_side *flow_side_due(struct flow_sides *sides, unsigned worker, uint6
 	struct flow_side_part *part = &sides->parts[worker];
 	struct flow_side *due = NULL;
 
-	lock_take(part);
+	flow_lock_take(&part->lock);
 	if (now_ms - part->at_ms > FLOW_SIDE_SLOTS)
 		part->at_ms = now_ms - FLOW_SIDE_SLOTS; // each slot once
 	if (part->nb_timed == 0)
@@ -190,7 +179,7 @@ struct flow_side *flow_side_due(struct flow_sides *sides, unsigned worker, uint6
 		due->owner = FLOW_SIDE_CLAIMED;
 		unlink_timer(sides, part, due);
 	}
-	lock_release(part);
+	flow_lock_release(&part->lock);
 	return due;
 }
 
@@ -198,21 +187,21 @@ void flow_side_own(struct flow_sides *sides, struct flow_side *side, uint32_t ow
 {
 	struct flow_side_part *part = part_of(sides, side);
 
-	lock_take(part);
+	flow_lock_take(&part->lock);
 	side->owner = owner + 1;
 	// A slot that was passed comes a turn later: what is overdue goes into the next one.
 	side->due_ms = due_ms > part->at_ms ? due_ms : part->at_ms + 1;
 	link_timer(sides, part, side);
-	lock_release(part);
+	flow_lock_release(&part->lock);
 }
 
 void flow_side_put(struct flow_sides *sides, struct flow_side *side)
 {
 	struct flow_side_part *part = part_of(sides, side);
 
-	lock_take(part);
+	flow_lock_take(&part->lock);
 	side->owner = 0;
 	side->next = part->free;
 	__atomic_store_n(&part->free, flow_side_index(sides, side) + 1, __ATOMIC_RELAXED);
-	lock_release(part);
+	flow_lock_release(&part->lock);
 }

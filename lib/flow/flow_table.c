@@ -2,11 +2,10 @@
 #include "flow_table.h"
 
 #include <errno.h>
-#include <rte_pause.h>
 #include <rte_rcu_qsbr.h>
 #include <stdlib.h>
 
-#include "log.h"
+#include "flow_lock.h"
 #include "tsan.h"
 
 // Mean number of entries in a bucket when every record is in use. With flows coming and going at
@@ -15,25 +14,11 @@
 #define BUCKET_LOAD 6
 // The second bucket is looked at for room when the first has as many entries.
 #define BUCKET_NEARLY_FULL 7
-// Timeouts end before this much of the 16-bit clock's turn.
-#define CLOCK_SLACK_S 64
 
 // Where a test ends the process, to adopt what is left (tests/unit/flow/test_torn.c).
 #ifndef FLOW_KILL_POINT
 #define FLOW_KILL_POINT() ((void)0)
 #endif
-
-static void lock_take(uint32_t *lock)
-{
-	while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) != 0)
-		while (__atomic_load_n(lock, __ATOMIC_RELAXED) != 0)
-			rte_pause();
-}
-
-static void lock_release(uint32_t *lock)
-{
-	__atomic_store_n(lock, 0, __ATOMIC_RELEASE);
-}
 
 static uint32_t power_of_two_at_least(uint32_t n)
 {
@@ -185,7 +170,7 @@ uint32_t flow_table_find(const struct flow_table *table, uint64_t hash, const vo
 
 static void cache_refill(struct flow_table *table, struct flow_table_worker *worker)
 {
-	lock_take(&table->lock);
+	flow_lock_take(&table->lock);
 	while (worker->nb_cache < (table->cache_size + 1) / 2) {
 		uint32_t record;
 		if (table->nb_free != 0) {
@@ -199,15 +184,15 @@ static void cache_refill(struct flow_table *table, struct flow_table_worker *wor
 		}
 		worker->cache[worker->nb_cache++] = record;
 	}
-	lock_release(&table->lock);
+	flow_lock_release(&table->lock);
 }
 
 static void cache_spill(struct flow_table *table, struct flow_table_worker *worker)
 {
-	lock_take(&table->lock);
+	flow_lock_take(&table->lock);
 	while (worker->nb_cache > table->cache_size / 2)
 		table->free[table->nb_free++] = worker->cache[--worker->nb_cache];
-	lock_release(&table->lock);
+	flow_lock_release(&table->lock);
 }
 
 static void cache_put(struct flow_table *table, struct flow_table_worker *worker, uint32_t record)
@@ -255,45 +240,6 @@ void flow_table_give_back(struct flow_table *table, unsigned worker, struct flow
 }
 
 /* --- insert and delete --- */
-
-/* Written under the lock, looked at without it. */
-static void fifo_advance(uint32_t *end, uint32_t by)
-{
-	__atomic_store_n(end, *end + by, __ATOMIC_RELAXED);
-}
-
-static bool fifo_is_empty(const struct flow_fifo *fifo)
-{
-	return __atomic_load_n(&fifo->head, __ATOMIC_RELAXED) ==
-		__atomic_load_n(&fifo->tail, __ATOMIC_RELAXED);
-}
-
-static void fifo_push(struct flow_fifo *fifo, uint32_t record)
-{
-	if (fifo->tail - fifo->head > fifo->mask)
-		fifo_advance(&fifo->head, 1);
-	fifo->ring[fifo->tail & fifo->mask] = record;
-	fifo_advance(&fifo->tail, 1);
-}
-
-static void push(struct flow_table *table, struct flow_table_worker *own, struct flow_fifo *fifo,
-	struct flow *flow)
-{
-	lock_take(&own->fifo_lock);
-	fifo_push(fifo, flow_table_number(table, flow));
-	lock_release(&own->fifo_lock);
-}
-
-void flow_table_queue(struct flow_table *table, unsigned worker, struct flow *flow,
-	enum tcp_state state)
-{
-	struct flow_table_worker *own = &table->workers[worker];
-
-	if (tcp_state_closed(state))
-		push(table, own, &own->closed, flow);
-	else if (state == TCP_SYN_SENT)
-		push(table, own, &own->half_open, flow);
-}
 
 static unsigned bucket_count(const struct flow_bucket *bucket)
 {
@@ -401,21 +347,21 @@ struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct
 	memcpy(&ports, &flow->port[FLOW_CLIENT], sizeof(ports));
 	// Another worker that inserts the same tuple takes the same lock. Nobody else can have the
 	// backend's tuple: the SNAT port was lent to this flow.
-	lock_take(&bucket->lock);
+	flow_lock_take(&bucket->lock);
 	other = flow_table_find(table, hash, flow_addr(flow, table->family, FLOW_CLIENT), ports);
 	if (other != FLOW_NOT_FOUND) {
-		lock_release(&bucket->lock);
+		flow_lock_release(&bucket->lock);
 		return flow_entry_flow(table, other);
 	}
 	if (!flow_table_place(table, flow, hashes)) {
-		lock_release(&bucket->lock);
+		flow_lock_release(&bucket->lock);
 		return NULL;
 	}
 	FLOW_KILL_POINT();
 	// Last: a record with a state is whole, whatever happens to this process.
 	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
 	FLOW_KILL_POINT();
-	lock_release(&bucket->lock);
+	flow_lock_release(&bucket->lock);
 	flow_table_queue(table, worker, flow, state);
 	return flow;
 }
@@ -449,11 +395,11 @@ bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *
 		return false;
 	FLOW_KILL_POINT();
 	// Nobody makes another flow of the client's tuple while it has none that is alive.
-	lock_take(&first->lock);
+	flow_lock_take(&first->lock);
 	// Whoever takes the state away takes the flow's entries away, too; that is us, or somebody else.
 	if (!__atomic_compare_exchange_n(&old->state, &expected, TCP_NONE, false, __ATOMIC_ACQ_REL,
 		__ATOMIC_ACQUIRE)) {
-		lock_release(&first->lock);
+		flow_lock_release(&first->lock);
 		erase(table, hashes->of[FLOW_FROM_BACKEND], from_backend);
 		return false;
 	}
@@ -464,7 +410,7 @@ bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *
 	FLOW_KILL_POINT();
 	__atomic_store_n(&flow->state, from, __ATOMIC_RELEASE);
 	FLOW_KILL_POINT();
-	lock_release(&first->lock);
+	flow_lock_release(&first->lock);
 	flow_table_hashes(table, old, &old_hashes);
 	erase(table, old_hashes.of[FLOW_FROM_BACKEND], entry_of(table, old, FLOW_FROM_BACKEND));
 	own->collected[own->nb_collected++] = flow_table_number(table, old);
@@ -530,8 +476,6 @@ uint64_t flow_table_grace_age(const struct flow_table *table, unsigned worker, u
 	return own->nb_waiting != 0 && now_ms > own->token_ms ? now_ms - own->token_ms : 0;
 }
 
-/* --- giving way, expiry --- */
-
 bool flow_table_set_state(struct flow_table *table, unsigned worker, struct flow *flow,
 	enum tcp_state from, enum tcp_state to)
 {
@@ -545,150 +489,4 @@ bool flow_table_set_state(struct flow_table *table, unsigned worker, struct flow
 	if (!tcp_state_closed(from))
 		flow_table_queue(table, worker, flow, to);
 	return true;
-}
-
-/*
- * The queues aren't mended when a flow leaves its state: what they say is checked when it is looked
- * at. Returns the first flow that is closed or half open, as `wanted` says, popped or left where it
- * is; passes over `budget` others at most.
- */
-static struct flow *fifo_first(struct flow_table *table, struct flow_fifo *fifo,
-	bool (*wanted)(enum tcp_state), bool pop, uint32_t *budget)
-{
-	while (fifo->head != fifo->tail && *budget != 0) {
-		struct flow *flow = flow_table_record(table, fifo->ring[fifo->head & fifo->mask]);
-		if (wanted(flow_state(flow))) {
-			fifo_advance(&fifo->head, pop);
-			return flow;
-		}
-		fifo_advance(&fifo->head, 1);
-		(*budget)--;
-	}
-	return NULL;
-}
-
-static bool nothing_gives_way(const struct flow_table_worker *owner)
-{
-	return fifo_is_empty(&owner->closed) && fifo_is_empty(&owner->half_open);
-}
-
-static struct flow *pop_oldest(struct flow_table *table, struct flow_table_worker *owner,
-	uint32_t *budget)
-{
-	struct flow *flow;
-
-	// Not worth a lock: a table full of established flows refuses SYNs by the million.
-	if (nothing_gives_way(owner))
-		return NULL;
-	lock_take(&owner->fifo_lock);
-	flow = fifo_first(table, &owner->closed, tcp_state_closed, true, budget);
-	if (flow == NULL)
-		flow = fifo_first(table, &owner->half_open, tcp_state_half_open, true, budget);
-	lock_release(&owner->fifo_lock);
-	return flow;
-}
-
-bool flow_table_is_exhausted(const struct flow_table *table)
-{
-	if (likely(flow_table_used(table) < table->limit))
-		return false;
-	for (unsigned w = 0; w < table->nb_workers; w++)
-		if (!nothing_gives_way(&table->workers[w]))
-			return false;
-	return true;
-}
-
-struct flow *flow_table_oldest(struct flow_table *table, unsigned worker)
-{
-	uint32_t budget = FLOW_STALE_MAX;
-	struct flow *flow = NULL;
-
-	// A worker that gets all SYNs of a flood mustn't leave nothing to the others.
-	for (unsigned i = 0; i < table->nb_workers && flow == NULL && budget != 0; i++)
-		flow = pop_oldest(table, &table->workers[(worker + i) % table->nb_workers], &budget);
-	return flow;
-}
-
-/*
- * Else a queue that nobody pops ends up full of flows that are gone, and the one who does waits.
- * The other way about, when the table is full and a queue is empty there may be flows that it had
- * no room for: true when the sweep is to look for them.
- */
-static bool mend_queue(struct flow_table *table, struct flow_table_worker *own,
-	struct flow_fifo *fifo, bool (*wanted)(enum tcp_state), uint32_t budget)
-{
-	bool empty;
-
-	lock_take(&own->fifo_lock);
-	empty = fifo_first(table, fifo, wanted, false, &budget) == NULL && budget != 0;
-	lock_release(&own->fifo_lock);
-	return empty && flow_table_used(table) >= table->limit;
-}
-
-/* The records of worker w: [w, w + 1) of nb_workers equal parts. */
-static uint32_t share_start(const struct flow_table *table, unsigned worker)
-{
-	return (uint64_t)table->capacity * worker / table->nb_workers;
-}
-
-uint32_t flow_table_share(const struct flow_table *table, unsigned worker)
-{
-	uint32_t start = share_start(table, worker), end = share_start(table, worker + 1);
-	uint32_t fresh = __atomic_load_n(&table->fresh, __ATOMIC_ACQUIRE);
-
-	return fresh <= start ? 0 : RTE_MIN(fresh, end) - start;
-}
-
-uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t count,
-	uint32_t now_s, const uint16_t timeout_s[TCP_STATES], flow_idle_fn idle, void *context)
-{
-	struct flow_table_worker *own = &table->workers[worker];
-	uint32_t start = share_start(table, worker), size = flow_table_share(table, worker);
-	uint32_t nb_ended = 0;
-
-	bool find_closed = mend_queue(table, own, &own->closed, tcp_state_closed, count);
-	bool find_half_open = mend_queue(table, own, &own->half_open, tcp_state_half_open, count);
-	for (uint32_t i = 0; i < RTE_MIN(count, size) && flow_table_may_remove(table, worker); i++) {
-		if (own->sweep >= size)
-			own->sweep = 0;
-		struct flow *flow = flow_table_record(table, start + own->sweep++);
-		rte_prefetch0((uint8_t *)flow + 8 * table->record_size);
-		enum tcp_state state = flow_state(flow);
-		uint16_t idle_s = now_s - __atomic_load_n(&flow->last_seen, __ATOMIC_RELAXED);
-		if (state == TCP_NONE)
-			continue;
-		// Another worker's clock may have been read a little later than ours.
-		if (unlikely(idle_s >= timeout_s[state] && idle_s <= UINT16_MAX - CLOCK_SLACK_S)) {
-			enum flow_idle verdict = idle(context, flow, idle_s);
-			nb_ended += verdict == FLOW_IDLE_ENDS;
-			if (verdict == FLOW_IDLE_LATER) {
-				own->sweep--;
-				break;
-			}
-			if (verdict == FLOW_IDLE_ENDS)
-				continue;
-		}
-		if (unlikely(find_closed) && tcp_state_closed(state))
-			push(table, own, &own->closed, flow);
-		else if (unlikely(find_half_open) && tcp_state_half_open(state))
-			push(table, own, &own->half_open, flow);
-	}
-	return nb_ended;
-}
-
-uint32_t flow_table_walk(struct flow_table *table, unsigned worker, uint32_t *at, uint32_t count,
-	flow_seen_fn seen, void *context)
-{
-	uint32_t start = share_start(table, worker), size = flow_table_share(table, worker), i;
-
-	for (i = 0; i < RTE_MIN(count, size); i++) {
-		if (*at >= size)
-			*at = 0;
-		struct flow *flow = flow_table_record(table, start + *at);
-		rte_prefetch0((uint8_t *)flow + 8 * table->record_size);
-		if (flow_state(flow) != TCP_NONE && !seen(context, flow))
-			break;
-		(*at)++;
-	}
-	return i;
 }

@@ -376,4 +376,16 @@ void flow_table_unplace(struct flow_table *table, struct flow *flow,
 void flow_table_queue(struct flow_table *table, unsigned worker, struct flow *flow,
 	enum tcp_state state);
 
+/*
+ * Pass over flows that are gone, `budget` of each queue at most: else a queue that nobody pops ends up
+ * full of them, and the one who does waits. The other way about, when the table is full and a queue
+ * is empty there may be flows that it had no room for: says whether the sweep is to look for them.
+ */
+struct flow_wanted { bool closed, half_open; };
+struct flow_wanted flow_table_mend_queues(struct flow_table *table, unsigned worker,
+	uint32_t budget);
+/* Into the queue that wants it, if one does. */
+void flow_table_queue_wanted(struct flow_table *table, unsigned worker, struct flow *flow,
+	enum tcp_state state, struct flow_wanted wanted);
+
 #endif

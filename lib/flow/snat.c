@@ -3,10 +3,11 @@
 
 #include <errno.h>
 #include <rte_branch_prediction.h>
-#include <rte_pause.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#include "flow_lock.h"
 
 // Rings are carved out of mappings of so many, which the kernel fills in only where they are used.
 #define RINGS_PER_SLAB 64
@@ -230,18 +231,6 @@ static unsigned class_of(const struct snat_pool *pool, uint16_t port)
 	return rss->queue[(rss->port_share[port] ^ pool->rss_constant) & rss->mask];
 }
 
-static void lock_take(struct snat_class *class)
-{
-	while (__atomic_exchange_n(&class->lock, 1, __ATOMIC_ACQUIRE) != 0)
-		while (__atomic_load_n(&class->lock, __ATOMIC_RELAXED) != 0)
-			rte_pause();
-}
-
-static void lock_release(struct snat_class *class)
-{
-	__atomic_store_n(&class->lock, 0, __ATOMIC_RELEASE);
-}
-
 static uint32_t next_place(const struct snat *snat, uint32_t place)
 {
 	return place == snat->size ? 0 : place + 1;
@@ -258,7 +247,7 @@ static uint16_t class_get(struct snat_pool *pool, unsigned c)
 	struct snat_class *class = &pool->classes[c];
 	uint16_t port = SNAT_NO_PORT;
 
-	lock_take(class);
+	flow_lock_take(&class->lock);
 	while (class->cursor < snat->size && port == SNAT_NO_PORT) {
 		port = port_at(snat, permute(snat, pool->key, class->cursor++));
 		if (class_of(pool, port) != c || is_taken(pool, port))
@@ -270,7 +259,7 @@ static uint16_t class_get(struct snat_pool *pool, unsigned c)
 	}
 	if (port != SNAT_NO_PORT)
 		__atomic_store_n(&class->lent, class->lent + 1, __ATOMIC_RELAXED);
-	lock_release(class);
+	flow_lock_release(&class->lock);
 	return port;
 }
 
@@ -294,11 +283,11 @@ void snat_pool_put(struct snat_pool *pool, uint16_t port)
 
 	if (unlikely(!snat_contains(pool->snat, port)))
 		return;
-	lock_take(class);
+	flow_lock_take(&class->lock);
 	class->ring[class->tail] = port;
 	class->tail = next_place(pool->snat, class->tail);
 	__atomic_store_n(&class->lent, class->lent - 1, __ATOMIC_RELAXED);
-	lock_release(class);
+	flow_lock_release(&class->lock);
 }
 
 bool snat_pool_take(struct snat_pool *pool, uint16_t port)
