@@ -317,7 +317,7 @@ void pipeline_admit(struct pipeline *pipeline, const struct service_table *table
 	uint32_t count = pipeline->nb_syns, left = 0;
 
 	pipeline->nb_syns = 0;
-	pipeline->admitted = true;
+	pipeline->look_again = true;
 	for (uint32_t i = 0; i < count; i++)
 		if (choose(pipeline, table, flows, &syns[i], now_ms))
 			syns[left++] = syns[i];

@@ -181,13 +181,14 @@ static __attribute__((noinline)) void process_other(struct pipeline *pipeline,
 {
 	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
 
-	// No bucket carries the signature: no need to look again, but for flows of this burst.
+	// No bucket carries the signature: no need to look again, but for flows that are made or moved
+	// meanwhile.
 	if (pipeline->nb_syns != 0 && !(packet->flags & RTE_TCP_SYN_FLAG))
 		pipeline_admit(pipeline, table, packet->family, now_ms);
 	// A flow whose tuple was seen to match is known, unless it is gone, or a SYN took its place.
 	else if (matches && flow_state(flow_entry_flow(flows, entry)) != TCP_NONE)
 		goto known;
-	if (entry != FLOW_NOT_FOUND || pipeline->admitted)
+	if (entry != FLOW_NOT_FOUND || pipeline->look_again)
 		entry = flow_table_find(flows, packet->hash, packet_addrs(packet), packet->ports);
 known:
 	// Who holds on to a connection that its client has given up meets no flow.
@@ -252,6 +253,7 @@ struct burst {
 	const struct flow_bucket *buckets[PIPELINE_BURST]; // where each is looked up first
 	uint32_t count;
 	uint32_t hashed; // so many of them have their hash, and their bucket was asked for
+	union flow_span span; // of the index, when the first was looked up
 };
 
 /* Hash what has been parsed since, and ask for the buckets. */
@@ -260,11 +262,13 @@ static __rte_always_inline void hash_parsed(struct pipeline *pipeline,
 {
 	if (burst->hashed == burst->count || unlikely(flows == NULL))
 		return;
+	if (burst->hashed == 0)
+		burst->span = flow_index_span(&flows->index);
 	flow_hash_burst(pipeline->hasher, burst->packets + burst->hashed,
 		burst->count - burst->hashed);
 	for (uint32_t i = burst->hashed; i < burst->count; i++) {
-		burst->buckets[i] =
-			&flows->buckets[flow_hash_primary(flows, burst->packets[i].hash)];
+		burst->buckets[i] = &flows->index.buckets[flow_hash_primary(burst->span.settled,
+			burst->packets[i].hash)];
 		rte_prefetch0(burst->buckets[i]);
 	}
 	burst->hashed = burst->count;
@@ -298,7 +302,10 @@ static __rte_always_inline void run_family(struct pipeline *pipeline,
 		return;
 	}
 
-	pipeline->admitted = false;
+	// While the index grows, a flow that isn't where it is looked for first may be elsewhere.
+	pipeline->look_again = flow_span_is_growing(burst->span);
+	const struct flow_bucket *buckets = flows->index.buckets;
+	uint32_t nb_buckets = burst->span.settled;
 	for (uint32_t i = 0; i < count; i++) {
 		entries[i] = flow_bucket_candidate(burst->buckets[i],
 			flow_hash_signature(packets[i].hash));
@@ -306,8 +313,7 @@ static __rte_always_inline void run_family(struct pipeline *pipeline,
 			prefetch_flow(flows, entries[i], family);
 		} else {
 			missing++;
-			rte_prefetch0(
-				&flows->buckets[flow_hash_secondary(flows, packets[i].hash)]);
+			rte_prefetch0(&buckets[flow_hash_secondary(nb_buckets, packets[i].hash)]);
 		}
 	}
 	for (uint32_t i = 0; missing != 0; i++) {
@@ -315,7 +321,7 @@ static __rte_always_inline void run_family(struct pipeline *pipeline,
 			continue;
 		missing--;
 		entries[i] = flow_bucket_candidate(
-			&flows->buckets[flow_hash_secondary(flows, packets[i].hash)],
+			&buckets[flow_hash_secondary(nb_buckets, packets[i].hash)],
 			flow_hash_signature(packets[i].hash));
 		if (entries[i] != FLOW_NOT_FOUND)
 			prefetch_flow(flows, entries[i], family);

@@ -113,7 +113,8 @@ struct pipeline {
 	struct pipeline_rate icmp_rate;          // time exceeded
 	uint32_t now_s;                          // of this run: pipeline_second()
 	uint64_t now_us;                         // likewise
-	bool admitted;                           // SYNs of this burst have made flows
+	bool look_again;                         // a flow that wasn't found may be there: SYNs of this
+	                                         // burst have made flows, or the index grows
 	bool ip6_seen;                           // in the last run
 	uint32_t nb_syns;
 	struct pipeline_syn syns[PIPELINE_BURST];

@@ -96,6 +96,7 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 		if (tables[i] == NULL)
 			continue;
 		flow_table_reclaim(tables[i], pipeline->worker, now_ms);
+		more |= flow_index_grow(tables[i]);
 		if (flow_table_grace_age(tables[i], pipeline->worker, now_ms) > GRACE_REPORT_MS)
 			log_limited(LOG_LEVEL_WARNING,
 				"worker %u: a grace period has been waiting for over a second: "

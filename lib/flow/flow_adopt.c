@@ -114,12 +114,14 @@ static void judge(struct adoption *adoption, struct flow *flow, uint32_t count[R
 
 static void share_room(struct adoption *adoption, const uint32_t count[RANKS])
 {
-	uint32_t room = adoption->table->limit;
+	struct flow_table *table = adoption->table;
+	uint32_t room = table->limit;
 
 	for (unsigned rank = 0; rank < RANKS; rank++) {
 		adoption->room[rank] = RTE_MIN(room, count[rank]);
 		room -= adoption->room[rank];
 	}
+	flow_index_fit(&table->index, table->limit - room);
 }
 
 /* A flow from beyond the end gets a free record; there is one, since it has room. */

@@ -8,13 +8,6 @@
 #include "flow_lock.h"
 #include "tsan.h"
 
-// Mean number of entries in a bucket when every record is in use. With flows coming and going at
-// the limit, one insert in 10^8 finds both buckets full, and one entry in eight stands in its second;
-// at 6.5 it was one in 10^7 and one in six.
-#define BUCKET_LOAD 6
-// The second bucket is looked at for room when the first has as many entries.
-#define BUCKET_NEARLY_FULL 7
-
 // Where a test ends the process, to adopt what is left (tests/unit/flow/test_torn.c).
 #ifndef FLOW_KILL_POINT
 #define FLOW_KILL_POINT() ((void)0)
@@ -39,7 +32,7 @@ static uint32_t fifo_entries(const struct flow_table *table)
 static size_t layout(const struct flow_table *table, size_t *buckets_at, size_t *free_at)
 {
 	*buckets_at = table->own_records ? (size_t)table->capacity * table->record_size : 0;
-	*free_at = *buckets_at + (size_t)table->nb_buckets * sizeof(struct flow_bucket);
+	*free_at = *buckets_at + (size_t)table->index.nb_buckets * sizeof(struct flow_bucket);
 	return *free_at + (size_t)table->capacity * sizeof(uint32_t) +
 		(size_t)table->nb_workers * 2 * fifo_entries(table) * sizeof(uint32_t);
 }
@@ -72,7 +65,7 @@ struct flow_table *flow_table_create_over(void *records, sa_family_t family, uin
 	// All caches together hold no more than the records beyond the limit.
 	table->cache_size = RTE_MIN(RTE_MAX(flows / 10 / nb_workers, 1u), (uint32_t)FLOW_CACHE_MAX);
 	table->rcu = rcu;
-	table->nb_buckets = (uint64_t)flows * 2 / BUCKET_LOAD + 2;
+	table->index.nb_buckets = flow_index_size(flows);
 	table->record_size = family == AF_INET6 ? sizeof(struct flow6) : sizeof(struct flow4);
 	table->flow_offset = family == AF_INET6 ? offsetof(struct flow6, flow)
 						: offsetof(struct flow4, flow);
@@ -95,7 +88,8 @@ struct flow_table *flow_table_create_over(void *records, sa_family_t family, uin
 	uint8_t *start = table->memory.start;
 	if (table->own_records)
 		table->records = start;
-	table->buckets = (struct flow_bucket *)(start + buckets_at);
+	table->index.buckets = (struct flow_bucket *)(start + buckets_at);
+	flow_index_fit(&table->index, 0);
 	table->free = (uint32_t *)(start + free_at);
 	uint32_t *ring = table->free + table->capacity;
 	for (unsigned w = 0; w < nb_workers; w++) {
@@ -135,35 +129,6 @@ size_t flow_table_size(const struct flow_table *table)
 
 	return layout(table, &buckets_at, &free_at) + elsewhere + sizeof(*table) +
 		table->nb_workers * sizeof(*table->workers) + flow_sides_size(table->sides);
-}
-
-/* The live flow of that tuple in the bucket; any direction. */
-static uint32_t bucket_find(const struct flow_table *table, const struct flow_bucket *bucket,
-	uint16_t signature, const void *addrs, uint32_t ports)
-{
-	for (uint32_t bits = flow_bucket_match(bucket, signature); bits != 0; bits &= bits - 1) {
-		uint32_t entry = __atomic_load_n(&bucket->entry[__builtin_ctz(bits)], __ATOMIC_ACQUIRE);
-		if (entry == FLOW_NOT_FOUND)
-			continue;
-		struct flow *flow = flow_entry_flow(table, entry);
-		if (flow_matches(flow, flow_entry_direction(entry), table->family, addrs, ports) &&
-			flow_state(flow) != TCP_NONE)
-			return entry;
-	}
-	return FLOW_NOT_FOUND;
-}
-
-uint32_t flow_table_find(const struct flow_table *table, uint64_t hash, const void *addrs,
-	uint32_t ports)
-{
-	uint16_t signature = flow_hash_signature(hash);
-	uint32_t entry = bucket_find(table, &table->buckets[flow_hash_primary(table, hash)],
-		signature, addrs, ports);
-
-	if (entry == FLOW_NOT_FOUND)
-		entry = bucket_find(table, &table->buckets[flow_hash_secondary(table, hash)],
-			signature, addrs, ports);
-	return entry;
 }
 
 /* --- free records --- */
@@ -219,12 +184,16 @@ void flow_table_give_back_spare(struct flow_table *table, unsigned worker, struc
 struct flow *flow_table_alloc(struct flow_table *table, unsigned worker)
 {
 	struct flow *flow;
+	uint32_t used;
 
 	// A look first: a full table must not bounce the line between workers.
 	if (flow_table_used(table) >= table->limit)
 		return NULL;
-	if (__atomic_fetch_add(&table->used, 1, __ATOMIC_RELAXED) >= table->limit)
+	used = __atomic_fetch_add(&table->used, 1, __ATOMIC_RELAXED);
+	if (used >= table->limit)
 		goto full;
+	if (unlikely(used >= __atomic_load_n(&table->index.grow_at, __ATOMIC_RELAXED)))
+		flow_index_begin_growth(table);
 	flow = flow_table_alloc_spare(table, worker);
 	if (flow != NULL)
 		return flow;
@@ -241,178 +210,92 @@ void flow_table_give_back(struct flow_table *table, unsigned worker, struct flow
 
 /* --- insert and delete --- */
 
-static unsigned bucket_count(const struct flow_bucket *bucket)
-{
-	unsigned count = 0;
+/* Whoever makes a flow of the same client's tuple takes the same lock, or one of the same two: see
+ * the top of flow_index.c. */
+struct tuple_locks {
+	uint32_t *lock[2];
+};
 
-	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++)
-		count += __atomic_load_n(&bucket->entry[i], __ATOMIC_RELAXED) != FLOW_NOT_FOUND;
-	return count;
-}
-
-static bool bucket_place(struct flow_bucket *bucket, uint16_t signature, uint32_t entry)
+static struct tuple_locks tuple_lock(struct flow_table *table, const struct flow_hashes *hashes)
 {
-	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++) {
-		uint32_t empty = FLOW_NOT_FOUND;
-		if (__atomic_load_n(&bucket->entry[i], __ATOMIC_RELAXED) != FLOW_NOT_FOUND ||
-			!__atomic_compare_exchange_n(&bucket->entry[i], &empty, entry, false,
-				__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-			continue;
-		FLOW_KILL_POINT();
-		// Release: whoever sees the signature sees the entry, and the record behind it.
-		__atomic_store_n(&bucket->signature[i], signature, __ATOMIC_RELEASE);
-		return true;
+	const struct flow_index *index = &table->index;
+	union flow_span span = flow_index_span(index);
+	uint64_t hash = hashes->of[FLOW_FROM_CLIENT];
+	uint32_t settled = flow_hash_primary(span.settled, hash);
+	uint32_t wanted = flow_hash_primary(span.wanted, hash);
+	struct tuple_locks locks = {{&index->buckets[settled].lock}};
+
+	flow_lock_take(locks.lock[0]);
+	if (wanted != settled) { // then it is behind the other one, so that nobody waits in a circle
+		locks.lock[1] = &index->buckets[wanted].lock;
+		flow_lock_take(locks.lock[1]);
 	}
-	return false;
+	return locks;
 }
 
-static bool place(struct flow_table *table, uint64_t hash, uint32_t entry)
+static void tuple_unlock(const struct tuple_locks *locks)
 {
-	struct flow_bucket *first = &table->buckets[flow_hash_primary(table, hash)];
-	struct flow_bucket *second = &table->buckets[flow_hash_secondary(table, hash)];
-	unsigned count = bucket_count(first);
-
-	if (count >= BUCKET_NEARLY_FULL && bucket_count(second) < count) {
-		struct flow_bucket *other = first;
-		first = second;
-		second = other;
-	}
-	return bucket_place(first, flow_hash_signature(hash), entry) ||
-		bucket_place(second, flow_hash_signature(hash), entry);
-}
-
-static bool bucket_erase(struct flow_bucket *bucket, uint32_t entry)
-{
-	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++) {
-		if (__atomic_load_n(&bucket->entry[i], __ATOMIC_RELAXED) == entry) {
-			__atomic_store_n(&bucket->entry[i], FLOW_NOT_FOUND, __ATOMIC_RELEASE);
-			FLOW_KILL_POINT();
-			return true;
-		}
-	}
-	return false;
-}
-
-static void erase(struct flow_table *table, uint64_t hash, uint32_t entry)
-{
-	if (!bucket_erase(&table->buckets[flow_hash_primary(table, hash)], entry))
-		bucket_erase(&table->buckets[flow_hash_secondary(table, hash)], entry);
-}
-
-static uint32_t entry_of(const struct flow_table *table, const struct flow *flow,
-	enum flow_direction direction)
-{
-	return (flow_table_number(table, flow) + 1) << 1 | direction;
-}
-
-void flow_table_hashes(const struct flow_table *table, struct flow *flow,
-	struct flow_hashes *hashes)
-{
-	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++) {
-		uint32_t ports;
-		memcpy(&ports, &flow->port[d * 2], sizeof(ports));
-		hashes->of[d] = flow_hash(&table->hasher, table->family,
-			flow_addr(flow, table->family, d * 2), ports);
-	}
-}
-
-void flow_table_unplace(struct flow_table *table, struct flow *flow,
-	const struct flow_hashes *hashes)
-{
-	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++)
-		erase(table, hashes->of[d], entry_of(table, flow, d));
-}
-
-/* Both tuples, or none. As long as the state is TCP_NONE whoever finds one takes it for a free record. */
-bool flow_table_place(struct flow_table *table, const struct flow *flow,
-	const struct flow_hashes *hashes)
-{
-	uint32_t from_backend = entry_of(table, flow, FLOW_FROM_BACKEND);
-
-	if (!place(table, hashes->of[FLOW_FROM_BACKEND], from_backend))
-		return false;
-	if (place(table, hashes->of[FLOW_FROM_CLIENT], entry_of(table, flow, FLOW_FROM_CLIENT)))
-		return true;
-	erase(table, hashes->of[FLOW_FROM_BACKEND], from_backend);
-	return false;
+	if (locks->lock[1] != NULL)
+		flow_lock_release(locks->lock[1]);
+	flow_lock_release(locks->lock[0]);
 }
 
 struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct flow *flow,
 	const struct flow_hashes *hashes, enum tcp_state state)
 {
-	uint64_t hash = hashes->of[FLOW_FROM_CLIENT];
-	struct flow_bucket *bucket = &table->buckets[flow_hash_primary(table, hash)];
+	struct tuple_locks locks;
 	uint32_t ports, other;
 
 	memcpy(&ports, &flow->port[FLOW_CLIENT], sizeof(ports));
-	// Another worker that inserts the same tuple takes the same lock. Nobody else can have the
-	// backend's tuple: the SNAT port was lent to this flow.
-	flow_lock_take(&bucket->lock);
-	other = flow_table_find(table, hash, flow_addr(flow, table->family, FLOW_CLIENT), ports);
+	// Nobody else can have the backend's tuple: the SNAT port was lent to this flow.
+	locks = tuple_lock(table, hashes);
+	other = flow_table_find(table, hashes->of[FLOW_FROM_CLIENT],
+		flow_addr(flow, table->family, FLOW_CLIENT), ports);
 	if (other != FLOW_NOT_FOUND) {
-		flow_lock_release(&bucket->lock);
+		tuple_unlock(&locks);
 		return flow_entry_flow(table, other);
 	}
 	if (!flow_table_place(table, flow, hashes)) {
-		flow_lock_release(&bucket->lock);
+		tuple_unlock(&locks);
 		return NULL;
 	}
 	FLOW_KILL_POINT();
 	// Last: a record with a state is whole, whatever happens to this process.
 	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
 	FLOW_KILL_POINT();
-	flow_lock_release(&bucket->lock);
+	tuple_unlock(&locks);
 	flow_table_queue(table, worker, flow, state);
 	return flow;
-}
-
-static bool bucket_swap(struct flow_bucket *bucket, uint32_t from, uint32_t to)
-{
-	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++) {
-		if (__atomic_load_n(&bucket->entry[i], __ATOMIC_RELAXED) == from) {
-			// Release: whoever sees the entry sees the record behind it.
-			__atomic_store_n(&bucket->entry[i], to, __ATOMIC_RELEASE);
-			return true;
-		}
-	}
-	return false;
 }
 
 bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *old,
 	struct flow *flow, const struct flow_hashes *hashes, enum tcp_state from)
 {
 	struct flow_table_worker *own = &table->workers[worker];
-	uint64_t hash = hashes->of[FLOW_FROM_CLIENT];
-	struct flow_bucket *first = &table->buckets[flow_hash_primary(table, hash)];
-	struct flow_bucket *second = &table->buckets[flow_hash_secondary(table, hash)];
-	uint32_t from_backend = entry_of(table, flow, FLOW_FROM_BACKEND);
-	uint32_t old_client = entry_of(table, old, FLOW_FROM_CLIENT);
-	uint32_t client = entry_of(table, flow, FLOW_FROM_CLIENT);
+	// Where the old one's entries may be when it has no state any more.
+	union flow_span span = flow_index_span(&table->index);
 	uint8_t expected = from;
 	struct flow_hashes old_hashes;
+	struct tuple_locks locks;
 
-	if (!place(table, hashes->of[FLOW_FROM_BACKEND], from_backend))
+	if (!flow_table_place(table, flow, hashes))
 		return false;
 	FLOW_KILL_POINT();
 	// Nobody makes another flow of the client's tuple while it has none that is alive.
-	flow_lock_take(&first->lock);
+	locks = tuple_lock(table, hashes);
 	// Whoever takes the state away takes the flow's entries away, too; that is us, or somebody else.
 	if (!__atomic_compare_exchange_n(&old->state, &expected, TCP_NONE, false, __ATOMIC_ACQ_REL,
 		__ATOMIC_ACQUIRE)) {
-		flow_lock_release(&first->lock);
-		erase(table, hashes->of[FLOW_FROM_BACKEND], from_backend);
+		tuple_unlock(&locks);
+		flow_table_unplace(table, flow, hashes);
 		return false;
 	}
 	FLOW_KILL_POINT();
-	// The key is the same, so its place stays, and its signature.
-	if (!bucket_swap(first, old_client, client))
-		bucket_swap(second, old_client, client);
-	FLOW_KILL_POINT();
 	__atomic_store_n(&flow->state, from, __ATOMIC_RELEASE);
 	FLOW_KILL_POINT();
-	flow_lock_release(&first->lock);
+	tuple_unlock(&locks);
 	flow_table_hashes(table, old, &old_hashes);
-	erase(table, old_hashes.of[FLOW_FROM_BACKEND], entry_of(table, old, FLOW_FROM_BACKEND));
+	flow_index_remove(table, span, old, &old_hashes);
 	own->collected[own->nb_collected++] = flow_table_number(table, old);
 	flow_table_queue(table, worker, flow, from);
 	return true;
@@ -422,6 +305,8 @@ enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, stru
 	const struct flow_hashes *hashes)
 {
 	struct flow_table_worker *own = &table->workers[worker];
+	// Where its entries may be when it has no state any more, and nobody moves them.
+	union flow_span span = flow_index_span(&table->index);
 	uint8_t state = flow_state(flow);
 
 	FLOW_KILL_POINT();
@@ -432,19 +317,11 @@ enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, stru
 	} while (!__atomic_compare_exchange_n(&flow->state, &state, TCP_NONE, false,
 		__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
 	FLOW_KILL_POINT();
-	flow_table_unplace(table, flow, hashes);
+	flow_index_remove(table, span, flow, hashes);
 	FLOW_KILL_POINT();
 	own->collected[own->nb_collected++] = flow_table_number(table, flow);
 	__atomic_fetch_sub(&table->used, 1, __ATOMIC_RELAXED);
 	return state;
-}
-
-void flow_table_detach(struct flow_table *table, struct flow *flow)
-{
-	struct flow_hashes hashes;
-
-	flow_table_hashes(table, flow, &hashes);
-	erase(table, hashes.of[FLOW_FROM_CLIENT], entry_of(table, flow, FLOW_FROM_CLIENT));
 }
 
 bool flow_table_reclaim(struct flow_table *table, unsigned worker, uint64_t now_ms)

@@ -2,16 +2,8 @@
 /*
  * The flow table of one family: one for all workers, lock-free to read.
  *
- * Index: buckets of one cache line, ten slots of a 16-bit signature and a 32-bit entry (record and
- * direction). A key may stand in two buckets: the second is used when the first is nearly full, so
- * that most look-ups end in the first. Both tuples of a flow are keys. With two choices, ten slots
- * and 54 % load at the table's limit (90 % of the records), hardly a key finds both buckets full.
- *
- * A slot is taken by compare-and-swap of its entry, then gets its signature; it is freed by a store,
- * since an entry names one record and direction and one worker removes it. So only an insert takes a
- * lock, that of the first bucket of the client's tuple, which makes the same SYN on two workers one
- * flow. A reader may see a slot change under it: a signature or entry of another key only sends it
- * to a record whose tuple then differs.
+ * Both tuples of a flow are keys of the index (flow_index.h). Only an insert takes a lock, that of the
+ * first bucket of the client's tuple, which makes the same SYN on two workers one flow.
  *
  * Records are reused only after a grace period: freed ones are collected, a token of the RCU
  * variable is started for the batch, and the batch is freed when the token has passed.
@@ -31,23 +23,11 @@
 
 #include "flow.h"
 #include "flow_hash.h"
+#include "flow_index.h"
 #include "flow_memory.h"
 #include "flow_side.h"
 
-#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
-#include <emmintrin.h>
-#endif
-
 struct rte_rcu_qsbr;
-
-#define FLOW_BUCKET_SLOTS 10
-#define FLOW_NOT_FOUND 0 // no entry
-
-struct flow_bucket {
-	uint16_t signature[FLOW_BUCKET_SLOTS];
-	uint32_t entry[FLOW_BUCKET_SLOTS]; // (record + 1) << 1 | direction; 0 = empty
-	uint32_t lock;
-} __attribute__((aligned(64)));
 
 /* A queue of record numbers; what doesn't fit pushes the oldest out. */
 struct flow_fifo {
@@ -80,8 +60,6 @@ struct flow_table_worker {
 struct flow_table {
 	// Read-only once created.
 	uint8_t *records;
-	struct flow_bucket *buckets;
-	uint32_t nb_buckets;
 	uint32_t capacity; // records
 	uint32_t limit;    // flows: nine tenths of the records
 	uint32_t cache_size; // free records that a worker keeps at hand, at most
@@ -95,6 +73,8 @@ struct flow_table {
 	struct flow_table_worker *workers;
 	struct flow_memory memory;
 	struct flow_sides *sides; // of flows whose backend hasn't answered the SYN
+
+	struct flow_index index;
 
 	// Shared by the workers, by atomics and under the lock.
 	uint32_t used __attribute__((aligned(64)));
@@ -153,55 +133,6 @@ static inline enum flow_direction flow_entry_direction(uint32_t entry)
 	return entry & 1;
 }
 
-/* The steps of a look-up, for passes over a burst. */
-
-static inline uint32_t flow_hash_primary(const struct flow_table *table, uint64_t hash)
-{
-	return (hash >> 32) * table->nb_buckets >> 32;
-}
-
-static inline uint32_t flow_hash_secondary(const struct flow_table *table, uint64_t hash)
-{
-	return (hash & UINT32_MAX) * table->nb_buckets >> 32;
-}
-
-/* Independent of either bucket, each of which fixes bits of one half only. */
-static inline uint16_t flow_hash_signature(uint64_t hash)
-{
-	return hash ^ hash >> 32;
-}
-
-/* The slots that carry the signature, as bits; an empty slot may be among them. */
-static inline uint32_t flow_bucket_match(const struct flow_bucket *bucket, uint16_t signature)
-{
-#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
-	__m128i wanted = _mm_set1_epi16(signature);
-	__m128i low = _mm_loadu_si128((const __m128i *)&bucket->signature[0]);
-	__m128i high = _mm_loadu_si128((const __m128i *)&bucket->signature[2]);
-	uint32_t bits = _mm_movemask_epi8(
-		_mm_packs_epi16(_mm_cmpeq_epi16(low, wanted), _mm_cmpeq_epi16(high, wanted)));
-	return (bits & 0xff) | (bits >> 14 << 8);
-#else
-	uint32_t bits = 0;
-	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++)
-		bits |= (uint32_t)(__atomic_load_n(&bucket->signature[i], __ATOMIC_RELAXED) ==
-				signature) << i;
-	return bits;
-#endif
-}
-
-/* The first entry in the bucket that carries the signature, or FLOW_NOT_FOUND. */
-static inline uint32_t flow_bucket_candidate(const struct flow_bucket *bucket, uint16_t signature)
-{
-	for (uint32_t bits = flow_bucket_match(bucket, signature); bits != 0; bits &= bits - 1) {
-		// Acquire: the record is seen as it was inserted.
-		uint32_t entry = __atomic_load_n(&bucket->entry[__builtin_ctz(bits)], __ATOMIC_ACQUIRE);
-		if (likely(entry != FLOW_NOT_FOUND))
-			return entry;
-	}
-	return FLOW_NOT_FOUND;
-}
-
 /* Whether the record's tuple of that direction is this one. */
 static inline bool flow_matches(struct flow *flow, enum flow_direction direction,
 	sa_family_t family, const void *addrs, uint32_t ports)
@@ -258,9 +189,12 @@ void flow_table_hashes(const struct flow_table *table, struct flow *flow,
 static inline void flow_table_prefetch(const struct flow_table *table,
 	const struct flow_hashes *hashes)
 {
+	const struct flow_bucket *buckets = table->index.buckets;
+	uint32_t nb_buckets = flow_index_span(&table->index).wanted;
+
 	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++) {
-		rte_prefetch0(&table->buckets[flow_hash_primary(table, hashes->of[d])]);
-		rte_prefetch0(&table->buckets[flow_hash_secondary(table, hashes->of[d])]);
+		rte_prefetch0(&buckets[flow_hash_primary(nb_buckets, hashes->of[d])]);
+		rte_prefetch0(&buckets[flow_hash_secondary(nb_buckets, hashes->of[d])]);
 	}
 }
 
@@ -369,7 +303,10 @@ static inline uint32_t flow_table_used(const struct flow_table *table)
 /* Put a flow's tuples into the index, both or none (the buckets are full), and take them out. */
 bool flow_table_place(struct flow_table *table, const struct flow *flow,
 	const struct flow_hashes *hashes);
-void flow_table_unplace(struct flow_table *table, struct flow *flow,
+void flow_table_unplace(struct flow_table *table, const struct flow *flow,
+	const struct flow_hashes *hashes);
+/* The same with a span that was read when the flow had its state. */
+void flow_index_remove(struct flow_table *table, union flow_span span, const struct flow *flow,
 	const struct flow_hashes *hashes);
 
 /* Into the worker's queue for giving way, if the state has one. */

@@ -18,6 +18,7 @@
 #define WORLD_BACKENDS 16 // four a service
 #define WORLD_WORKERS_MAX 2
 #define WORLD_SNAT_MAX 16
+#define WORLD_TICK_BUDGET 512 // what the worker gives a tick
 
 struct snat;
 struct snat_pool;
@@ -82,6 +83,9 @@ void world_mempool_create(void);
 
 /* What the worker does between bursts: nothing here holds on to the tables any more. */
 void world_quiescent(struct world *world, unsigned worker);
+
+/* Ticks of all workers until nothing is due: none of them is running. */
+void world_settle(struct world *world);
 
 /* Bytes that the flows need: table, and SNAT pools fully used. */
 size_t world_size(const struct world *world);

@@ -10,8 +10,6 @@
 
 #define FLOWS 1048576
 #define BATCHES 24
-// What the worker gives a tick.
-#define TICK_BUDGET 512
 
 /*
  * The two ways in which a closed connection goes.
@@ -39,6 +37,7 @@ struct state {
 	uint64_t now_ns;
 	uint32_t next_client;
 	bool warm;
+	bool tick_again;
 };
 
 struct bench_connection {
@@ -67,11 +66,11 @@ static void run_burst(
 
 	state->now_ns += state->mode->step_ns != 0 ? state->mode->step_ns
 						   : cycles * 1000000000 / rte_get_tsc_hz();
-	if (state->now_ns / 1000000 == world->now_ms)
+	if (state->now_ns / 1000000 == world->now_ms && !state->tick_again)
 		return;
 	world->now_ms = state->now_ns / 1000000;
 	start = rte_rdtsc();
-	pipeline_tick(pipeline, world->now_ms, TICK_BUDGET);
+	state->tick_again = pipeline_tick(pipeline, world->now_ms, WORLD_TICK_BUDGET);
 	cost->tick += rte_rdtsc() - start;
 }
 

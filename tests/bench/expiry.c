@@ -8,7 +8,6 @@
 #include "clock.h"
 
 #define FLOWS 1048576
-#define TICK_BUDGET 512 // what the worker gives a tick
 
 static void expire_all(struct world *world, unsigned round)
 {
@@ -22,12 +21,12 @@ static void expire_all(struct world *world, unsigned round)
 	while (counters->expired - expired < FLOWS) {
 		world->now_ms++;
 		uint64_t start_ns = clock_thread_ns();
-		pipeline_tick(pipeline, world->now_ms, TICK_BUDGET);
+		pipeline_tick(pipeline, world->now_ms, WORLD_TICK_BUDGET);
 		world_quiescent(world, 0);
 		uint64_t ns = clock_thread_ns() - start_ns;
 		max_ns = RTE_MAX(max_ns, ns);
 		sum_ns += ns;
-		if (++ticks > 100 * FLOWS / TICK_BUDGET)
+		if (++ticks > 100 * FLOWS / WORLD_TICK_BUDGET)
 			bench_fail("flows don't expire");
 	}
 	bench_print("expiry",

@@ -191,6 +191,7 @@ void traffic_establish(struct world *world, unsigned w, uint32_t first, uint32_t
 			for (uint32_t i = 0; handshake[s] == TRAFFIC_SYN && i < batch; i++)
 				traffic_learn(world, mbufs[i], first + i);
 		}
+		world_settle(world); // the index grows
 	}
 }
 

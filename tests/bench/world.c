@@ -241,6 +241,20 @@ void world_quiescent(struct world *world, unsigned worker)
 	rte_rcu_qsbr_quiescent(world->rcu, worker);
 }
 
+void world_settle(struct world *world)
+{
+	bool more;
+
+	do {
+		more = false;
+		for (unsigned w = 0; w < world->nb_workers; w++) {
+			more |= pipeline_tick(&world->workers[w]->pipeline, world->now_ms,
+				WORLD_TICK_BUDGET);
+			world_quiescent(world, w);
+		}
+	} while (more);
+}
+
 size_t world_size(const struct world *world)
 {
 	size_t ring = (snat_size(world->snat) + 1) * sizeof(uint16_t);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <rte_rcu_qsbr.h>
 #include <stdlib.h>
 
 #include "rig.h"
@@ -492,7 +493,7 @@ static void tuples_of_one_signature_are_told_apart(void **state)
 		uint16_t port_pair[2] = {htons(c.client_port), htons(RIG_VIP_PORT)};
 		memcpy(&ports, port_pair, 4);
 		uint64_t hash = flow_hash(&flows->hasher, AF_INET, addrs, ports);
-		places[n].place = (uint64_t)flow_hash_primary(flows, hash) << 16 |
+		places[n].place = (uint64_t)flow_hash_primary(flow_index_span(&flows->index).settled, hash) << 16 |
 			flow_hash_signature(hash);
 		places[n].number = n;
 	}
@@ -528,6 +529,43 @@ static void tuples_of_one_signature_are_told_apart(void **state)
 	rig_destroy(rig);
 }
 
+/* While entries of the index are on the move, no packet of a flow that is known goes astray. */
+static void connections_outlast_an_index_that_grows(void **state)
+{
+	enum { CONNECTIONS = 3000 };
+
+	FOR_EACH_FAMILY(family) {
+		struct rig *rig = rig_create(&(struct rig_options){.flows = 16384, .nb_ports = 4000});
+		struct flow_table *flows = rig_flows(rig, family);
+		struct connection *all = calloc(CONNECTIONS, sizeof(*all));
+		unsigned nb_moving = 0;
+		uint64_t seed = 7;
+
+		rte_rcu_qsbr_thread_register(rig->rcu, 5); // another worker, slow
+		rte_rcu_qsbr_thread_online(rig->rcu, 5);
+		flow_index_use(&flows->index, 64);
+		for (uint32_t n = 0; n < CONNECTIONS; n++) {
+			all[n] = connection_of(rig, family, n);
+			assert_true(connection_open(&all[n], 0));
+			for (unsigned i = 0; i < 8; i++) {
+				uint64_t random = packets_random(&seed);
+				connection_send(&all[random % (n + 1)], 0, random >> 32 & 1, TCP_ACK,
+					random >> 33 & 63);
+			}
+			if (n % 16 == 0)
+				rte_rcu_qsbr_quiescent(rig->rcu, 5);
+			if (n % 8 == 0)
+				rig_tick(rig, 0, rig->now_ms, 512);
+			nb_moving += flows->index.growth == FLOW_GROWTH_MOVES;
+		}
+		assert_int_equal(rig_created(rig), CONNECTIONS);
+		assert_true(nb_moving > 200);
+		assert_true(flow_index_span(&flows->index).settled >= 1024);
+		free(all);
+		rig_destroy(rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -548,6 +586,7 @@ int main(void)
 		cmocka_unit_test(headers_between_pass_untouched),
 		cmocka_unit_test(flows_of_a_backend_that_went_down_go_on),
 		cmocka_unit_test(tuples_of_one_signature_are_told_apart),
+		cmocka_unit_test(connections_outlast_an_index_that_grows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,14 +108,13 @@ struct load {
 static struct load load_of(const struct flow_hasher *hasher, const struct tuple4 *tuples)
 {
 	enum { BUCKETS = NB_COLLIDING * 2 * 2 / 13 };
-	const struct flow_table shape = {.nb_buckets = BUCKETS};
 	uint64_t *places = calloc(NB_COLLIDING, sizeof(*places));
 	struct load load = {0};
 	unsigned run = 0, signature_run = 0;
 
 	for (unsigned i = 0; i < NB_COLLIDING; i++) {
 		uint64_t hash = flow_hash(hasher, AF_INET, tuples[i].addrs, tuples[i].ports);
-		places[i] = (uint64_t)flow_hash_primary(&shape, hash) << 16 |
+		places[i] = (uint64_t)flow_hash_primary(BUCKETS, hash) << 16 |
 			flow_hash_signature(hash);
 	}
 	qsort(places, NB_COLLIDING, sizeof(*places), compare);

@@ -274,18 +274,24 @@ static void none_refused_up_to_nine_tenths_then_all(void **state) // C2
 		uint32_t limit = flows - flows / 10, fullest = 0;
 		assert_in_range(flow_table_size(table), flows * (i & 1 ? 128u : 64u),
 			flows * (i & 1 ? 160u : 96u) + (1 << 16));
-		for (uint32_t id = 0; id < limit; id++)
+		for (uint32_t id = 0; id < limit; id++) {
 			assert_non_null(insert(table, 0, id, 0, TCP_ESTABLISHED));
+			if (id % 32 == 31)
+				flow_index_grow(table);
+		}
+		while (flow_index_grow(table))
+			;
+		assert_int_equal(flow_index_span(&table->index).settled, table->index.nb_buckets);
 		for (unsigned n = 0; n < 10; n++)
 			assert_null(flow_table_alloc(table, 0));
 		assert_int_equal(flow_table_used(table), limit);
-		for (uint32_t b = 0; b < table->nb_buckets; b++) {
+		for (uint32_t b = 0; b < table->index.nb_buckets; b++) {
 			uint32_t count = 0;
 			for (unsigned s = 0; s < FLOW_BUCKET_SLOTS; s++)
-				count += table->buckets[b].entry[s] != FLOW_NOT_FOUND;
+				count += table->index.buckets[b].entry[s] != FLOW_NOT_FOUND;
 			fullest += count == FLOW_BUCKET_SLOTS;
 		}
-		print_message("%u flows: %u of %u buckets full\n", limit, fullest, table->nb_buckets);
+		print_message("%u flows: %u of %u buckets full\n", limit, fullest, table->index.nb_buckets);
 		for (uint32_t id = 0; id < limit + 100; id++)
 			assert_true((lookup(table, id) != NULL) == (id < limit));
 		// One closes, one more comes.
@@ -558,6 +564,188 @@ static void queues_do_not_fill_with_flows_that_are_gone(void **state)
 	table_destroy(table, rcu);
 }
 
+/* --- an index that grows --- */
+
+/* Every entry that is in the index stands where it is looked for, once: two for each flow. */
+static void check_index(const struct flow_table *table)
+{
+	const struct flow_index *index = &table->index;
+	uint32_t nb_buckets = flow_index_span(index).settled, count = 0;
+
+	assert_false(flow_span_is_growing(flow_index_span(index)));
+	for (uint32_t b = 0; b < index->nb_buckets; b++) {
+		for (unsigned s = 0; s < FLOW_BUCKET_SLOTS; s++) {
+			uint32_t entry = index->buckets[b].entry[s];
+			if (entry == FLOW_NOT_FOUND)
+				continue;
+			struct flow_hashes hashes;
+			struct flow *flow = flow_entry_flow(table, entry);
+			flow_table_hashes(table, flow, &hashes);
+			uint64_t hash = hashes.of[flow_entry_direction(entry)];
+			assert_int_not_equal(flow_state(flow), TCP_NONE);
+			assert_true(flow_hash_primary(nb_buckets, hash) == b ||
+				flow_hash_secondary(nb_buckets, hash) == b);
+			assert_int_equal(index->buckets[b].signature[s], flow_hash_signature(hash));
+			count++;
+		}
+	}
+	assert_int_equal(count, 2 * flow_table_used(table));
+}
+
+/* From 8 buckets to all of them, by random steps, against a plain map. A reader that is held up
+ * keeps announcements from becoming known, and ticks are rare, so that all goes on half-way. */
+static void grows_as_a_plain_map(sa_family_t family, uint64_t seed)
+{
+	enum { FLOWS = 16384, IDS = 15000 };
+	struct rte_rcu_qsbr *rcu;
+	struct flow_table *table = table_create(family, FLOWS, 1, &rcu);
+	struct flow **model = calloc(IDS, sizeof(*model));
+	uint32_t count = 0, nb_growing = 0, nb_announced = 0, nb_growths = 0, before = 8;
+
+	rte_rcu_qsbr_thread_register(rcu, 0);
+	rte_rcu_qsbr_thread_online(rcu, 0);
+	flow_index_use(&table->index, 8);
+	for (uint32_t step = 0; before != table->index.nb_buckets; step++) {
+		assert_in_range(step, 0, 1000000);
+		uint64_t random = packets_random(&seed);
+		uint32_t id = random % IDS, other = (random >> 24) % IDS;
+		if (model[id] == NULL && count < table->limit) {
+			model[id] = insert(table, 0, id, 0, TCP_ESTABLISHED);
+			assert_non_null(model[id]);
+			count++;
+		}
+		if (model[other] != NULL && (random >> 48) % 4 == 0) {
+			assert_true(remove_hashed(table, 0, model[other]));
+			model[other] = NULL;
+			count--;
+		}
+		if (random >> 51 & 1)
+			rte_rcu_qsbr_quiescent(rcu, 0);
+		if ((random >> 52) % 8 == 0)
+			reclaim(table, 0);
+		if ((random >> 55) % 16 == 0)
+			flow_index_grow(table);
+		assert_ptr_equal(lookup(table, id), model[id]);
+		assert_ptr_equal(lookup(table, other), model[other]);
+		if (step % 8192 == 0)
+			for (uint32_t i = 0; i < IDS; i++)
+				assert_ptr_equal(lookup(table, i), model[i]);
+		nb_announced += table->index.growth == FLOW_GROWTH_ANNOUNCED;
+		nb_growing += table->index.growth == FLOW_GROWTH_MOVES;
+		uint32_t settled = flow_index_span(&table->index).settled;
+		nb_growths += settled != before;
+		before = settled;
+	}
+	for (uint32_t i = 0; i < IDS; i++)
+		assert_ptr_equal(lookup(table, i), model[i]);
+	check_index(table);
+	print_message("%u growths, %u steps announced, %u while entries moved, %u flows\n", nb_growths,
+		nb_announced, nb_growing, count);
+	assert_in_range(nb_growths, 5, 10); // 8 << 9 = 4,096, then all 5,463
+	assert_true(nb_growing > 2000);
+	free(model);
+	table_destroy(table, rcu);
+}
+
+static void grows4(void **state)
+{
+	for (uint64_t seed = 1; seed <= 2; seed++)
+		grows_as_a_plain_map(AF_INET, seed);
+}
+
+static void grows6(void **state)
+{
+	grows_as_a_plain_map(AF_INET6, 6);
+}
+
+static void nothing_moves_before_all_readers_know(void **state)
+{
+	struct rte_rcu_qsbr *rcu;
+	struct flow_table *table = table_create(AF_INET, 4096, 1, &rcu);
+	uint32_t id = 0;
+
+	rte_rcu_qsbr_thread_register(rcu, 3); // a worker that stands still
+	rte_rcu_qsbr_thread_online(rcu, 3);
+	flow_index_use(&table->index, 64);
+	for (; table->index.growth == FLOW_GROWTH_NONE; id++)
+		assert_non_null(insert(table, 0, id, 0, TCP_ESTABLISHED));
+	assert_int_equal(id, 64 * 5 / 2 + 1);
+	struct flow_bucket *old = calloc(64, sizeof(*old));
+	memcpy(old, table->index.buckets, 64 * sizeof(*old));
+	for (unsigned n = 0; n < 100; n++) {
+		assert_true(flow_index_grow(table));
+		assert_int_equal(table->index.growth, FLOW_GROWTH_ANNOUNCED);
+	}
+	assert_memory_equal(old, table->index.buckets, 64 * sizeof(*old));
+	for (uint32_t n = 0; n < id; n++)
+		assert_non_null(lookup(table, n));
+	rte_rcu_qsbr_quiescent(rcu, 3);
+	while (flow_index_grow(table))
+		;
+	assert_int_equal(flow_index_span(&table->index).settled, 128);
+	check_index(table);
+	free(old);
+	table_destroy(table, rcu);
+}
+
+static void replaced_and_detached_flows_move_too(void **state)
+{
+	enum { FLOWS = 300 };
+	struct rte_rcu_qsbr *rcu;
+	struct flow_table *table = table_create(AF_INET, 4096, 1, &rcu);
+
+	rte_rcu_qsbr_thread_register(rcu, 0);
+	rte_rcu_qsbr_thread_online(rcu, 0);
+	for (unsigned stage = 0; stage < 4; stage++) { // settled, announced, entries move, grown
+		struct flow *flows[FLOWS];
+		struct flow_hashes hashes;
+		flow_index_use(&table->index, 48);
+		table->index.grow_at = UINT32_MAX;
+		for (uint32_t id = 0; id < FLOWS / 2; id++)
+			flows[id] = insert(table, 0, id, 0, TCP_SYN_SENT);
+		if (stage > 0)
+			flow_index_begin_growth(table);
+		if (stage > 1) {
+			rte_rcu_qsbr_quiescent(rcu, 0);
+			flow_index_grow(table); // 32 of 48 buckets
+			assert_int_equal(table->index.growth, FLOW_GROWTH_MOVES);
+		}
+		if (stage > 2)
+			assert_false(flow_index_grow(table));
+		for (uint32_t id = 0; id < FLOWS / 2; id++) { // another SNAT port
+			struct flow *flow = flow_table_alloc_spare(table, 0);
+			fill(table, flow, id, 0);
+			flow->port[FLOW_SNAT] = id + FLOWS;
+			flow_table_hashes(table, flow, &hashes);
+			assert_true(flow_table_replace(table, 0, flows[id], flow, &hashes,
+				TCP_SYN_SENT));
+			uint32_t entry = find(table, id, FLOW_FROM_CLIENT);
+			assert_ptr_equal(flow_entry_flow(table, entry), flow);
+			assert_int_equal(find(table, id, FLOW_FROM_BACKEND), FLOW_NOT_FOUND);
+			flows[id] = flow;
+		}
+		for (uint32_t id = 0; id < FLOWS / 4; id++) {
+			flow_table_detach(table, flows[id]);
+			flow_table_detach(table, flows[id]);
+			assert_int_equal(find(table, id, FLOW_FROM_CLIENT), FLOW_NOT_FOUND);
+		}
+		rte_rcu_qsbr_quiescent(rcu, 0);
+		while (flow_index_grow(table))
+			;
+		for (uint32_t id = 0; id < FLOWS / 2; id++) {
+			uint32_t entry = find(table, id, FLOW_FROM_CLIENT);
+			assert_true((entry == FLOW_NOT_FOUND) == (id < FLOWS / 4));
+			assert_true(remove_hashed(table, 0, flows[id]));
+		}
+		check_index(table); // empty
+		rte_rcu_qsbr_quiescent(rcu, 0);
+		reclaim(table, 0);
+		rte_rcu_qsbr_quiescent(rcu, 0);
+		reclaim(table, 0);
+	}
+	table_destroy(table, rcu);
+}
+
 /* --- two threads --- */
 
 /* As facts about rte_rcu_qsbr that ThreadSanitizer can't see. */
@@ -659,6 +847,132 @@ static void same_keys_on_two_workers_make_one_flow_each(void **state)
 	table_destroy(table, rcu);
 }
 
+enum { GROW_ROUNDS = 8, GROW_STABLE = 50, GROW_IDS = 6000 };
+
+struct grower {
+	struct flow_table *table;
+	struct rte_rcu_qsbr *rcu;
+	pthread_barrier_t *barrier;
+	unsigned worker;
+	unsigned nb_won;
+	unsigned nb_lost;   // inserted by the other one
+	unsigned nb_wrong;
+};
+
+/* Flow `id` is there, and the right one. */
+static bool is_there(const struct flow_table *table, uint32_t id)
+{
+	uint32_t entry = find(table, id, FLOW_FROM_CLIENT);
+
+	return entry != FLOW_NOT_FOUND && flow_entry_flow(table, entry)->end[0] == id;
+}
+
+static bool grow_tick(struct grower *grower)
+{
+	tsan_release(grower->rcu);
+	rte_rcu_qsbr_quiescent(grower->rcu, grower->worker);
+	flow_table_reclaim(grower->table, grower->worker, 0);
+	return flow_index_grow(grower->table);
+}
+
+static bool table_is_crowded(const struct flow_table *table)
+{
+	return flow_table_used(table) > 3 * flow_index_span(&table->index).wanted;
+}
+
+/*
+ * Both insert the same flows in the same order, and the one who won removes every second one of them
+ * later. Flows that stay are looked up all the time, and never missed.
+ */
+static void *grow(void *argument)
+{
+	struct grower *grower = argument;
+	struct flow_table *table = grower->table;
+	unsigned worker = grower->worker;
+	struct flow **won = calloc(GROW_IDS, sizeof(*won));
+	uint64_t seed = 1 + worker;
+
+	rte_rcu_qsbr_thread_register(grower->rcu, worker);
+	rte_rcu_qsbr_thread_online(grower->rcu, worker);
+	pthread_barrier_wait(grower->barrier);
+	for (uint32_t id = GROW_STABLE; id < GROW_IDS; id++) {
+		// One that is held up while it moves entries holds up the growth.
+		while (table_is_crowded(table))
+			grow_tick(grower);
+		struct flow *flow = flow_table_alloc(table, worker);
+		if (flow == NULL) {
+			grower->nb_wrong++;
+			break;
+		}
+		fill(table, flow, id, 0);
+		flow->port[FLOW_SNAT] = id + GROW_IDS * worker;
+		struct flow *inserted = insert_hashed(table, worker, flow, TCP_ESTABLISHED);
+		if (inserted == flow) {
+			won[id] = flow;
+			grower->nb_won++;
+		} else {
+			grower->nb_lost += inserted != NULL;
+			grower->nb_wrong += inserted == NULL || inserted->end[0] != id;
+			flow_table_give_back(table, worker, flow);
+		}
+		uint32_t old = GROW_STABLE + packets_random(&seed) % (id - GROW_STABLE + 1);
+		if (won[old] != NULL && old % 2 == 1 && old + 200 < id) {
+			grower->nb_wrong += !is_there(table, old);
+			grower->nb_wrong += !remove_hashed(table, worker, won[old]);
+			uint32_t entry = find(table, old, FLOW_FROM_CLIENT); // the other's, if any
+			grower->nb_wrong += entry != FLOW_NOT_FOUND &&
+				flow_entry_flow(table, entry) == won[old];
+			won[old] = NULL;
+		}
+		grower->nb_wrong += !is_there(table, packets_random(&seed) % GROW_STABLE);
+		grower->nb_wrong += won[id] != NULL && !is_there(table, id);
+		if (packets_random(&seed) % 8 != 0)
+			continue;
+		grow_tick(grower);
+		for (uint32_t stable = 0; stable < GROW_STABLE; stable++)
+			grower->nb_wrong += !is_there(table, stable);
+	}
+	while (grow_tick(grower))
+		;
+	tsan_release(grower->rcu);
+	rte_rcu_qsbr_thread_offline(grower->rcu, worker);
+	rte_rcu_qsbr_thread_unregister(grower->rcu, worker);
+	free(won);
+	return NULL;
+}
+
+static void an_index_grows_under_two_workers(void **state)
+{
+	unsigned nb_lost = 0;
+
+	for (unsigned round = 0; round < GROW_ROUNDS; round++) {
+		struct rte_rcu_qsbr *rcu;
+		struct flow_table *table = table_create(round % 4 == 3 ? AF_INET6 : AF_INET, 8192, 2,
+			&rcu);
+		pthread_barrier_t barrier;
+		struct grower growers[2] = {{table, rcu, &barrier, 0}, {table, rcu, &barrier, 1}};
+		pthread_t threads[2];
+
+		flow_index_use(&table->index, 64);
+		pthread_barrier_init(&barrier, NULL, 2);
+		for (uint32_t id = 0; id < GROW_STABLE; id++)
+			insert(table, 0, id, 0, TCP_ESTABLISHED);
+		for (unsigned i = 0; i < 2; i++)
+			assert_int_equal(pthread_create(&threads[i], NULL, grow, &growers[i]), 0);
+		for (unsigned i = 0; i < 2; i++)
+			pthread_join(threads[i], NULL);
+		assert_int_equal(growers[0].nb_wrong + growers[1].nb_wrong, 0);
+		assert_true(growers[0].nb_won + growers[1].nb_won >= GROW_IDS - GROW_STABLE);
+		assert_in_range(flow_index_span(&table->index).settled, 512, table->index.nb_buckets);
+		nb_lost += growers[0].nb_lost + growers[1].nb_lost;
+		check_index(table);
+		pthread_barrier_destroy(&barrier);
+		table_destroy(table, rcu);
+	}
+	print_message("%u flows inserted by the other worker first\n", nb_lost);
+	assert_true(nb_lost > 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -675,7 +989,12 @@ int main(void)
 		cmocka_unit_test(closed_give_way_first_then_half_open_oldest_first),
 		cmocka_unit_test(half_open_flood_leaves_room_for_all_workers),
 		cmocka_unit_test(queues_do_not_fill_with_flows_that_are_gone),
+		cmocka_unit_test(grows4),
+		cmocka_unit_test(grows6),
+		cmocka_unit_test(nothing_moves_before_all_readers_know),
+		cmocka_unit_test(replaced_and_detached_flows_move_too),
 		cmocka_unit_test(same_keys_on_two_workers_make_one_flow_each),
+		cmocka_unit_test(an_index_grows_under_two_workers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,6 +29,7 @@ static void kill_point(void)
 }
 
 #define FLOW_KILL_POINT() kill_point()
+#include "../../../lib/flow/flow_index.c"
 #include "../../../lib/flow/flow_table.c"
 
 #include "flow_adopt.h"
