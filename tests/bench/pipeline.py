@@ -78,6 +78,11 @@ def _yardstick(program, cpus):
             testpmd.macswap(*cpus).command)
 
 
+def _ratio(cycles, macswap):
+    """The median of the rounds' ratios: the host's speed changes between rounds, for both alike."""
+    return Figure(one / by for one, by in zip(cycles.values, macswap.values)).median
+
+
 def packet_path(cpus, result, options=()):
     program = Program("packet_path", cpus, *options)
     macswap, clock, command = _yardstick(program, cpus)
@@ -91,7 +96,7 @@ def packet_path(cpus, result, options=()):
     result["packet_path"] = []
     for (family, flows), cycles in program.figures("established", "cycles", "family",
                                                    "flows").items():
-        ratio, limit = cycles.median / macswap.median, RATIOS[family].get(flows)
+        ratio, limit = _ratio(cycles, macswap), RATIOS[family].get(flows)
         path.add(f"IPv{family}, {count_text(flows)} flows", cycles.text(".1f"),
                  f"{ratio:.2f} x macswap" + (f" (to reach: {limit})" if limit else ""),
                  limit is None or ratio <= limit)
@@ -99,14 +104,14 @@ def packet_path(cpus, result, options=()):
                                       "ratio": ratio})
 
     rest = Table("Connections, IPv4")
-    _connections(program, clock, macswap.median, rest, result)
+    _connections(program, clock, macswap, rest, result)
     _bytes(program, rest, result)
     return [yardstick, path, rest]
 
 
 def _cycles_note(cycles, limit, macswap):
     """The limits are those of a machine whose macswap takes some 23 cycles."""
-    return f"{cycles.median / macswap:.1f} x macswap; to reach: {limit}"
+    return f"{_ratio(cycles, macswap):.1f} x macswap; to reach: {limit}"
 
 
 def _connections(program, clock, macswap, table, result):
