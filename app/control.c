@@ -499,7 +499,7 @@ static bool packets_are_served(void *context)
 {
 	struct control *control = context;
 
-	return !stall_is(control->daemon->stall, SERVED_MS);
+	return !stall_any(control->daemon->stall, SERVED_MS);
 }
 
 static int create_parts(struct control *control)

@@ -48,7 +48,7 @@ static void look(evutil_socket_t fd, short what, void *context)
 {
 	const struct notify *notify = context;
 
-	if (!stall_is(notify->daemon->stall, notify->interval_ms))
+	if (!stall_any(notify->daemon->stall, notify->interval_ms))
 		tell("WATCHDOG=1");
 }
 

@@ -41,7 +41,7 @@ static unsigned sleep_ms(const struct stall *stall)
 	return stall->daemon->conf->cores.idle_sleep_us / 1000;
 }
 
-bool stall_is(struct stall *stall, unsigned within_ms)
+bool stall_any(struct stall *stall, unsigned within_ms)
 {
 	uint64_t now_ms = clock_ms();
 	bool is = false;

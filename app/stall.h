@@ -19,6 +19,6 @@ struct stall *stall_create(struct daemon *daemon);
 void stall_destroy(struct stall *stall); // NULL is fine
 
 /* Whether some worker has not turned for `within_ms` and what it sleeps; `stall` NULL: none. */
-bool stall_is(struct stall *stall, unsigned within_ms);
+bool stall_any(struct stall *stall, unsigned within_ms);
 
 #endif
