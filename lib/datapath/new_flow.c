@@ -8,6 +8,7 @@
 #include "snat.h"
 #include "tcp_options.h"
 
+#define RECORD_TRIES 4
 #define EVICT_BURST 8
 
 /* Of a service: this worker is the only one that writes it. */
@@ -126,35 +127,44 @@ void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table 
 	flow_table_detach(flows, flow);
 }
 
-/*
- * A record; when the table is full, the oldest flows that may give way are ended for it: closed ones
- * several at a time, so that their misses overlap, a half-open one alone.
- */
-static struct flow *record_get(struct pipeline *pipeline, const struct service_table *table,
+/* The oldest flows that may give way are ended: closed ones several at a time, so that their misses
+ * overlap, a half-open one alone. False: there is none. */
+static bool make_room(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows)
 {
-	struct flow *flow = flow_table_alloc(flows, pipeline->worker);
 	struct flow *oldest[EVICT_BURST];
 	uint32_t count = 0;
 
-	if (likely(flow != NULL) || !flow_table_may_remove(flows, pipeline->worker))
-		return flow;
-	// Below the limit it is a grace period that is waited for, and nothing is won.
-	if (flow_table_used(flows) < flows->limit)
-		return NULL;
 	while (count < EVICT_BURST) {
-		flow = flow_table_oldest(flows, pipeline->worker);
+		struct flow *flow = flow_table_oldest(flows, pipeline->worker);
 		if (flow == NULL)
 			break;
 		oldest[count++] = flow;
 		if (!tcp_state_closed(flow_state(flow)))
 			break;
 	}
-	if (count == 0)
-		return NULL;
 	pipeline->stats->live.flows[stats_family(flows->family)].evicted +=
 		pipeline_end_flows(pipeline, table, flows, oldest, count);
-	return flow_table_alloc(flows, pipeline->worker);
+	return count != 0;
+}
+
+/*
+ * A record; room is made for it in a full table. Other workers may take that, or make some, between
+ * two steps of ours. Below the limit it is a grace period that is waited for, and nothing is won by
+ * more room.
+ */
+static struct flow *record_get(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows)
+{
+	struct flow *flow = flow_table_alloc(flows, pipeline->worker);
+
+	for (unsigned i = 0; unlikely(flow == NULL) && i < RECORD_TRIES; i++) {
+		if (!flow_table_may_remove(flows, pipeline->worker) ||
+			(flow_table_used(flows) >= flows->limit && !make_room(pipeline, table, flows)))
+			return NULL;
+		flow = flow_table_alloc(flows, pipeline->worker);
+	}
+	return flow;
 }
 
 static void fill(struct pipeline *pipeline, struct pipeline_syn *syn)
