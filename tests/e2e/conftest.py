@@ -73,6 +73,13 @@ def lab(requirements, request):
         yield made
 
 
+@pytest.fixture
+def clean_lab(requirements):
+    """One of its own: no SYN meets the TIME_WAIT of an earlier test's connection and comes twice."""
+    with Lab() as made:
+        yield made
+
+
 @pytest.fixture(scope="module")
 def weir(lab):
     """A weir with the lab's usual file, shared by the module."""

@@ -7,17 +7,10 @@ import pytest
 
 import traffic
 from capture import Capture
-from lab import CLIENT, VIP, Lab
+from lab import CLIENT, VIP
 from weir import DRIVERS
 
 NAMES = {"con1", "con2", "con3", "con4"}
-
-
-@pytest.fixture
-def clean_lab(requirements):
-    """One of its own: no SYN meets the TIME_WAIT of an earlier test's connection and comes twice."""
-    with Lab() as made:
-        yield made
 
 
 @pytest.mark.parametrize("workers", (1, 2))

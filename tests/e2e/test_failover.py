@@ -134,8 +134,10 @@ def test_a_death_in_the_midst_of_connects(lab, data_path):
     lab.backend("con3").mend()
 
 
-def test_all_refuse_and_the_client_is_told_at_once(lab, data_path):
-    weir = data_path()
+def test_all_refuse_and_the_client_is_told_at_once(clean_lab, start_weir):
+    """A server in TIME_WAIT answers with an ACK in place of a RST, though nobody listens any more."""
+    lab = clean_lab
+    weir = start_weir(in_lab=lab, services={"web": NO_JUDGE})
     for backend in lab.backends:
         backend.kill()
     time.sleep(0.3)                     # a worker of nginx accepts until it is gone, after its master

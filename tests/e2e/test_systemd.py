@@ -32,6 +32,7 @@ class Unit(weir_module.Weir):
 
     def __init__(self, lab, config):
         super().__init__(lab, config)
+        self._log_from = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
         self.directory = f"{lab.directory}/systemd"
         units = f"{self.directory}/units"
         os.makedirs(units)
@@ -73,6 +74,10 @@ class Unit(weir_module.Weir):
         if wait_up:
             self.wait_all_up()
         return self
+
+    def log(self):
+        """What was said since this unit is there."""
+        return super().log()[self._log_from:]
 
     def follow(self):
         """The main process that systemd knows, which is weir from now on."""
