@@ -212,10 +212,18 @@ class Daemon:
             self.process.wait()
 
 
+def _forget(directory):
+    """What a weir left for its next start."""
+    subprocess.run([f"{BUILD}/app/weir", "--forget", "-c", f"{directory}/weir.conf"],
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def _make_flows(capture, device, cpus, directory):
     """A table full of them is left, and the capture of their packets."""
     _write_capture(capture, _syns())
-    with Daemon(device, cpus, directory) as running:
+    first = Daemon(device, cpus, directory)
+    _forget(directory)      # what a benchmark that was killed has left
+    with first as running:
         while running.flows()["used"] < FLOWS:
             time.sleep(0.01)
         path = running.flows()["file"]
@@ -237,8 +245,7 @@ def daemon(cpus, result):
             with Daemon(device, cpus, directory) as running:
                 weir.add(1e3 / running.packet_ns(SECONDS))
     finally:
-        subprocess.run([f"{BUILD}/app/weir", "--forget", "-c", f"{directory}/weir.conf"],
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _forget(directory)
         shutil.rmtree(directory)
     ratio = Figure(one / by for one, by in zip(weir.values, macswap.values))
     table = Table(f"The daemon on a net_pcap port, against: {command}")

@@ -3,7 +3,6 @@
 other, all of them in turn, three rounds."""
 
 import os
-import shutil
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
@@ -90,10 +89,11 @@ def _judge(table, rate, keepalive):
 def end_to_end(cpus, result, long=False, only=()):
     times, chosen = Times(long), [rig for rig in rigs.RIGS if not only or rig.name in only]
     figures = {rig.name: Figures() for rig in chosen}
-    with rigs.on_cpus(cpus[0]), Lab() as lab:
+    with rigs.on_cpus(cpus[0]):
         for _ in range(ROUNDS):
             for kind in chosen:
-                with kind(lab, cpus) as rig:
+                # Servers of its own: in TIME_WAIT they would meet the ports of the one before.
+                with Lab() as lab, kind(lab, cpus) as rig:
                     figures[kind.name].measure(rig, times)
     result["end_to_end"] = [
         {"name": name, "keepalive_rps": one.keepalive.median, "close_rps": one.close.median,
