@@ -321,6 +321,7 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 	tell(object, "timed_out", connects.timed_out);
 	tell(object, "moved_away", connects.moved_away);
 	tell(object, "syn_not_kept", connects.syn_not_kept);
+	tell(object, "challenged", connects.challenged);
 	tell(object, "answers", stats_connect_answers(&connects));
 	tell(object, "answer_p50_us", stats_connect_percentile(&connects, 50));
 	tell(object, "answer_p99_us", stats_connect_percentile(&connects, 99));

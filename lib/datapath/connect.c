@@ -9,7 +9,9 @@
  *              │ └──────────── move: another record, backend and SNAT tuple in the flow's place
  *              ├─ RST ───────────┘      none left: the client gets the RST
  *              ├─ silence ───────┘      within the retry budget; else the client's next SYN
- *              └─ the client's SYN again, after silence
+ *              ├─ the client's SYN again, after silence
+ *              └─ a challenge: the backend still holds a connection of the SNAT tuple, of which Weir
+ *                 knows nothing (any more): it gets the RST that ends that one, and the SYN again
  *
  * Silence is no answer within connect_timeout_ms, or twice the time that the backend takes on average
  * where that is longer: a backend that is far away is not dead. As long as nobody of the service has
@@ -106,6 +108,14 @@ static uint32_t patience_ms(const struct connecting *c)
 static uint64_t first_due_ms(const struct service *service, uint64_t now_ms)
 {
 	return now_ms + (service->connect.timeout_ms != 0 ? service->connect.timeout_ms : KEPT_MS);
+}
+
+/* The flow's backend is sent the SYN for the first time. */
+static void start_waiting(struct flow_side *side, uint64_t now_us)
+{
+	side->repeats = 0;
+	side->is_late = side->is_challenged = side->is_to_be_sent = false;
+	side->sent_us = now_us;
 }
 
 /* Give the side record back to its flow. */
@@ -269,10 +279,8 @@ static enum outcome move(struct connecting *c, struct packet *packet, enum price
 	c->flow = syn.flow;
 	c->id = syn.id;
 	c->side->tried[c->side->nb_tried++] = syn.id;
-	c->side->repeats = 0;
-	c->side->is_late = false;
-	c->side->sent_us = pipeline->now_us;
 	c->side->epoch = syn.backend->epoch;
+	start_waiting(c->side, pipeline->now_us);
 	return MOVED;
 stays:
 	pipeline_unfill(c->table, c->flows, syn.flow);
@@ -332,6 +340,28 @@ static bool refused(struct connecting *c, struct rte_mbuf *mbuf)
 	return false;
 }
 
+/*
+ * The backend has answered by a challenge: the RST that the client would send goes there in the
+ * challenge's buffer, and the tick sends the SYN again, once for each that came from the client. True: so
+ * it was done.
+ */
+static bool challenged(struct connecting *c, struct packet *packet)
+{
+	struct flow_side *side = c->side;
+
+	if (c->service == NULL || side->frame_size == 0) {
+		wait_until(c, c->now_ms + KEPT_MS);
+		return false; // it goes to the client, who does the same
+	}
+	pipeline_reset(c->pipeline, packet);
+	if (!side->is_challenged)
+		c->pipeline->connects[c->id].challenged++;
+	side->is_to_be_sent |= !side->is_challenged;
+	side->is_challenged = true;
+	wait_until(c, side->is_to_be_sent ? c->now_ms : first_due_ms(c->service, c->now_ms));
+	return true;
+}
+
 /* The client sends its SYN again. True: it went to another backend. */
 static bool repeated(struct connecting *c, struct packet *packet)
 {
@@ -339,6 +369,7 @@ static bool repeated(struct connecting *c, struct packet *packet)
 	bool has_timeout = service != NULL && service->connect.timeout_ms != 0;
 	enum outcome outcome = STAYS;
 
+	c->side->is_challenged = c->side->is_to_be_sent = false;
 	// The latest one is as good, or of another attempt.
 	if (service != NULL && service->connect.tries > 1)
 		keep_syn(c->side, packet);
@@ -350,7 +381,7 @@ static bool repeated(struct connecting *c, struct packet *packet)
 	}
 	if (outcome == GONE)
 		return false;
-	if (outcome == STAYS && c->side->repeats < INT8_MAX)
+	if (outcome == STAYS && c->side->repeats < FLOW_SIDE_REPEATS_MAX)
 		c->side->repeats++;
 	if (service == NULL)
 		drop_side(c);
@@ -375,6 +406,22 @@ static void give_up(struct connecting *c)
 		pipeline->stats->live.flows[stats_family(c->flows->family)].given_up++;
 }
 
+/* Send the SYN to the same backend, which ought to take it now. */
+static void send_again(struct connecting *c)
+{
+	struct pipeline *pipeline = c->pipeline;
+	struct rte_mbuf *mbuf = NULL;
+
+	c->side->is_to_be_sent = false;
+	if (c->table->backends[c->id].tag == c->flow->backend && pipeline->new_mbuf != NULL)
+		mbuf = pipeline->new_mbuf(pipeline->new_mbuf_context);
+	if (mbuf != NULL) {
+		c->side->sent_us = pipeline->now_us;
+		send_kept(c, mbuf);
+	}
+	wait_until(c, first_due_ms(c->service, c->now_ms));
+}
+
 /* Its time has come without an answer. */
 static void silent(struct connecting *c)
 {
@@ -386,6 +433,10 @@ static void silent(struct connecting *c)
 
 	if (service == NULL || c->now_ms >= kept_until_ms) {
 		drop_side(c);
+		return;
+	}
+	if (c->side->is_to_be_sent) {
+		send_again(c);
 		return;
 	}
 	if (service->connect.timeout_ms == 0) {
@@ -444,9 +495,7 @@ void pipeline_connect_begin(struct pipeline *pipeline, const struct service_tabl
 	side->epoch = syn->backend->epoch;
 	side->nb_tried = 1;
 	side->tried[0] = syn->id;
-	side->repeats = 0;
-	side->is_late = false;
-	side->sent_us = pipeline->now_us;
+	start_waiting(side, pipeline->now_us);
 	syn->flow->side = flow_side_index(flows->sides, side);
 	syn->flow->flags |= FLOW_SIDE;
 	flow_side_own(flows->sides, side, flow_table_number(flows, syn->flow),
@@ -494,9 +543,8 @@ static void keep_again(struct connecting *c, const struct packet *packet)
 	c->side->epoch = c->table->backends[c->id].epoch;
 	c->side->nb_tried = 1;
 	c->side->tried[0] = c->id;
+	start_waiting(c->side, c->pipeline->now_us);
 	c->side->repeats = 1;
-	c->side->is_late = false;
-	c->side->sent_us = c->pipeline->now_us;
 	__atomic_store_n(&c->flow->side, flow_side_index(c->flows->sides, c->side), __ATOMIC_RELAXED);
 	flow_set_flag(c->flow, FLOW_SIDE);
 	wait_until(c, first_due_ms(c->service, c->now_ms));
@@ -509,14 +557,19 @@ bool pipeline_connect_packet(struct pipeline *pipeline, const struct service_tab
 {
 	struct connecting c = {.pipeline = pipeline, .table = table, .flows = flows, .flow = flow,
 		.now_ms = now_ms};
-	bool from_client = direction == FLOW_FROM_CLIENT;
+	bool from_client = direction == FLOW_FROM_CLIENT, refuses = false;
 
-	if (from_client ? !pipeline_is_first_syn(packet->flags)
-			: !(packet->flags & RTE_TCP_RST_FLAG) || !track_refuses(flow, packet))
+	if (from_client) {
+		if (!pipeline_is_first_syn(packet->flags))
+			return false;
+	} else if (packet->flags & RTE_TCP_RST_FLAG) {
+		if (!(refuses = track_refuses(flow, packet)))
+			return false;
+	} else if (!track_challenges(flow, packet)) {
 		return false;
+	}
 	look_up_service(&c);
-	if (!from_client)
-		pipeline->connects[c.id].refused++;
+	pipeline->connects[c.id].refused += refuses;
 	if (flow_has(flow, FLOW_SIDE))
 		c.side = flow_side_claim(flows->sides, __atomic_load_n(&flow->side, __ATOMIC_RELAXED),
 			number(&c));
@@ -524,7 +577,9 @@ bool pipeline_connect_packet(struct pipeline *pipeline, const struct service_tab
 		keep_again(&c, packet);
 	if (c.side == NULL)
 		return false;
-	return from_client ? repeated(&c, packet) : refused(&c, packet->mbuf);
+	if (from_client)
+		return repeated(&c, packet);
+	return refuses ? refused(&c, packet->mbuf) : challenged(&c, packet);
 }
 
 bool pipeline_connect_unreachable(struct pipeline *pipeline, const struct service_table *table,

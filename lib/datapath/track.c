@@ -58,6 +58,12 @@ static bool acknowledges_syn(const struct flow *flow, const struct packet *packe
 				acknowledged(flow, packet, direction) <= UINT16_MAX;
 }
 
+bool track_challenges(const struct flow *flow, const struct packet *packet)
+{
+	return (packet->flags & (RTE_TCP_ACK_FLAG | RTE_TCP_RST_FLAG)) == RTE_TCP_ACK_FLAG &&
+		!acknowledges_syn(flow, packet, FLOW_FROM_BACKEND);
+}
+
 /* Whether both ends could take it. */
 static bool is_credible(const struct flow *flow, const struct packet *packet,
 	enum flow_direction direction, enum tcp_state state, enum tcp_event event)

@@ -29,6 +29,10 @@ enum tcp_state track_state(struct flow *flow, const struct packet *packet,
 /* Whether the RST of a backend is an answer to the client's SYN: RFC 9293, 3.10.7.3. */
 bool track_refuses(const struct flow *flow, const struct packet *packet);
 
+/* Whether a backend's segment acknowledges anything but the client's SYN: it has a connection of that
+ * tuple, or what is left of one (RFC 9293, 3.10.7.3; RFC 5961's challenge ACK). */
+bool track_challenges(const struct flow *flow, const struct packet *packet);
+
 static inline uint32_t track_load(const uint32_t *number)
 {
 	return __atomic_load_n(number, __ATOMIC_RELAXED);

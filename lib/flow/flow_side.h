@@ -24,6 +24,7 @@
 #include "flow_memory.h"
 
 #define FLOW_SIDE_FRAME_MAX 128 // bytes of a SYN that is kept, link header included
+#define FLOW_SIDE_REPEATS_MAX 31
 #define FLOW_SIDE_TRIES_MAX 8
 #define FLOW_SIDE_SLOTS 1024
 #define FLOW_SIDE_CLAIMED UINT32_MAX
@@ -42,8 +43,10 @@ struct flow_side {
 	uint8_t tcp_at;       // where its TCP header begins
 	uint16_t epoch;       // of the backend, when the SYN was sent
 	uint8_t nb_tried;     // backends so far, the flow's own the last
-	uint8_t repeats : 7;  // of the client's SYN since the flow has this backend
+	uint8_t repeats : 5;  // of the client's SYN since the flow has this backend
 	uint8_t is_late : 1;  // that has been silent for too long, and counted as such
+	uint8_t is_challenged : 1;  // it has answered the client's latest SYN by a challenge,
+	uint8_t is_to_be_sent : 1;  // so that the SYN is to be sent again when the timer goes off
 	uint64_t sent_us;     // when that backend was first sent the SYN; monotonic
 	uint32_t tried[FLOW_SIDE_TRIES_MAX]; // ids
 	uint8_t frame[FLOW_SIDE_FRAME_MAX];  // as it came

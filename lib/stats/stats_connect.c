@@ -20,6 +20,7 @@ void stats_connect_add(struct stats_connect *sum, const struct stats_connect *fr
 	add64(&sum->timed_out, &from->timed_out);
 	add64(&sum->moved_away, &from->moved_away);
 	add64(&sum->syn_not_kept, &from->syn_not_kept);
+	add64(&sum->challenged, &from->challenged);
 	add64(&sum->fails, &from->fails);
 	for (unsigned i = 0; i < STATS_CONNECT_BUCKETS; i++)
 		sum->times[i] += __atomic_load_n(&from->times[i], __ATOMIC_RELAXED);
@@ -31,6 +32,7 @@ void stats_connect_subtract(struct stats_connect *sum, const struct stats_connec
 	sum->timed_out -= before->timed_out;
 	sum->moved_away -= before->moved_away;
 	sum->syn_not_kept -= before->syn_not_kept;
+	sum->challenged -= before->challenged;
 	sum->fails -= before->fails;
 	for (unsigned i = 0; i < STATS_CONNECT_BUCKETS; i++)
 		sum->times[i] -= before->times[i];

@@ -21,11 +21,12 @@ struct stats_connect {
 	uint64_t timed_out;     // or not in time
 	uint64_t moved_away;    // connections that another backend was given instead
 	uint64_t syn_not_kept;  // SYNs that couldn't be moved: too long, or no room
+	uint64_t challenged;    // SYNs that it answered for a connection of before, and was sent again
 	uint64_t fails;         // refused and timed out since it takes connections again
 	uint32_t answer_us;     // how long it takes, smoothed; 0 = it hasn't answered yet
 	uint32_t answered_ms;   // when it last did, low bits of the clock,
 	uint32_t failed_ms;     // and when it last refused or was silent
-	uint32_t unused[3];
+	uint32_t unused;
 	uint32_t times[STATS_CONNECT_BUCKETS];
 } __attribute__((aligned(64)));
 

@@ -68,13 +68,31 @@ def renumbered(weir):
     return sum(table["renumbered"] for table in weir.flows())
 
 
+def challenged(weir):
+    return sum(weir.backends(service)["con1"]["challenged"] for service in ("web", "web6"))
+
+
+def in_turn(clients, address, count):
+    """So many connections one after the other, by each client in turn; the results."""
+    results = []
+    for index in range(count):
+        with clients[index % len(clients)].entered():
+            results.append(traffic.timed_get(address=address))
+    return results
+
+
+def forget_all(weir, clients, address):
+    """Leave each port in TIME_WAIT at the server, and start anew without a trace of that."""
+    assert traffic.errors(in_turn(clients, address, 2 * PORTS)) == []
+    assert weir.stop() == 0             # and forgets
+    weir.start()
+
+
 def reconnect(lab, weir, clients, address, count):
     """So many connections one after the other, closed by the server first, and what they met."""
     repeated = [extended(client, "TCPSynRetrans") for client in clients]
     before = renumbered(weir)
-    for index in range(count):
-        with clients[index % len(clients)].entered():
-            assert traffic.get(address=address) == "con1"
+    assert traffic.bodies(in_turn(clients, address, count)) == {"con1": count}
     # The last one may still be closing.
     weir.wait(lambda: waiting(lab, lab.backend("con1")) >= PORTS, what="each port in TIME_WAIT")
     # Four of nine meet a TIME_WAIT that wouldn't take them, or a few more.
@@ -135,6 +153,37 @@ def test_moved_numbers_carry_a_download(lab, weir, clients):
     finally:
         backend.namespace.run("nft", "delete table inet loss")
         clients[0].run("nft", "delete table inet loss")
+
+
+@pytest.mark.parametrize("address", (VIP, VIP6))
+def test_a_fresh_weir_meets_them_all(lab, weir, clients, address):
+    """A4: weir knows of no connection before, as after a reboot. The server's challenges end at weir,
+    which sends the SYN again itself."""
+    forget_all(weir, clients, address)
+    repeated = [extended(client, "TCPSynRetrans") for client in clients]
+    assert traffic.errors(in_turn(clients, address, PORTS)) == []
+    assert challenged(weir) > 0
+    assert [extended(client, "TCPSynRetrans") for client in clients] == repeated
+
+
+@pytest.mark.parametrize("address", (VIP, VIP6))
+def test_a_dead_server_in_time_wait_refuses_at_once(lab, weir, clients, address):
+    """Its host challenges the SYN though nobody listens any more; what it answers the next one by is the
+    client's."""
+    forget_all(weir, clients, address)
+    backend = lab.backend("con1")
+    repeated = [extended(client, "TCPSynRetrans") for client in clients]
+    backend.kill()
+    try:
+        time.sleep(0.3)                 # a worker of nginx accepts until it is gone, after its master
+        results = in_turn(clients, address, PORTS)
+    finally:
+        backend.start()
+    assert ["ConnectionRefusedError" in error for error in traffic.errors(results)] == [True] * PORTS, \
+        traffic.errors(results)
+    assert challenged(weir) > 0
+    assert [extended(client, "TCPSynRetrans") for client in clients] == repeated
+    weir.wait_all_up()
 
 
 @pytest.mark.parametrize("first", ("server", "client"))

@@ -715,6 +715,28 @@ uint32_t rig_ports_used(const struct rig *rig)
 	return sum;
 }
 
+unsigned rig_side_records(const struct rig *rig, sa_family_t family)
+{
+	const struct flow_sides *sides = rig_flows(rig, family)->sides;
+	unsigned used = 0;
+
+	for (uint32_t i = 0; i < sides->count; i++)
+		used += sides->records[i].owner != 0;
+	return used;
+}
+
+struct stats_connect *rig_connects(struct rig *rig, unsigned worker, unsigned id)
+{
+	return &rig->workers[worker].connects[id];
+}
+
+const struct rig_packet *rig_last_made(const struct rig *rig, unsigned worker)
+{
+	const struct rig_worker *own = &rig->workers[worker];
+
+	return own->nb_made == 0 ? NULL : &own->made[(own->nb_made - 1) % RIG_MADE];
+}
+
 /* --- a connection --- */
 
 struct connection connection_of(struct rig *rig, sa_family_t family, uint32_t number)

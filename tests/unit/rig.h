@@ -125,6 +125,10 @@ uint64_t rig_dropped(const struct rig *rig, enum stats_drop reason);
 uint64_t rig_created(const struct rig *rig);
 uint32_t rig_ports_used(const struct rig *rig);
 struct flow_table *rig_flows(const struct rig *rig, sa_family_t family);
+unsigned rig_side_records(const struct rig *rig, sa_family_t family); // in use
+struct stats_connect *rig_connects(struct rig *rig, unsigned worker, unsigned id);
+/* What the worker's ticks have sent last; NULL = nothing yet. */
+const struct rig_packet *rig_last_made(const struct rig *rig, unsigned worker);
 
 #define FOR_EACH_FAMILY(family)                                                                    \
 	for (sa_family_t family = AF_INET; family != 0; family = family == AF_INET ? AF_INET6 : 0)

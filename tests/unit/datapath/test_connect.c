@@ -39,28 +39,6 @@ static void let_them_answer(struct rig *rig, sa_family_t family, uint64_t answer
 	rig_wait(rig, 2000, 100);
 }
 
-static unsigned nb_side_records(const struct rig *rig, sa_family_t family)
-{
-	const struct flow_sides *sides = rig_flows(rig, family)->sides;
-	unsigned used = 0;
-
-	for (uint32_t i = 0; i < sides->count; i++)
-		used += sides->records[i].owner != 0;
-	return used;
-}
-
-static struct stats_connect *connects(const struct rig *rig, unsigned worker, unsigned id)
-{
-	return (struct stats_connect *)&rig->workers[worker].connects[id];
-}
-
-static const struct rig_packet *last_made(const struct rig *rig, unsigned worker)
-{
-	const struct rig_worker *own = &rig->workers[worker];
-
-	return own->nb_made == 0 ? NULL : &own->made[(own->nb_made - 1) % RIG_MADE];
-}
-
 /* The backend that the SYN was sent on to is the connection's from now on. */
 static void take_over(struct connection *c, const struct rig_packet *out)
 {
@@ -108,7 +86,7 @@ static void goes_on(struct connection *c, unsigned worker)
 	connection_send(c, worker, CLIENT, TCP_PSH | TCP_ACK, 100);
 	connection_send(c, worker, BACKEND, TCP_PSH | TCP_ACK, 200);
 	assert_int_equal(connection_state(c), TCP_ESTABLISHED);
-	assert_int_equal(nb_side_records(c->rig, c->family), 0);
+	assert_int_equal(rig_side_records(c->rig, c->family), 0);
 }
 
 static bool syn_again(struct connection *c, unsigned worker)
@@ -131,9 +109,9 @@ static void refused_goes_to_the_next_at_once(void **state)
 		take_over(&c, refuse(&c, 0));
 		assert_int_equal(connection_state(&c), TCP_SYN_SENT);
 		assert_ptr_not_equal(connection_flow(&c), old);
-		assert_int_equal(connects(rig, 0, first)->refused, 1);
-		assert_int_equal(connects(rig, 0, first)->moved_away, 1);
-		assert_int_equal(connects(rig, 0, first)->fails, 1);
+		assert_int_equal(rig_connects(rig, 0, first)->refused, 1);
+		assert_int_equal(rig_connects(rig, 0, first)->moved_away, 1);
+		assert_int_equal(rig_connects(rig, 0, first)->fails, 1);
 		assert_int_equal(rig->workers[0].backends[first].opened, 1);
 		assert_int_equal(rig->workers[0].backends[first].ended, 1);
 		assert_int_equal(rig->workers[0].backends[first].closed, 1);
@@ -218,7 +196,7 @@ static void a_blind_reset_moves_nothing(void **state) // A6
 			assert_ptr_equal(connection_flow(&c), flow);
 			assert_int_equal(connection_state(&c), TCP_SYN_SENT);
 		}
-		assert_int_equal(connects(rig, 0, c.backend_id)->refused, 0);
+		assert_int_equal(rig_connects(rig, 0, c.backend_id)->refused, 0);
 		goes_on(&c, 0);
 		rig_destroy(rig);
 	}
@@ -249,7 +227,7 @@ static void none_twice_then_the_client_is_told(void **state)
 		assert_int_equal(nb_tried, tries < 4 ? tries : 4);
 		assert_int_equal(connection_state(&c), TCP_CLOSE);
 		assert_int_equal(rig_ports_used(rig), 0);
-		assert_int_equal(nb_side_records(rig, family), 0);
+		assert_int_equal(rig_side_records(rig, family), 0);
 		rig_destroy(rig);
 	}
 }
@@ -262,7 +240,7 @@ static void those_that_failed_lately_come_last(void **state)
 		let_them_answer(rig, AF_INET, 1);
 		rig->now_ms += 10;
 		for (unsigned id = 0; id < 8 && nb_dead < 6; id++, nb_dead++)
-			connects(rig, 0, id)->failed_ms = rig->now_ms; // 6 and 7 are well
+			rig_connects(rig, 0, id)->failed_ms = rig->now_ms; // 6 and 7 are well
 		struct connection c = connection_of(rig, AF_INET, n);
 		assert_true(connection_syn(&c, 0));
 		take_over(&c, refuse(&c, 0));
@@ -376,7 +354,7 @@ static void an_answered_connection_stays(void **state)
 		assert_true(connection_syn(&c, 0));
 		struct flow *flow = connection_flow(&c);
 		connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
-		assert_int_equal(nb_side_records(rig, family), 0);
+		assert_int_equal(rig_side_records(rig, family), 0);
 		rig_wait(rig, 5000, 1);
 		assert_ptr_equal(connection_flow(&c), flow);
 		connection_send(&c, 0, BACKEND, TCP_RST, 0); // and a RST is the client's
@@ -396,7 +374,7 @@ static void a_late_answer_is_reset_and_disturbs_nothing(void **state)
 		assert_true(connection_syn(&c, 0));
 		late = c;
 		rig_wait(rig, TIMEOUT_MS, 1);
-		take_over(&c, last_made(rig, 0));
+		take_over(&c, rig_last_made(rig, 0));
 		struct segment answer = connection_segment(&late, BACKEND, TCP_SYN | TCP_ACK);
 		const struct rig_packet *out = rig_run_segment(rig, 0, &answer);
 		assert_int_equal(out->fate, RIG_ANSWERED);
@@ -435,12 +413,12 @@ static void a_syn_too_long_is_not_kept_but_counted(void **state)
 		assert_int_equal(rig_run_segment(rig, 0, &rst)->fate, RIG_FORWARDED);
 		uint64_t not_kept = 0, refused = 0;
 		for (unsigned id = 0; id < 8; id++) {
-			not_kept += connects(rig, 0, id)->syn_not_kept;
-			refused += connects(rig, 0, id)->refused;
+			not_kept += rig_connects(rig, 0, id)->syn_not_kept;
+			refused += rig_connects(rig, 0, id)->refused;
 		}
 		assert_int_equal(not_kept, 1);
 		assert_int_equal(refused, 1);
-		assert_int_equal(nb_side_records(rig, family), 0);
+		assert_int_equal(rig_side_records(rig, family), 0);
 		rig_destroy(rig);
 	}
 }
@@ -457,7 +435,7 @@ static void without_a_side_record_it_is_as_it_always_was(void **state)
 		while ((side = flow_side_get(sides, 0)) != NULL)
 			taken[nb++] = side;
 		assert_true(connection_syn(&c, 0));
-		assert_int_equal(connects(rig, 0, c.backend_id)->syn_not_kept, 1);
+		assert_int_equal(rig_connects(rig, 0, c.backend_id)->syn_not_kept, 1);
 		assert_int_equal(refuse(&c, 0)->fate, RIG_FORWARDED);
 		assert_int_equal(connection_state(&c), TCP_CLOSE);
 		// With room again, the client's next SYN is kept.
@@ -487,14 +465,14 @@ static void silence_goes_to_the_next_when_time_is_up(void **state)
 		assert_int_equal(rig->workers[0].nb_made, 0);
 		rig_wait(rig, 1, 1);
 		assert_int_equal(rig->workers[0].nb_made, 1);
-		take_over(&c, last_made(rig, 0));
-		assert_int_equal(connects(rig, 0, first)->timed_out, 1);
-		assert_int_equal(connects(rig, 0, first)->moved_away, 1);
+		take_over(&c, rig_last_made(rig, 0));
+		assert_int_equal(rig_connects(rig, 0, first)->timed_out, 1);
+		assert_int_equal(rig_connects(rig, 0, first)->moved_away, 1);
 		assert_int_equal(rig->workers[0].stats->live.generated, 0); // whoever sends counts it
 		first = c.backend_id;
 		rig_wait(rig, TIMEOUT_MS, 1);
-		take_over(&c, last_made(rig, 0));
-		assert_int_equal(connects(rig, 0, first)->timed_out, 1);
+		take_over(&c, rig_last_made(rig, 0));
+		assert_int_equal(rig_connects(rig, 0, first)->timed_out, 1);
 		goes_on(&c, 0);
 		rig_destroy(rig);
 	}
@@ -512,7 +490,7 @@ static void all_tries_silent_the_client_is_told(void **state)
 		assert_int_equal(rig->workers[0].nb_made, 2);
 		rig_wait(rig, 1, 1);
 		assert_int_equal(rig->workers[0].nb_made, 3);
-		const struct segment *rst = &last_made(rig, 0)->segment;
+		const struct segment *rst = &rig_last_made(rig, 0)->segment;
 		assert_int_equal(rst->flags, TCP_RST | TCP_ACK); // RFC 9293, 3.10.7.3
 		assert_int_equal(rst->ack, c.seq[CLIENT]);
 		assert_true(net_addr_equal(&rst->dst, &c.client));
@@ -521,7 +499,7 @@ static void all_tries_silent_the_client_is_told(void **state)
 		assert_true(net_mac_equal(&rst->to, &c.mac));
 		assert_null(connection_flow(&c));
 		assert_int_equal(rig_ports_used(rig), 0);
-		assert_int_equal(nb_side_records(rig, family), 0);
+		assert_int_equal(rig_side_records(rig, family), 0);
 		assert_int_equal(rig->workers[0].stats->live.flows[family == AF_INET6].given_up, 1);
 		rig_destroy(rig);
 	}
@@ -537,7 +515,7 @@ static void one_backend_alone_is_left_in_peace(void **state)
 	rig_wait(rig, 30000, 10);
 	assert_int_equal(rig->workers[0].nb_made, 0);
 	assert_int_equal(connection_state(&c), TCP_SYN_SENT);
-	assert_int_equal(nb_side_records(rig, AF_INET), 0); // not kept for ever
+	assert_int_equal(rig_side_records(rig, AF_INET), 0); // not kept for ever
 	assert_true(syn_again(&c, 0));
 	goes_on(&c, 0);
 	rig_destroy(rig);
@@ -602,8 +580,8 @@ static void the_clients_own_syn_stays_before_the_time_and_moves_after_it(void **
 		rig_wait(rig, 500, 10);
 		assert_true(syn_again(&c, 0));
 		assert_int_not_equal(c.backend_id, first.backend_id);
-		assert_int_equal(connects(rig, 0, first.backend_id)->timed_out, 1);
-		assert_int_equal(connects(rig, 0, first.backend_id)->moved_away, 1);
+		assert_int_equal(rig_connects(rig, 0, first.backend_id)->timed_out, 1);
+		assert_int_equal(rig_connects(rig, 0, first.backend_id)->moved_away, 1);
 		goes_on(&c, 0);
 		rig_destroy(rig);
 	}
@@ -623,7 +601,7 @@ static void a_neighbour_that_is_gone_is_silent(void **state)
 	first = c.backend_id;
 	rig_set_backend(rig, first, true, false);
 	rig_wait(rig, TIMEOUT_MS, 1);
-	take_over(&c, last_made(rig, 0));
+	take_over(&c, rig_last_made(rig, 0));
 	goes_on(&c, 0);
 	rig_destroy(rig);
 }
@@ -701,7 +679,7 @@ static void over_budget_the_second_repetition_goes_to_one_that_answers(void **st
 	assert_true(syn_again(&c, 0));
 	assert_int_equal(c.backend_id, first); // all are silent: it would be in vain
 	for (unsigned id = 0; id < 4; id++)
-		connects(rig, 0, id)->answered_ms = rig->now_ms;
+		rig_connects(rig, 0, id)->answered_ms = rig->now_ms;
 	assert_true(syn_again(&c, 0));
 	assert_int_not_equal(c.backend_id, first);
 	connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
@@ -722,11 +700,11 @@ static void any_worker_may_have_the_next_packet(void **state)
 		assert_true(connection_syn(&c, 0));
 		take_over(&c, refuse(&c, 1));
 		rig_wait(rig, TIMEOUT_MS, 1); // the timer is of the worker whose side record it is
-		take_over(&c, last_made(rig, 0));
+		take_over(&c, rig_last_made(rig, 0));
 		connection_send(&c, 1, BACKEND, TCP_SYN | TCP_ACK, 0);
 		connection_send(&c, 0, CLIENT, TCP_ACK, 0);
 		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
-		assert_int_equal(nb_side_records(rig, family), 0);
+		assert_int_equal(rig_side_records(rig, family), 0);
 		assert_int_equal(rig_ports_used(rig), 1);
 		rig_destroy(rig);
 	}
@@ -737,7 +715,7 @@ static void any_worker_may_have_the_next_packet(void **state)
 static void times_are_from_the_syn_to_its_answer(void **state)
 {
 	struct rig *rig = create((struct rig_options){.nb_backends = 1});
-	struct stats_connect *counted = connects(rig, 0, 0);
+	struct stats_connect *counted = rig_connects(rig, 0, 0);
 
 	for (unsigned n = 0; n < 100; n++) {
 		struct connection c = connection_of(rig, AF_INET, n);
@@ -768,8 +746,8 @@ static void what_was_asked_before_a_return_counts_for_nothing(void **state)
 	unsigned first = c.backend_id;
 	((struct service_backend *)rig->table->backends)[first].epoch++;
 	take_over(&c, refuse(&c, 0));
-	assert_int_equal(connects(rig, 0, first)->refused, 1);
-	assert_int_equal(connects(rig, 0, first)->fails, 0);
+	assert_int_equal(rig_connects(rig, 0, first)->refused, 1);
+	assert_int_equal(rig_connects(rig, 0, first)->fails, 0);
 	assert_int_equal(rig->workers[0].pipeline.fails.count, 0);
 	take_over(&c, refuse(&c, 0));
 	assert_int_equal(rig->workers[0].pipeline.fails.count, 1);

@@ -58,13 +58,14 @@ static void smooths_towards_what_is(void **state)
 static void sums_add_up_and_are_taken_away(void **state)
 {
 	struct stats_connect a = {.refused = 1, .timed_out = 2, .moved_away = 3, .syn_not_kept = 4,
-		.fails = 5}, sum = {0}, none = {0};
+		.challenged = 6, .fails = 5}, sum = {0}, none = {0};
 
 	stats_connect_answered(&a, 10);
 	a.answer_us = 0;
 	stats_connect_add(&sum, &a);
 	stats_connect_add(&sum, &a);
 	assert_int_equal(sum.fails, 10);
+	assert_int_equal(sum.challenged, 12);
 	assert_int_equal(sum.times[0], 2);
 	stats_connect_subtract(&sum, &a);
 	assert_memory_equal(&sum, &a, sizeof(sum));
