@@ -112,6 +112,19 @@ static inline void put_out(struct pipeline *pipeline, const struct packet *packe
 	pipeline_out_add(&pipeline->forward, packet->mbuf);
 }
 
+/*
+ * Whether the packet's receiver takes it, as far as its checksum says. An established flow's plain
+ * segment only costs that look where it would keep the flow alive.
+ */
+static bool is_sound(const struct pipeline *pipeline, const struct packet *packet,
+	const struct flow *flow)
+{
+	if (!(packet->flags & TRACK_STATE_FLAGS) && flow_state(flow) == TCP_ESTABLISHED &&
+		track_is_seen(flow, pipeline->now_s))
+		return true;
+	return packet_sum_is_right(packet);
+}
+
 /* False: the flow is over, and its record nobody's. */
 static bool track(struct pipeline *pipeline, const struct service_table *table,
 	const struct packet *packet, struct flow *flow, enum flow_direction direction)
@@ -121,6 +134,8 @@ static bool track(struct pipeline *pipeline, const struct service_table *table,
 	enum tcp_state state, next;
 	bool counts;
 
+	if (unlikely(!is_sound(pipeline, packet, flow)))
+		return flow_state(flow) != TCP_NONE;
 	do { // again when another worker changed it in the meantime
 		state = flow_state(flow);
 		next = track_state(flow, packet, direction, state, &counts);
@@ -239,8 +254,13 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 	source ^= __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
 	if (unlikely(((source << 16) & from_client) != 0))
 		goto other;
+	// What its receiver drops keeps no flow alive (case A16): the first one of a second is summed.
+	if (unlikely(!track_is_seen(flow, pipeline->now_s))) {
+		if (unlikely(!packet_sum_is_right(packet)))
+			goto other;
+		track_seen(flow, pipeline->now_s);
+	}
 	track_numbers(flow, packet, direction);
-	track_seen(flow, pipeline->now_s);
 	put_out(pipeline, packet, flow, direction, backend, family);
 	return;
 other:

@@ -76,6 +76,12 @@ static inline void track_numbers(struct flow *flow, const struct packet *packet,
 /* The same in any flow; and what is kept of a closing one. */
 void track_stream(struct flow *flow, const struct packet *packet, enum flow_direction direction);
 
+/* Whether a packet has kept the flow alive in this second. */
+static inline bool track_is_seen(const struct flow *flow, uint32_t now_s)
+{
+	return __atomic_load_n(&flow->last_seen, __ATOMIC_RELAXED) == (uint16_t)now_s;
+}
+
 static inline void track_seen(struct flow *flow, uint32_t now_s)
 {
 	__atomic_store_n(&flow->last_seen, (uint16_t)now_s, __ATOMIC_RELAXED);

@@ -3,6 +3,7 @@
 
 #include <netinet/icmp6.h>
 
+#include "checksum.h"
 #include "icmp.h"
 #include "ip6.h"
 
@@ -161,4 +162,35 @@ bool packet_bad_address(const struct packet *packet)
 {
 	return packet->tcp->src_port == 0 || packet->tcp->dst_port == 0 ||
 		(packet->family == AF_INET6 ? bad_addrs6(packet->ip6) : bad_addrs4(packet->ip4));
+}
+
+/* The sum of `size` bytes from `at` on, wherever segments end. (rte_raw_cksum_mbuf() of DPDK 22.11 loses
+ * a carry behind a segment of odd size.) */
+static uint16_t sum_chain(const struct rte_mbuf *mbuf, uint32_t at, uint32_t size)
+{
+	uint32_t sum = 0;
+	bool is_odd = false; // so many bytes have been summed
+
+	for (; size != 0; mbuf = mbuf->next, at = 0) {
+		uint32_t here = RTE_MIN(size, rte_pktmbuf_data_len(mbuf) - at);
+		uint16_t part = checksum_fold(
+			checksum_sum(rte_pktmbuf_mtod_offset(mbuf, const uint8_t *, at), here, 0));
+		sum += is_odd ? rte_bswap16(part) : part;
+		is_odd ^= here & 1;
+		size -= here;
+	}
+	return checksum_fold(sum);
+}
+
+bool packet_sum_is_right(const struct packet *packet)
+{
+	const uint8_t *addrs = packet_addrs(packet), *tcp = (const uint8_t *)packet->tcp;
+	const uint8_t *destination = addrs + net_addr_size(packet->family);
+	uint32_t at = tcp - rte_pktmbuf_mtod(packet->mbuf, const uint8_t *);
+	uint32_t size = packet->ip_size - (tcp - packet->l3);
+
+	if (likely(at + size <= rte_pktmbuf_data_len(packet->mbuf)))
+		return checksum_l4(packet->family, addrs, destination, IPPROTO_TCP, tcp, size) == 0;
+	uint16_t pseudo = ~checksum_l4(packet->family, addrs, destination, IPPROTO_TCP, NULL, 0);
+	return checksum_fold(pseudo + htons(size) + sum_chain(packet->mbuf, at, size)) == UINT16_MAX;
 }

@@ -189,4 +189,7 @@ static inline struct packet *packet_parse(struct packet *packet4, struct packet 
  */
 bool packet_bad_address(const struct packet *packet);
 
+/* Of a PACKET_TCP: whether its TCP checksum is right. Reads all of the payload, so not for every packet. */
+bool packet_sum_is_right(const struct packet *packet);
+
 #endif

@@ -475,6 +475,59 @@ static void both_halves_agree(void **state)
 	}
 }
 
+/* Whether the TCP checksum of a frame is right, whose first segment ends at `first`. */
+static bool sum_is_right(const uint8_t *frame, unsigned size, unsigned first)
+{
+	struct rte_mbuf *mbuf = packets_mbuf(frame, first);
+	struct rte_mbuf *rest = first < size ? packets_mbuf(frame + first, size - first) : NULL;
+	struct packet packet;
+
+	mbuf->next = rest;
+	mbuf->pkt_len = size;
+	packet_parse(&packet, &packet, mbuf, packet_own(&own));
+	assert_int_equal(packet.kind, PACKET_TCP);
+	bool is_right = packet_sum_is_right(&packet);
+	mbuf->next = NULL;
+	packets_free(mbuf);
+	if (rest != NULL)
+		packets_free(rest);
+	return is_right;
+}
+
+static void sums_cover_the_whole_segment_and_no_more(void **state)
+{
+	static const uint8_t options[] = {8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1};
+	uint8_t frame[PACKETS_SIZE_MAX];
+
+	for (sa_family_t family = AF_INET;; family = AF_INET6) {
+		unsigned tcp = family == AF_INET6 ? TCP6 : TCP4;
+		for (unsigned payload = 0; payload < 40; payload++) {
+			struct segment segment = segment_of(family);
+			segment.options = options;
+			segment.options_size = sizeof(options);
+			segment.payload_size = payload;
+			unsigned size = packets_build(&segment, frame);
+			memset(frame + size, 0xee, 7); // padding
+			for (unsigned first = tcp + 32; first <= size; first++)
+				assert_true(sum_is_right(frame, size + 7, first));
+			assert_true(sum_is_right(frame, size + 7, size + 7));
+			for (unsigned at = tcp; at < size; at++) {
+				if (at == tcp + 12)
+					continue; // the header's length: another packet
+				frame[at] ^= 0x10;
+				assert_false(sum_is_right(frame, size, size));
+				assert_false(sum_is_right(frame, size, tcp + 32));
+				frame[at] ^= 0x10;
+			}
+			frame[tcp - 1] ^= 0x10; // the pseudo header's
+			assert_false(sum_is_right(frame, size, size));
+			assert_false(sum_is_right(frame, size, tcp + 32));
+		}
+		if (family == AF_INET6)
+			break;
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -493,6 +546,7 @@ int main(void)
 		cmocka_unit_test(tags_and_other_frames_are_never_ip),
 		cmocka_unit_test(headers_must_lie_in_the_first_segment),
 		cmocka_unit_test(both_halves_agree),
+		cmocka_unit_test(sums_cover_the_whole_segment_and_no_more),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
