@@ -75,7 +75,7 @@ def lab(requirements, request):
 
 @pytest.fixture
 def clean_lab(requirements):
-    """One of its own: no SYN meets the TIME_WAIT of an earlier test's connection and comes twice."""
+    """One of its own: no SYN meets the TIME_WAIT of an earlier test's connection."""
     with Lab() as made:
         yield made
 
