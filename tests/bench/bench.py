@@ -14,9 +14,10 @@ import failover
 import machine
 import pipeline
 import reload
+import wire
 
 KEYS = ("macswap_cycles", "packet_path", "syn_cycles", "connection_cycles", "refused_syn_cycles",
-        "bytes_per_flow", "end_to_end", "failover", "own_death", "reload")
+        "bytes_per_flow", "end_to_end", "failover", "own_death", "reload", "wire")
 PARTS = {
     "packet_path": pipeline.packet_path,
     "expiry": pipeline.expiry,
@@ -27,9 +28,10 @@ PARTS = {
     "failover": failover.failover,
     "own_death": failover.own_death,
     "reload": reload.reload,
+    "wire": wire.wire,
 }
 # They measure what clients see, or changes, not the speed of packets; five minutes.
-ON_DEMAND = ("failover", "own_death", "reload")
+ON_DEMAND = ("failover", "own_death", "reload", "wire")
 
 
 def parse():

@@ -198,7 +198,7 @@ def failover(cpus, result, only=()):
                 if only and kind.name not in only:
                     continue
                 try:
-                    with kind(lab, cpus) as rig, Load(lab.client) as load:
+                    with kind(lab, cpus), Load(lab.client) as load:
                         died = time.monotonic()
                         act(lab)
                         time.sleep(SECONDS)
