@@ -350,7 +350,8 @@ static bool challenged(struct connecting *c, struct packet *packet)
 	struct flow_side *side = c->side;
 
 	if (c->service == NULL || side->frame_size == 0) {
-		wait_until(c, c->now_ms + KEPT_MS);
+		wait_until(c, c->service != NULL ? first_due_ms(c->service, c->now_ms)
+						 : c->now_ms + KEPT_MS);
 		return false; // it goes to the client, who does the same
 	}
 	pipeline_reset(c->pipeline, packet);

@@ -113,14 +113,16 @@ static inline void put_out(struct pipeline *pipeline, const struct packet *packe
 }
 
 /*
- * Whether the packet's receiver takes it, as far as its checksum says. An established flow's plain
- * segment only costs that look where it would keep the flow alive.
+ * Whether the packet's receiver takes it, as far as its checksum says. That is worth a look only where
+ * the packet would change the flow's state, or keep the flow alive.
  */
 static bool is_sound(const struct pipeline *pipeline, const struct packet *packet,
-	const struct flow *flow)
+	const struct flow *flow, enum flow_direction direction)
 {
-	if (!(packet->flags & TRACK_STATE_FLAGS) && flow_state(flow) == TCP_ESTABLISHED &&
-		track_is_seen(flow, pipeline->now_s))
+	enum tcp_state state = flow_state(flow);
+
+	if (!(packet->flags & TRACK_STATE_FLAGS) && track_is_seen(flow, pipeline->now_s) &&
+		tcp_next_state(direction, tcp_event(packet->flags), state) == state)
 		return true;
 	return packet_sum_is_right(packet);
 }
@@ -134,7 +136,7 @@ static bool track(struct pipeline *pipeline, const struct service_table *table,
 	enum tcp_state state, next;
 	bool counts;
 
-	if (unlikely(!is_sound(pipeline, packet, flow)))
+	if (unlikely(!is_sound(pipeline, packet, flow, direction)))
 		return flow_state(flow) != TCP_NONE;
 	do { // again when another worker changed it in the meantime
 		state = flow_state(flow);
