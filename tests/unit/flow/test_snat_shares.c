@@ -67,63 +67,69 @@ static unsigned device_queue(const struct device *device, const struct net_endpo
 	return device->queue[hash & (device->reta_size - 1)];
 }
 
+/* A device, and a backend's answers to one of its SNAT addresses. */
+struct way {
+	struct device device;
+	struct net_endpoint backend;
+	struct net_addr snat_addr;
+	struct snat_shares *shares;
+	uint16_t constant;
+};
+
+static struct way way_random(sa_family_t family, uint64_t *seed)
+{
+	struct way way;
+
+	device_random(&way.device, seed);
+	way.backend.addr = addr_random(family, seed);
+	way.backend.port = packets_random(seed) >> 24;
+	way.snat_addr = addr_random(family, seed);
+	way.shares = snat_shares_create(family, way.device.key, way.device.queue,
+		way.device.reta_size, way.device.nb_queues);
+	way.constant = snat_shares_constant(way.shares, &way.backend, &way.snat_addr);
+	return way;
+}
+
+static unsigned way_queue(const struct way *way, uint16_t port)
+{
+	return device_queue(&way->device, &way->backend, &way->snat_addr, port);
+}
+
 static void class_is_the_queue_of_the_answer(void **state)
 {
-	static const sa_family_t families[] = {AF_INET, AF_INET6};
 	uint64_t seed = 8;
 
 	for (unsigned round = 0; round < 40; round++) {
-		sa_family_t family = families[round % 2];
-		struct device device;
-		device_random(&device, &seed);
-		struct net_endpoint backend = {
-			.addr = addr_random(family, &seed),
-			.port = packets_random(&seed) >> 24,
-		};
-		struct net_addr snat_addr = addr_random(family, &seed);
-		struct snat_shares *shares = snat_shares_create(family, device.key, device.queue,
-			device.reta_size, device.nb_queues);
-		const struct snat_rss *rss = snat_shares_rss(shares);
-		uint16_t constant = snat_shares_constant(shares, &backend, &snat_addr);
+		struct way way = way_random(round % 2 ? AF_INET6 : AF_INET, &seed);
+		const struct snat_rss *rss = snat_shares_rss(way.shares);
 		for (unsigned i = 0; i < 10000; i++) {
 			uint16_t port = packets_random(&seed) >> 24;
-			unsigned class = rss->queue[(rss->port_share[port] ^ constant) & rss->mask];
-			assert_int_equal(class, device_queue(&device, &backend, &snat_addr, port));
+			unsigned class = rss->queue[(rss->port_share[port] ^ way.constant) & rss->mask];
+			assert_int_equal(class, way_queue(&way, port));
 		}
-		snat_shares_destroy(shares);
+		snat_shares_destroy(way.shares);
 	}
 }
 
 /* While its class has ports, a worker's answers come to itself; the others' serve after that. */
 static void pool_lends_ports_whose_answers_come_back(void **state)
 {
-	static const sa_family_t families[] = {AF_INET, AF_INET6};
 	uint64_t seed = 9;
 
 	for (unsigned round = 0; round < 6; round++) {
-		sa_family_t family = families[round % 2];
-		struct device device;
-		device_random(&device, &seed);
-		struct net_endpoint backend = {
-			.addr = addr_random(family, &seed),
-			.port = packets_random(&seed) >> 24,
-		};
-		struct net_addr snat_addr = addr_random(family, &seed);
+		struct way way = way_random(round % 2 ? AF_INET6 : AF_INET, &seed);
 		uint32_t left[16] = {0};
 		for (unsigned port = all.first; port <= all.last; port++)
-			left[device_queue(&device, &backend, &snat_addr, port)]++;
+			left[way_queue(&way, port)]++;
 
-		struct snat_shares *shares = snat_shares_create(family, device.key, device.queue,
-			device.reta_size, device.nb_queues);
-		struct snat *snat = snat_create(&all, 1, order, snat_shares_rss(shares));
-		struct snat_pool *pool = snat_pool_create(snat,
-			snat_shares_constant(shares, &backend, &snat_addr));
-		assert_int_equal(snat_classes(snat), device.nb_queues);
+		struct snat *snat = snat_create(&all, 1, order, snat_shares_rss(way.shares));
+		struct snat_pool *pool = snat_pool_create(snat, way.constant);
+		assert_int_equal(snat_classes(snat), way.device.nb_queues);
 		for (uint32_t i = 0; i < snat_size(snat); i++) {
-			unsigned worker = packets_random(&seed) % device.nb_queues;
+			unsigned worker = packets_random(&seed) % way.device.nb_queues;
 			uint16_t port = snat_pool_get(pool, worker);
 			assert_int_not_equal(port, SNAT_NO_PORT);
-			unsigned queue = device_queue(&device, &backend, &snat_addr, port);
+			unsigned queue = way_queue(&way, port);
 			if (left[worker] != 0)
 				assert_int_equal(queue, worker);
 			assert_int_not_equal(left[queue]--, 0);
@@ -131,7 +137,7 @@ static void pool_lends_ports_whose_answers_come_back(void **state)
 		assert_int_equal(snat_pool_get(pool, 0), SNAT_NO_PORT);
 		snat_pool_destroy(pool);
 		snat_destroy(snat);
-		snat_shares_destroy(shares);
+		snat_shares_destroy(way.shares);
 	}
 }
 
