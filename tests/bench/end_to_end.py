@@ -2,6 +2,7 @@
 """Real requests through weir and its peers: the balancer on one CPU, client and servers on the
 other, all of them in turn, three rounds."""
 
+import operator
 import os
 import sys
 
@@ -63,21 +64,22 @@ def _tables(figures, times):
             note = (f"first {times.close[0]} s {one.first.median:,.0f}, "
                     f"last {times.close[-1]} s {one.last.median:,.0f}")
         close.add(name, one.close.text(",.0f"), "; ".join([note, *sorted(one.errors)]).strip("; "))
-    for table, pick in ((keepalive, lambda one: one.keepalive.median),
-                        (close, lambda one: one.close.median)):
-        _judge(table, {name: pick(one) for name, one in figures.items()}, table is keepalive)
+    _judge(keepalive, {name: one.keepalive for name, one in figures.items()}, True)
+    _judge(close, {name: one.close for name, one in figures.items()}, False)
     return [keepalive, close]
 
 
 def _judge(table, rate, keepalive):
-    """What weir is to reach."""
+    """What weir is to reach, by ratios of each round: the host's speed changes between them."""
     def compare(text, other, factor):
-        ratio = rate["weir"] / rate[other]
-        table.add(f"weir by {text}", f"{ratio:.2f}", f"to reach: {factor}", ratio >= factor)
+        ratio = Figure(map(operator.truediv, rate["weir"].values, rate[other].values))
+        table.add(f"weir by {text}", ratio.text(".2f"), f"to reach: {factor}",
+                  ratio.median >= factor)
 
     if "weir" not in rate:
         return
-    best = max((name for name in PEERS if name in rate), key=rate.get, default=None)
+    best = max((name for name in PEERS if name in rate), key=lambda name: rate[name].median,
+               default=None)
     if "testpmd io" in rate:
         compare("testpmd io", "testpmd io", 0.9)
     if keepalive and "nginx proxy_pass" in rate:

@@ -184,4 +184,4 @@ class BumpRig(Rig):
         self.lab.switch.run("ip", "link", "delete", "bump", check=False)
 
 
-RIGS = (WeirRig, NginxProxyRig, NginxStreamRig, HaproxyRig, NftablesRig, BumpRig)
+RIGS = (BumpRig, WeirRig, NginxProxyRig, NginxStreamRig, HaproxyRig, NftablesRig)
