@@ -120,6 +120,24 @@ def test_none_of_a_thousand_clients_notices(lab, data_path, death):
     dies_and_none_fails(lab, data_path(), death, WHOLE)
 
 
+@pytest.mark.parametrize("death", [killed, silent, frozen, unplugged])
+def test_nor_does_any_after_a_fresh_start(lab, start_weir, death):
+    """The servers hold all ports in TIME_WAIT, of connections that this weir knows nothing of, and half of
+    the SYNs don't suit them (A4)."""
+    changes = {"services": {"web": NO_JUDGE}, "snat": {"ports": (f"20000-{20000 + QUICK - 1}",)}}
+    weir = start_weir(**changes)
+    assert traffic.errors(traffic.requests(lab.client, 6 * QUICK)) == []
+    assert weir.stop() == 0             # and forgets
+    lab.client.sysctl(ipv4__tcp_timestamps=0)
+    try:
+        weir = start_weir(**changes)
+        assert traffic.errors(traffic.requests(lab.client, 40)) == []
+        dies_and_none_fails(lab, weir, death, QUICK)
+        assert summed(weir, "challenged") > QUICK // 4
+    finally:
+        lab.client.sysctl(ipv4__tcp_timestamps=1)
+
+
 def test_a_death_in_the_midst_of_connects(lab, data_path):
     """What was under way when it died has its answer from another one, too."""
     weir = data_path()
