@@ -98,8 +98,11 @@ uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_tabl
 		if (state == TCP_NONE)
 			continue;
 		uint32_t id = FLOW_BACKEND_ID(ended[i]->backend);
+		// A worker that found the flow before may still write there, of an answer: then the side
+		// record is not to be had, and ends by its timer.
 		if (state == TCP_SYN_SENT)
-			pipeline_connect_end(pipeline, table, flows, ended[i], ended[i]->side, false);
+			pipeline_connect_end(pipeline, table, flows, ended[i],
+				__atomic_load_n(&ended[i]->side, __ATOMIC_RELAXED), false);
 		if (!tcp_state_closed(state)) {
 			pipeline_count_ended(pipeline, id);
 			snat_put(table, ended[i], flows->family);

@@ -15,6 +15,7 @@
 #include "nat.h"
 #include "pipeline.h"
 #include "segment.h"
+#include "track.h"
 
 #define WALK_FACTOR 8     // records a tick, by the sweep's budget: most need a look only
 #define WALK_PERIOD_MS 2000
@@ -41,7 +42,16 @@ static uint32_t sent_by(const struct flow *flow, enum flow_direction direction)
 {
 	if (direction == FLOW_FROM_BACKEND && flow_state(flow) == TCP_SYN_SENT)
 		return 0;
-	return flow->end[direction];
+	return track_load(&flow->end[direction]);
+}
+
+static struct net_mac client_mac(const struct flow *flow)
+{
+	uint64_t word = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
+	struct net_mac mac;
+
+	memcpy(&mac, &word, sizeof(mac));
+	return mac;
 }
 
 /* False when there is no buffer. */
@@ -77,7 +87,7 @@ static bool send_reset(struct pipeline *pipeline, sa_family_t family, struct flo
 static bool reset_end(struct pipeline *pipeline, sa_family_t family, struct flow *flow,
 	const struct end *end, const struct net_mac *to)
 {
-	uint32_t sent = sent_by(flow, end->from), expected = flow->ack[1 - end->from];
+	uint32_t sent = sent_by(flow, end->from), expected = track_load(&flow->ack[1 - end->from]);
 
 	if (!send_reset(pipeline, family, flow, end, to, sent))
 		return false;
@@ -88,8 +98,10 @@ static bool reset_end(struct pipeline *pipeline, sa_family_t family, struct flow
 
 bool pipeline_reset_client(struct pipeline *pipeline, struct flow_table *flows, struct flow *flow)
 {
+	const struct net_mac client = client_mac(flow);
+
 	return pipeline->reply.count < RTE_DIM(pipeline->reply.mbufs) &&
-		send_reset(pipeline, flows->family, flow, &to_client, &flow->client_mac,
+		send_reset(pipeline, flows->family, flow, &to_client, &client,
 			sent_by(flow, FLOW_FROM_BACKEND));
 }
 
@@ -97,11 +109,12 @@ bool pipeline_reset_ends(struct pipeline *pipeline, const struct service_table *
 	struct flow_table *flows, struct flow *flow)
 {
 	const struct service_backend *backend = &table->backends[FLOW_BACKEND_ID(flow->backend)];
+	const struct net_mac client = client_mac(flow);
 
 	if (pipeline->reply.count + PACKETS_A_FLOW > RTE_DIM(pipeline->reply.mbufs))
 		return false;
 	// If a buffer is lacking now, what either end sends next is answered.
-	if (reset_end(pipeline, flows->family, flow, &to_client, &flow->client_mac) &&
+	if (reset_end(pipeline, flows->family, flow, &to_client, &client) &&
 		backend->resolved)
 		reset_end(pipeline, flows->family, flow, &to_backend, &backend->next_hop);
 	return true;
