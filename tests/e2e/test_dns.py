@@ -80,6 +80,7 @@ def test_followed_by_ttl_and_kept(lab, dns, start_weir):
 
     dns.addresses = ["192.0.2.22", "127.0.0.1", "192.0.2.10"]   # what can't be a backend is none
     weir.wait(lambda: weir.backends()["app/192.0.2.21"]["state"] == "removed", what="the change")
+    weir.wait_in_use(["app/192.0.2.22"])
     assert names(lab) == {"con3"}
     assert traffic.ask(connection) == "con1"        # drained
     connection.close()

@@ -157,7 +157,7 @@ def test_all_down_forward(lab, start_weir):
     assert traffic.errors(answers := traffic.requests(lab.client, 100)) == []
     assert len(traffic.bodies(answers)) == 4
     lab.backend("con1").set_healthy(True)
-    weir.wait_health("con1", "up")
+    weir.wait_in_use(["con1"])          # all were until now
     assert set(traffic.bodies(traffic.requests(lab.client, 50))) == {"con1"}
 
 

@@ -380,6 +380,11 @@ class Weir:
             self.wait(lambda: self.backends(service)[name]["in_use"] == (health == "up"), 1)
         return time.monotonic()
 
+    def wait_in_use(self, names, timeout=10, service="web"):
+        """Until the workers give new connections to these, and to no others."""
+        self.wait(lambda: {name for name, backend in self.backends(service).items()
+                           if backend["in_use"]} == set(names), timeout, f"{names} in use alone")
+
     def identity(self):
         """Every received packet is accounted for, per worker and in the sum."""
         for worker in [None, *range(len(self.workers()))]:
