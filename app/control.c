@@ -252,6 +252,14 @@ static void withdraw_due(evutil_socket_t fd, short what, void *context)
 		start_timer(control->withdraw_event, WITHDRAW_RETRY_MS);
 }
 
+/* No service that has left the file is in the table. */
+static void removed_are_out(struct backends *backends)
+{
+	for (uint32_t s = backends->nb_listed; s < backends->nb_services; s++)
+		for (uint32_t b = 0; b < backends->services[s]->nb_backends; b++)
+			backends->services[s]->backends[b]->in_use = false;
+}
+
 static void published(void *context, const struct publish_job *job, int err)
 {
 	struct control *control = context;
@@ -263,9 +271,11 @@ static void published(void *context, const struct publish_job *job, int err)
 		struct control_service *service = backends->by_index[index];
 		if (err == 0)
 			backends->index_published[index] = !job->changed[i].gone;
+		if (err == 0 && job->changed[i].gone)
+			removed_are_out(backends);
 		else if (service != NULL)
 			service->changed = true;
-		for (uint32_t b = 0; err == 0 && service != NULL && b < service->nb_listed; b++)
+		for (uint32_t b = 0; err == 0 && service != NULL && b < service->nb_backends; b++)
 			service->backends[b]->in_use = service->backends[b]->gathered;
 	}
 	control_unlock(control);

@@ -51,6 +51,8 @@ static int gather_service(struct gather *gather, struct backends *backends,
 	publish->index = service->index;
 	if (candidates_collect(service, publish) < 0)
 		return -ENOMEM;
+	for (uint32_t b = service->nb_listed; b < service->nb_backends; b++)
+		service->backends[b]->gathered = false; // removed
 	begin_epochs(backends, service);
 	service->changed = false;
 	return 0;
