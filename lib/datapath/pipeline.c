@@ -95,8 +95,8 @@ static void learn_client_mac(struct flow *flow, const uint8_t *frame)
  * branches by it: the next hop is picked by a conditional move.
  */
 static inline void put_out(struct pipeline *pipeline, const struct packet *packet,
-	struct flow *flow, enum flow_direction direction, const struct service_backend *backend,
-	sa_family_t family)
+	struct flow *flow, enum flow_direction direction, uint32_t id,
+	const struct service_backend *backend, sa_family_t family)
 {
 	uint8_t *frame = packet->l3 - sizeof(struct rte_ether_hdr);
 	uint64_t client = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
@@ -106,7 +106,7 @@ static inline void put_out(struct pipeline *pipeline, const struct packet *packe
 	nat_fullnat(packet, flow, direction, family);
 	write_ether(frame, direction == FLOW_FROM_CLIENT ? next_hop : client, &pipeline->mac);
 
-	struct stats_backend *counters = &pipeline->backends[FLOW_BACKEND_ID(flow->backend)];
+	struct stats_backend *counters = &pipeline->backends[id];
 	counters->packets[direction]++;
 	counters->bytes[direction] += packet->ip_size;
 	pipeline_out_add(&pipeline->forward, packet->mbuf);
@@ -177,7 +177,7 @@ void pipeline_forward(struct pipeline *pipeline, const struct service_table *tab
 		struct flow_offsets offsets = flow_offsets(flow);
 		nat_shift(packet, direction, &offsets);
 	}
-	put_out(pipeline, packet, flow, direction, &table->backends[id], packet->family);
+	put_out(pipeline, packet, flow, direction, id, &table->backends[id], packet->family);
 }
 
 /* A client's SYN on a flow that is closing starts a new connection at once. */
@@ -239,10 +239,9 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 		goto other;
 	struct flow *flow = flow_entry_flow_of(flows, entry, family);
 	enum flow_direction direction = flow_entry_direction(entry);
-	const void *addrs = family == AF_INET6 ? (const void *)&packet->ip6->src_addr
-					       : (const void *)&packet->ip4->src_addr;
-	matches = flow_matches(flow, direction, family, addrs, packet->ports);
-	if (unlikely(!matches || !flow_is_plain(flow) || (packet->flags & TRACK_STATE_FLAGS) ||
+	matches = flow_matches(flow, direction, family, packet_addrs_of(packet, family),
+		packet->ports);
+	if (unlikely(!matches || !flow_is_plain(flow) || !track_is_plain(packet) ||
 		nat_ttl(packet, family) <= 1))
 		goto other;
 	uint32_t id = FLOW_BACKEND_ID(flow->backend);
@@ -263,7 +262,7 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 		track_seen(flow, pipeline->now_s);
 	}
 	track_numbers(flow, packet, direction);
-	put_out(pipeline, packet, flow, direction, backend, family);
+	put_out(pipeline, packet, flow, direction, id, backend, family);
 	return;
 other:
 	process_other(pipeline, table, packet, entry, matches, now_ms);
@@ -280,13 +279,13 @@ struct burst {
 
 /* Hash what has been parsed since, and ask for the buckets. */
 static __rte_always_inline void hash_parsed(struct pipeline *pipeline,
-	const struct flow_table *flows, struct burst *burst)
+	const struct flow_table *flows, struct burst *burst, sa_family_t family)
 {
 	if (burst->hashed == burst->count || unlikely(flows == NULL))
 		return;
 	if (burst->hashed == 0)
 		burst->span = flow_index_span(&flows->index);
-	flow_hash_burst(pipeline->hasher, burst->packets + burst->hashed,
+	flow_hash_burst(pipeline->hasher, family, burst->packets + burst->hashed,
 		burst->count - burst->hashed);
 	for (uint32_t i = burst->hashed; i < burst->count; i++) {
 		burst->buckets[i] = &flows->index.buckets[flow_hash_primary(burst->span.settled,
@@ -417,8 +416,8 @@ void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t c
 			else
 				sort_other(pipeline, table, &ip4, &ip6, mbufs[i], own);
 		}
-		hash_parsed(pipeline, pipeline->flows4, &ip4);
-		hash_parsed(pipeline, pipeline->flows6, &ip6);
+		hash_parsed(pipeline, pipeline->flows4, &ip4, AF_INET);
+		hash_parsed(pipeline, pipeline->flows6, &ip6, AF_INET6);
 	}
 	pipeline->ip6_seen = ip6.count != 0;
 	run_family(pipeline, table, &ip4, AF_INET, now_ms);

@@ -131,7 +131,8 @@ void track_stream(struct flow *flow, const struct packet *packet, enum flow_dire
 {
 	uint32_t ts;
 
-	track_end(flow, packet, direction);
+	track_end(flow, direction, rte_be_to_cpu_32(packet->tcp->sent_seq) + packet->payload +
+			(packet->flags & RTE_TCP_FIN_FLAG));
 	if ((packet->flags & RTE_TCP_ACK_FLAG) && flow_keeps_ack(flow, direction))
 		track_ack(flow, direction, acknowledged(flow, packet, direction));
 	if (direction == FLOW_FROM_CLIENT && flow_has(flow, FLOW_LINGERS) &&

@@ -49,12 +49,8 @@ static inline uint32_t track_later(uint32_t highest, uint32_t value)
 	return tcp_seq_after(value, highest) ? value : highest;
 }
 
-static inline void track_end(struct flow *flow, const struct packet *packet,
-	enum flow_direction direction)
+static inline void track_end(struct flow *flow, enum flow_direction direction, uint32_t end)
 {
-	uint32_t end = rte_be_to_cpu_32(packet->tcp->sent_seq) + packet->payload +
-		(packet->flags & RTE_TCP_FIN_FLAG);
-
 	track_store(&flow->end[direction], track_later(track_load(&flow->end[direction]), end));
 }
 
@@ -63,17 +59,25 @@ static inline void track_ack(struct flow *flow, enum flow_direction direction, u
 	track_store(&flow->ack[direction], track_later(track_load(&flow->ack[direction]), ack));
 }
 
-/* How far the sender has sent and acknowledged, in a plain flow. Not for SYN and RST: theirs are no
- * numbers of the stream. */
+/* How far the sender of a plain segment, in a plain flow, has sent and acknowledged. */
 static inline void track_numbers(struct flow *flow, const struct packet *packet,
 	enum flow_direction direction)
 {
-	track_end(flow, packet, direction);
-	if (likely(packet->flags & RTE_TCP_ACK_FLAG))
-		track_ack(flow, direction, rte_be_to_cpu_32(packet->tcp->recv_ack));
+	uint32_t seq = rte_be_to_cpu_32(packet->tcp->sent_seq);
+	uint32_t ack = rte_be_to_cpu_32(packet->tcp->recv_ack);
+
+	track_end(flow, direction, seq + packet->payload);
+	track_ack(flow, direction, ack);
 }
 
-/* The same in any flow; and what is kept of a closing one. */
+/* Whether the segment says nothing but how far its sender is: that it has no FIN, and an ACK. */
+static inline bool track_is_plain(const struct packet *packet)
+{
+	return (packet->flags & (TRACK_STATE_FLAGS | RTE_TCP_ACK_FLAG)) == RTE_TCP_ACK_FLAG;
+}
+
+/* The same of any segment, in any flow; and what is kept of a closing one. Not for SYN and RST: theirs are
+ * no numbers of the stream. */
 void track_stream(struct flow *flow, const struct packet *packet, enum flow_direction direction);
 
 /* Whether a packet has kept the flow alive in this second. */

@@ -17,12 +17,22 @@ static uint64_t sip_one(const struct flow_hasher *hasher, sa_family_t family, co
 	return hash_siphash(&hasher->key, tuple, size + sizeof(ports));
 }
 
-static void sip_burst(const struct flow_hasher *hasher, struct packet *packets, uint32_t count)
+static inline void sip_burst(const struct flow_hasher *hasher, sa_family_t family,
+	struct packet *packets, uint32_t count)
 {
-	for (uint32_t i = 0; i < count; i++) {
-		struct packet *packet = &packets[i];
-		packet->hash = sip_one(hasher, packet->family, packet_addrs(packet), packet->ports);
-	}
+	for (uint32_t i = 0; i < count; i++)
+		packets[i].hash = sip_one(hasher, family, packet_addrs_of(&packets[i], family),
+			packets[i].ports);
+}
+
+static void sip_burst4(const struct flow_hasher *hasher, struct packet *packets, uint32_t count)
+{
+	sip_burst(hasher, AF_INET, packets, count);
+}
+
+static void sip_burst6(const struct flow_hasher *hasher, struct packet *packets, uint32_t count)
+{
+	sip_burst(hasher, AF_INET6, packets, count);
 }
 
 #ifdef __x86_64__
@@ -64,26 +74,38 @@ AES static uint64_t aes_one(const struct flow_hasher *hasher, sa_family_t family
 	return aes_tuple(key[0], key[1], family, addrs, ports);
 }
 
-AES static void aes_burst(const struct flow_hasher *hasher, struct packet *packets, uint32_t count)
+AES static inline void aes_burst(const struct flow_hasher *hasher, sa_family_t family,
+	struct packet *packets, uint32_t count)
 {
 	const __m128i *key = (const __m128i *)hasher->key.k;
 	__m128i k0 = key[0], k1 = key[1];
 
-	for (uint32_t i = 0; i < count; i++) {
-		struct packet *packet = &packets[i];
-		packet->hash = aes_tuple(k0, k1, packet->family, packet_addrs(packet), packet->ports);
-	}
+	for (uint32_t i = 0; i < count; i++)
+		packets[i].hash = aes_tuple(k0, k1, family, packet_addrs_of(&packets[i], family),
+			packets[i].ports);
+}
+
+AES static void aes_burst4(const struct flow_hasher *hasher, struct packet *packets, uint32_t count)
+{
+	aes_burst(hasher, AF_INET, packets, count);
+}
+
+AES static void aes_burst6(const struct flow_hasher *hasher, struct packet *packets, uint32_t count)
+{
+	aes_burst(hasher, AF_INET6, packets, count);
 }
 #endif
 
 void flow_hasher_init(struct flow_hasher *hasher, const struct hash_key *key, bool portable)
 {
 	hasher->key = *key;
-	hasher->burst = sip_burst;
+	hasher->burst4 = sip_burst4;
+	hasher->burst6 = sip_burst6;
 	hasher->one = sip_one;
 #ifdef __x86_64__
 	if (!portable && __builtin_cpu_supports("aes")) {
-		hasher->burst = aes_burst;
+		hasher->burst4 = aes_burst4;
+		hasher->burst6 = aes_burst6;
 		hasher->one = aes_one;
 	}
 #endif

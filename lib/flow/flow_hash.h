@@ -20,7 +20,8 @@ struct packet;
 
 struct flow_hasher {
 	struct hash_key key __attribute__((aligned(16)));
-	void (*burst)(const struct flow_hasher *hasher, struct packet *packets, uint32_t count);
+	void (*burst4)(const struct flow_hasher *hasher, struct packet *packets, uint32_t count);
+	void (*burst6)(const struct flow_hasher *hasher, struct packet *packets, uint32_t count);
 	uint64_t (*one)(const struct flow_hasher *hasher, sa_family_t family, const void *addrs,
 		uint32_t ports);
 };
@@ -28,11 +29,11 @@ struct flow_hasher {
 /* `key` is secret. `portable` takes SipHash whatever the CPU has. */
 void flow_hasher_init(struct flow_hasher *hasher, const struct hash_key *key, bool portable);
 
-/* Hash each packet, all of kind PACKET_TCP, into its field `hash`. */
-static inline void flow_hash_burst(const struct flow_hasher *hasher, struct packet *packets,
-	uint32_t count)
+/* Hash each packet, all of kind PACKET_TCP and of that family, into its field `hash`. */
+static inline void flow_hash_burst(const struct flow_hasher *hasher, sa_family_t family,
+	struct packet *packets, uint32_t count)
 {
-	hasher->burst(hasher, packets, count);
+	(family == AF_INET6 ? hasher->burst6 : hasher->burst4)(hasher, packets, count);
 }
 
 /* The same for one tuple: source and destination address (8 or 32 bytes), source and destination

@@ -29,6 +29,7 @@
 #include <rte_atomic.h>
 #include <rte_rcu_qsbr.h>
 
+#include "checksum.h"
 #include "flow_table.h"
 #include "tsan.h"
 
@@ -217,14 +218,30 @@ void flow_table_unplace(struct flow_table *table, const struct flow *flow,
 	flow_index_remove(table, flow_index_span(&table->index), flow, hashes);
 }
 
+/* The sum of one's complements is the same in any order: which of the addresses is replaced by which
+ * doesn't matter. */
+static uint16_t delta_of(const struct flow6 *record)
+{
+	const struct flow *flow = &record->flow;
+	uint32_t delta = 0;
+
+	for (unsigned of_client = 0; of_client < 2; of_client++) {
+		unsigned other = of_client + 2;
+		delta += checksum_delta128(record->addr[of_client], record->addr[other]);
+		delta += checksum_delta16(flow->port[of_client], flow->port[other]);
+	}
+	return checksum_fold(delta);
+}
+
 /* As long as the state is TCP_NONE whoever finds one takes it for a free record. */
-bool flow_table_place(struct flow_table *table, const struct flow *flow,
-	const struct flow_hashes *hashes)
+bool flow_table_place(struct flow_table *table, struct flow *flow, const struct flow_hashes *hashes)
 {
 	struct flow_index *index = &table->index;
 	union flow_span span = flow_index_span(index);
 	uint32_t from_backend = entry_of(table, flow, FLOW_FROM_BACKEND);
 
+	if (table->family == AF_INET6)
+		flow6_of(flow)->delta = delta_of(flow6_of(flow));
 	if (place_among(index, span.wanted, hashes->of[FLOW_FROM_BACKEND], from_backend) == NULL)
 		return false;
 	if (place_among(index, span.wanted, hashes->of[FLOW_FROM_CLIENT],

@@ -123,10 +123,10 @@ static inline uint32_t flow_bucket_match(const struct flow_bucket *bucket, uint1
 #if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
 	__m128i wanted = _mm_set1_epi16(signature);
 	__m128i low = _mm_loadu_si128((const __m128i *)&bucket->signature[0]);
-	__m128i high = _mm_loadu_si128((const __m128i *)&bucket->signature[2]);
+	__m128i high = _mm_loadu_si128((const __m128i *)&bucket->signature[8]); // and of the entries
 	uint32_t bits = _mm_movemask_epi8(
 		_mm_packs_epi16(_mm_cmpeq_epi16(low, wanted), _mm_cmpeq_epi16(high, wanted)));
-	return (bits & 0xff) | (bits >> 14 << 8);
+	return bits & ((1 << FLOW_BUCKET_SLOTS) - 1);
 #else
 	uint32_t bits = 0;
 	// Acquire: whoever sees that another key has the slot sees where its entry went.
@@ -142,7 +142,8 @@ static inline uint32_t flow_bucket_candidate(const struct flow_bucket *bucket, u
 {
 	for (uint32_t bits = flow_bucket_match(bucket, signature); bits != 0; bits &= bits - 1) {
 		// Acquire: the record is seen as it was inserted.
-		uint32_t entry = __atomic_load_n(&bucket->entry[__builtin_ctz(bits)], __ATOMIC_ACQUIRE);
+		uint32_t slot = __builtin_ctz(bits);
+		uint32_t entry = __atomic_load_n(&bucket->entry[slot], __ATOMIC_ACQUIRE);
 		if (likely(entry != FLOW_NOT_FOUND))
 			return entry;
 	}

@@ -144,13 +144,16 @@ static inline bool flow_matches(struct flow *flow, enum flow_direction direction
 		uint64_t own, wanted;
 		memcpy(&own, &flow4_of(flow)->addr[direction * 2], sizeof(own));
 		memcpy(&wanted, addrs, sizeof(wanted));
-		return own == wanted && own_ports == ports;
+		return ((own ^ wanted) | (own_ports ^ ports)) == 0;
 	}
 	const uint64_t *own = (const uint64_t *)flow6_of(flow)->addr[direction * 2];
-	uint64_t wanted[4];
-	memcpy(wanted, addrs, sizeof(wanted));
-	return own_ports == ports && ((own[0] ^ wanted[0]) | (own[1] ^ wanted[1]) |
-		(own[2] ^ wanted[2]) | (own[3] ^ wanted[3])) == 0;
+	uint64_t differing = own_ports ^ ports;
+	for (unsigned i = 0; i < 4; i++) { // word by word, so that none goes through memory
+		uint64_t wanted;
+		memcpy(&wanted, (const uint8_t *)addrs + i * sizeof(wanted), sizeof(wanted));
+		differing |= own[i] ^ wanted;
+	}
+	return differing == 0;
 }
 
 static inline enum tcp_state flow_state(const struct flow *flow)
@@ -301,8 +304,7 @@ static inline uint32_t flow_table_used(const struct flow_table *table)
 /* --- between the files of the module --- */
 
 /* Put a flow's tuples into the index, both or none (the buckets are full), and take them out. */
-bool flow_table_place(struct flow_table *table, const struct flow *flow,
-	const struct flow_hashes *hashes);
+bool flow_table_place(struct flow_table *table, struct flow *flow, const struct flow_hashes *hashes);
 void flow_table_unplace(struct flow_table *table, const struct flow *flow,
 	const struct flow_hashes *hashes);
 /* The same with a span that was read when the flow had its state. */

@@ -51,7 +51,7 @@ static inline enum tcp_state tcp_next_state(enum flow_direction direction, enum 
 /* Sequence numbers are compared modulo 2^32 (RFC 9293, 3.4). */
 static inline bool tcp_seq_after(uint32_t a, uint32_t b)
 {
-	return (int32_t)(a - b) > 0;
+	return (int32_t)(b - a) < 0;
 }
 
 /* The connection is over but for its timers: gives up its record and SNAT port at once. */

@@ -91,8 +91,10 @@ void nat_icmp_error(const struct packet *packet, struct flow *flow, enum flow_di
 
 	if (packet->family == AF_INET6) {
 		const uint8_t(*other)[16] = &flow6_of(flow)->addr[(1 - direction) * 2];
-		uint64_t sum = nat_rewrite6(packet->ip6, flow6_of(flow), direction);
-		outside = checksum_fold(checksum_fold64(sum)); // in ICMPv6's pseudo header
+		// The pseudo header of ICMPv6 has them, too; the sender may be any router.
+		outside = checksum_delta128(&packet->ip6->src_addr, other[1]) +
+			checksum_delta128(&packet->ip6->dst_addr, other[0]);
+		nat_rewrite6(packet->ip6, flow6_of(flow), direction);
 		inside = checksum_delta128(addrs, other[0]) + checksum_delta128(addrs + 16, other[1]);
 		memcpy(addrs, other, 32);
 		delta = outside + inside;

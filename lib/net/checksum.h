@@ -140,12 +140,4 @@ static inline uint16_t checksum_apply(uint16_t checksum, uint32_t delta)
 	return (uint16_t)~checksum_fold((uint32_t)(uint16_t)~checksum + delta);
 }
 
-/* The same for a 64-bit sum of what the fields lost, complemented, and gained: the address words of a
- * rewrite, which the IP and the TCP checksum share, so that they are added up once. */
-static inline uint16_t checksum_apply64(uint16_t checksum, uint64_t sum)
-{
-	return (uint16_t)~checksum_fold(
-		checksum_fold64(checksum_add64(sum, (uint16_t)~checksum)));
-}
-
 #endif

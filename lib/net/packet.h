@@ -57,10 +57,15 @@ struct packet {
 };
 
 /* The source and destination addresses, one behind the other: 8 or 32 bytes. */
+static inline const void *packet_addrs_of(const struct packet *packet, sa_family_t family)
+{
+	return family == AF_INET6 ? (const void *)&packet->ip6->src_addr
+				  : (const void *)&packet->ip4->src_addr;
+}
+
 static inline const void *packet_addrs(const struct packet *packet)
 {
-	return packet->family == AF_INET6 ? (const void *)&packet->ip6->src_addr
-					  : (const void *)&packet->ip4->src_addr;
+	return packet_addrs_of(packet, packet->family);
 }
 
 static inline void packet_source(const struct packet *packet, struct net_addr *addr)
@@ -118,8 +123,11 @@ static __rte_always_inline bool packet_fill_plain(struct packet *packet, struct 
 	int32_t in_segment = rte_pktmbuf_data_len(mbuf) - sizeof(struct rte_ether_hdr) - ip_header;
 	int32_t in_frame = rte_pktmbuf_pkt_len(mbuf) - sizeof(struct rte_ether_hdr);
 
+	// Only the length of an IPv6 packet can come to more than 16 bits.
+	int32_t too_long = family == AF_INET6 ? UINT16_MAX - ip_size : 0;
+
 	if (unlikely(((tcp_size - (int32_t)sizeof(*tcp)) | payload | (in_segment - tcp_size) |
-			(in_frame - ip_size) | (UINT16_MAX - ip_size)) < 0))
+			(in_frame - ip_size) | too_long) < 0))
 		return false;
 	packet->mbuf = mbuf;
 	packet->l3 = l3;
