@@ -327,20 +327,19 @@ void pipeline_admit(struct pipeline *pipeline, const struct service_table *table
 {
 	struct flow_table *flows = pipeline_flows(pipeline, family);
 	struct pipeline_syn *syns = pipeline->syns;
-	uint32_t count = pipeline->nb_syns, left = 0;
+	struct pipeline_syn *chosen[PIPELINE_BURST], *completed[PIPELINE_BURST];
+	uint32_t nb_syns = pipeline->nb_syns, nb_chosen = 0, nb_completed = 0;
 
 	pipeline->nb_syns = 0;
 	pipeline->look_again = true;
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < nb_syns; i++)
 		if (choose(pipeline, table, flows, &syns[i], now_ms))
-			syns[left++] = syns[i];
-	count = left;
-	left = 0;
-	for (uint32_t i = 0; i < count; i++)
-		if (complete(pipeline, table, flows, &syns[i]))
-			syns[left++] = syns[i];
-	for (uint32_t i = 0; i < left; i++)
-		insert(pipeline, table, flows, &syns[i], now_ms);
+			chosen[nb_chosen++] = &syns[i];
+	for (uint32_t i = 0; i < nb_chosen; i++)
+		if (complete(pipeline, table, flows, chosen[i]))
+			completed[nb_completed++] = chosen[i];
+	for (uint32_t i = 0; i < nb_completed; i++)
+		insert(pipeline, table, flows, completed[i], now_ms);
 }
 
 bool pipeline_is_lent(const struct service_table *table, sa_family_t family, const void *addrs,
@@ -361,7 +360,8 @@ static bool is_snat_addr(const struct service_table *table, sa_family_t family, 
 	const struct service_snat *snat = service_snat(table, family);
 
 	for (uint32_t i = 0; i < snat->count; i++)
-		if (memcmp(snat->addrs[i].v6, addr, net_addr_size(family)) == 0)
+		if (family == AF_INET6 ? memcmp(snat->addrs[i].v6, addr, 16) == 0
+				       : memcmp(snat->addrs[i].v6, addr, 4) == 0)
 			return true;
 	return false;
 }

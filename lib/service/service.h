@@ -126,13 +126,27 @@ static inline uint32_t service_key_hash(const uint64_t addr[2], uint32_t port, u
 	return h ^ h >> 32;
 }
 
+/* An address of 4 or 16 bytes as a key has it: built in registers, since a load of what was stored in
+ * parts waits for the stores. */
+static inline void service_key_words(uint64_t words[2], sa_family_t family, const void *addr)
+{
+	if (family == AF_INET6) {
+		memcpy(words, addr, 2 * sizeof(words[0]));
+	} else {
+		uint32_t word;
+		memcpy(&word, addr, sizeof(word));
+		words[0] = word;
+		words[1] = 0;
+	}
+}
+
 /* `addr`: 4 or 16 bytes. The value, or SERVICE_NONE. */
 static inline uint32_t service_find(const struct service_table *table, enum service_key_kind kind,
 	sa_family_t family, const void *addr, uint16_t port)
 {
-	uint64_t words[2] = {0, 0};
+	uint64_t words[2];
 
-	memcpy(words, addr, family == AF_INET6 ? 16 : 4);
+	service_key_words(words, family, addr);
 	for (uint32_t at = service_key_hash(words, port, kind);; at++) {
 		const struct service_key *key = &table->keys[at & table->key_mask];
 		if (key->kind == 0)

@@ -14,7 +14,7 @@ void service_key_set(struct service_key *key, enum service_key_kind kind,
 	const struct net_addr *addr, uint16_t port, uint32_t value)
 {
 	memset(key, 0, sizeof(*key));
-	memcpy(key->addr, addr->v6, sizeof(key->addr));
+	service_key_words(key->addr, addr->family, addr->v6);
 	key->port = port;
 	key->kind = kind;
 	key->family = addr->family;
