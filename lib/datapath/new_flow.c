@@ -9,7 +9,7 @@
 #include "tcp_options.h"
 
 #define RECORD_TRIES 4
-#define EVICT_BURST 8
+#define EVICT_BURST 16
 
 /* Of a service: this worker is the only one that writes it. */
 static void count_up(uint64_t *counter)
@@ -238,7 +238,8 @@ bool pipeline_fill(struct pipeline *pipeline, const struct service_table *table,
 	fill(pipeline, syn);
 	if (!snat_get(pipeline, table, syn->backend, syn->flow, syn->packet->hash))
 		return false;
-	flow_table_hashes(flows, syn->flow, &syn->hashes);
+	syn->hashes.of[FLOW_FROM_CLIENT] = syn->packet->hash;
+	syn->hashes.of[FLOW_FROM_BACKEND] = flow_table_hash(flows, syn->flow, FLOW_FROM_BACKEND);
 	flow_table_prefetch(flows, &syn->hashes);
 	return true;
 }
@@ -332,6 +333,9 @@ void pipeline_admit(struct pipeline *pipeline, const struct service_table *table
 
 	pipeline->nb_syns = 0;
 	pipeline->look_again = true;
+	if (likely(!flow_table_is_exhausted(flows)))
+		for (uint32_t i = 0; i < nb_syns; i++)
+			pipeline_prefetch_pick(table->services[syns[i].service], syns[i].packet);
 	for (uint32_t i = 0; i < nb_syns; i++)
 		if (choose(pipeline, table, flows, &syns[i], now_ms))
 			chosen[nb_chosen++] = &syns[i];

@@ -91,15 +91,29 @@ static uint32_t pick(struct pipeline *pipeline, const struct service *service,
 	return SERVICE_NONE;
 }
 
+/* What the scheduler goes by. */
+static uint64_t hash_of(const struct scheduler_ops *scheduler, const struct packet *packet)
+{
+	if (!scheduler->by_source)
+		return packet->hash;
+	return scheduler_source_hash(packet_addrs(packet), net_addr_size(packet->family));
+}
+
+void pipeline_prefetch_pick(const struct service *service, const struct packet *packet)
+{
+	const struct scheduler_ops *scheduler = service->scheduler;
+
+	if (scheduler->prefetch != NULL && service->nb_candidates != 0)
+		scheduler->prefetch(service->schedule, hash_of(scheduler, packet));
+}
+
 uint32_t pipeline_pick(struct pipeline *pipeline, const struct service *service,
 	struct scheduler_cursor *cursor, const struct packet *packet, uint64_t now_ms)
 {
 	const struct scheduler_ops *scheduler = service->scheduler;
-	uint64_t hash = packet->hash;
+	uint64_t hash = hash_of(scheduler, packet);
 	uint32_t index;
 
-	if (scheduler->by_source)
-		hash = scheduler_source_hash(packet_addrs(packet), net_addr_size(packet->family));
 	if (scheduler->pick_by_load != NULL)
 		refresh(pipeline, service, cursor, now_ms);
 	if (likely(service->limits == NULL && scheduler->pick != NULL))
@@ -128,12 +142,10 @@ uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_tab
 	const struct scheduler_ops *scheduler = service->scheduler;
 	const struct scheduler_load load = {pipeline->active, service->candidates, service->limits};
 	uint32_t count = service->nb_candidates, index = 0, found = SERVICE_NONE;
-	uint64_t hash = packet->hash;
+	uint64_t hash = hash_of(scheduler, packet);
 
 	if (count == 0)
 		return SERVICE_NONE;
-	if (scheduler->by_source)
-		hash = scheduler_source_hash(packet_addrs(packet), net_addr_size(packet->family));
 	if (scheduler->pick_by_load != NULL)
 		refresh(pipeline, service, cursor, now_ms);
 	// What the scheduler would choose next; behind its picks whoever comes first.

@@ -64,6 +64,9 @@ void pipeline_punt(struct pipeline *pipeline, const struct service_table *table,
 
 /* --- known flows --- */
 
+/* The bytes of an address at the beginning of a word in memory. */
+#define MAC_OF_WORD RTE_BE64(0xffffffffffff0000)
+
 /* The link header of a packet that goes out: 12 bytes by two stores. */
 static inline void write_ether(uint8_t *frame, uint64_t to, const struct net_mac *from)
 {
@@ -72,10 +75,11 @@ static inline void write_ether(uint8_t *frame, uint64_t to, const struct net_mac
 
 	memcpy(&from_head, from->bytes, sizeof(from_head));
 	memcpy(&from_tail, from->bytes + sizeof(from_head), sizeof(from_tail));
+	to &= MAC_OF_WORD;
 #if RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN
-	to = (to & 0xffffffffffff) | (uint64_t)from_head << 48;
+	to |= (uint64_t)from_head << 48;
 #else
-	to = (to & ~(uint64_t)0xffff) | from_head;
+	to |= from_head;
 #endif
 	memcpy(frame, &to, sizeof(to));
 	memcpy(frame + sizeof(to), &from_tail, sizeof(from_tail));
@@ -83,11 +87,12 @@ static inline void write_ether(uint8_t *frame, uint64_t to, const struct net_mac
 
 static void learn_client_mac(struct flow *flow, const uint8_t *frame)
 {
-	uint64_t known = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED), word = known;
+	uint64_t known = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED), sender;
 
-	memcpy(&word, frame + RTE_ETHER_ADDR_LEN, RTE_ETHER_ADDR_LEN);
-	if (word != known)
-		__atomic_store_n(&flow->client_word, word, __ATOMIC_RELAXED);
+	memcpy(&sender, frame + RTE_ETHER_ADDR_LEN, sizeof(sender)); // and the type
+	if (((sender ^ known) & MAC_OF_WORD) != 0)
+		__atomic_store_n(&flow->client_word, (sender & MAC_OF_WORD) | (known & ~MAC_OF_WORD),
+			__ATOMIC_RELAXED);
 }
 
 /*
@@ -253,7 +258,7 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 	uint64_t from_client = (uint64_t)direction - 1, source;
 	memcpy(&source, packet->l3 - 8, sizeof(source)); // the sender's MAC and the type
 	source ^= __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
-	if (unlikely(((source << 16) & from_client) != 0))
+	if (unlikely((source & MAC_OF_WORD & from_client) != 0))
 		goto other;
 	// What its receiver drops keeps no flow alive (case A16): the first one of a second is summed.
 	if (unlikely(!track_is_seen(flow, pipeline->now_s))) {

@@ -179,6 +179,9 @@ bool pipeline_allows(const struct service *service, const struct packet *packet)
 uint32_t pipeline_pick(struct pipeline *pipeline, const struct service *service,
 	struct scheduler_cursor *cursor, const struct packet *packet, uint64_t now_ms);
 
+/* Ask for what that reads. */
+void pipeline_prefetch_pick(const struct service *service, const struct packet *packet);
+
 /* Another one for a connection that some did not take; one more of these is no choice. */
 uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_table *table,
 	const struct service *service, struct scheduler_cursor *cursor,

@@ -188,7 +188,7 @@ static uint32_t entry_of(const struct flow_table *table, const struct flow *flow
 	return (flow_table_number(table, flow) + 1) << 1 | direction;
 }
 
-static uint64_t hash_of(const struct flow_table *table, struct flow *flow,
+uint64_t flow_table_hash(const struct flow_table *table, struct flow *flow,
 	enum flow_direction direction)
 {
 	uint32_t ports;
@@ -202,7 +202,7 @@ void flow_table_hashes(const struct flow_table *table, struct flow *flow,
 	struct flow_hashes *hashes)
 {
 	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++)
-		hashes->of[d] = hash_of(table, flow, d);
+		hashes->of[d] = flow_table_hash(table, flow, d);
 }
 
 void flow_index_remove(struct flow_table *table, union flow_span span, const struct flow *flow,
@@ -253,7 +253,8 @@ bool flow_table_place(struct flow_table *table, struct flow *flow, const struct 
 
 void flow_table_detach(struct flow_table *table, struct flow *flow)
 {
-	erase(&table->index, flow_index_span(&table->index), hash_of(table, flow, FLOW_FROM_CLIENT),
+	erase(&table->index, flow_index_span(&table->index),
+		flow_table_hash(table, flow, FLOW_FROM_CLIENT),
 		entry_of(table, flow, FLOW_FROM_CLIENT));
 }
 
@@ -392,7 +393,7 @@ static void moving_find(struct flow_table *table, uint32_t number, uint32_t want
 		struct flow *flow = flow_entry_flow(table, entry);
 		if (flow_state(flow) == TCP_NONE)
 			continue;
-		uint64_t hash = hash_of(table, flow, flow_entry_direction(entry));
+		uint64_t hash = flow_table_hash(table, flow, flow_entry_direction(entry));
 		uint32_t primary = flow_hash_primary(wanted, hash);
 		if (primary == number || flow_hash_secondary(wanted, hash) == number)
 			continue;

@@ -181,7 +181,11 @@ struct flow *flow_table_alloc(struct flow_table *table, unsigned worker);
 /* A record that was never inserted. */
 void flow_table_give_back(struct flow_table *table, unsigned worker, struct flow *flow);
 
-/* The hashes of a flow's two tuples, by direction. */
+/* The hash of the flow's tuple of that direction. */
+uint64_t flow_table_hash(const struct flow_table *table, struct flow *flow,
+	enum flow_direction direction);
+
+/* Of both tuples, by direction. */
 struct flow_hashes {
 	uint64_t of[FLOW_DIRECTIONS];
 };

@@ -155,6 +155,13 @@ static uint32_t maglev_pick(const void *state, uint64_t hash, struct scheduler_c
 	return maglev->slots[hash % NB_SLOTS];
 }
 
+static void maglev_prefetch(const void *state, uint64_t hash)
+{
+	const struct maglev *maglev = state;
+
+	__builtin_prefetch(&maglev->slots[hash % NB_SLOTS]);
+}
+
 static void maglev_destroy(void *state)
 {
 	free(state);
@@ -164,5 +171,6 @@ const struct scheduler_ops scheduler_maglev = {
 	.name = "maglev",
 	.build = maglev_build,
 	.pick = maglev_pick,
+	.prefetch = maglev_prefetch,
 	.destroy = maglev_destroy,
 };

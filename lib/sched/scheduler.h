@@ -53,6 +53,9 @@ struct scheduler_ops {
 	/* Index into the array given to build(). `hash`: the flow's keyed hash. Never fails. */
 	uint32_t (*pick)(const void *state, uint64_t hash, struct scheduler_cursor *cursor);
 
+	/* Ask for what pick() is going to read; NULL where that is in the cache anyway. */
+	void (*prefetch)(const void *state, uint64_t hash);
+
 	/* In place of pick(), where the load decides: a full one only when it sees no other. */
 	uint32_t (*pick_by_load)(const void *state, const struct scheduler_load *load,
 		struct scheduler_cursor *cursor);
