@@ -295,6 +295,26 @@ bool pipeline_take_over_tuple(struct pipeline *pipeline, const struct service_ta
 	return true;
 }
 
+/* Where ports are lent again soon, most are a closed flow's still: ask for its record, then for its
+ * buckets. */
+static void prefetch_closed(struct flow_table *flows, struct pipeline_syn *const *syns, uint32_t count)
+{
+	uint32_t entries[PIPELINE_BURST];
+
+	for (uint32_t i = 0; i < count; i++) {
+		entries[i] = flow_table_guess(flows, syns[i]->hashes.of[FLOW_FROM_BACKEND]);
+		if (entries[i] != FLOW_NOT_FOUND)
+			flow_entry_prefetch(flows, entries[i], flows->family);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		if (entries[i] == FLOW_NOT_FOUND)
+			continue;
+		struct flow_hashes hashes;
+		flow_table_hashes(flows, flow_entry_flow(flows, entries[i]), &hashes);
+		flow_table_prefetch(flows, &hashes);
+	}
+}
+
 /* Into the table, and out to the backend. */
 static void insert(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct pipeline_syn *syn, uint64_t now_ms)
@@ -342,6 +362,7 @@ void pipeline_admit(struct pipeline *pipeline, const struct service_table *table
 	for (uint32_t i = 0; i < nb_chosen; i++)
 		if (complete(pipeline, table, flows, chosen[i]))
 			completed[nb_completed++] = chosen[i];
+	prefetch_closed(flows, completed, nb_completed);
 	for (uint32_t i = 0; i < nb_completed; i++)
 		insert(pipeline, table, flows, completed[i], now_ms);
 }

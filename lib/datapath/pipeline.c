@@ -300,16 +300,6 @@ static __rte_always_inline void hash_parsed(struct pipeline *pipeline,
 	burst->hashed = burst->count;
 }
 
-static __rte_always_inline void prefetch_flow(const struct flow_table *flows, uint32_t entry,
-	sa_family_t family)
-{
-	struct flow *flow = flow_entry_flow_of(flows, entry, family);
-
-	rte_prefetch0(flow);
-	if (family == AF_INET6)
-		rte_prefetch0(flow6_of(flow));
-}
-
 /* The look-up: each pass asks for what the next one reads, so that the misses of the whole burst
  * overlap. */
 static __rte_always_inline void run_family(struct pipeline *pipeline,
@@ -336,7 +326,7 @@ static __rte_always_inline void run_family(struct pipeline *pipeline,
 		entries[i] = flow_bucket_candidate(burst->buckets[i],
 			flow_hash_signature(packets[i].hash));
 		if (likely(entries[i] != FLOW_NOT_FOUND)) {
-			prefetch_flow(flows, entries[i], family);
+			flow_entry_prefetch(flows, entries[i], family);
 		} else {
 			missing++;
 			rte_prefetch0(&buckets[flow_hash_secondary(nb_buckets, packets[i].hash)]);
@@ -350,7 +340,7 @@ static __rte_always_inline void run_family(struct pipeline *pipeline,
 			&buckets[flow_hash_secondary(nb_buckets, packets[i].hash)],
 			flow_hash_signature(packets[i].hash));
 		if (entries[i] != FLOW_NOT_FOUND)
-			prefetch_flow(flows, entries[i], family);
+			flow_entry_prefetch(flows, entries[i], family);
 	}
 	for (uint32_t i = 0; i < count; i++)
 		process(pipeline, table, flows, &packets[i], entries[i], family, now_ms);

@@ -128,6 +128,17 @@ static __rte_always_inline struct flow *flow_entry_flow_of(const struct flow_tab
 	return (struct flow *)(table->records + (entry & ~1u) * (size / 2) - size + offset);
 }
 
+/* Ask for its record. */
+static __rte_always_inline void flow_entry_prefetch(const struct flow_table *table, uint32_t entry,
+	sa_family_t family)
+{
+	struct flow *flow = flow_entry_flow_of(table, entry, family);
+
+	rte_prefetch0(flow);
+	if (family == AF_INET6)
+		rte_prefetch0(flow6_of(flow));
+}
+
 static inline enum flow_direction flow_entry_direction(uint32_t entry)
 {
 	return entry & 1;
@@ -172,6 +183,18 @@ static inline bool flow_is_plain(const struct flow *flow)
 /* The whole look-up: the entry of a live flow with that tuple, or FLOW_NOT_FOUND. */
 uint32_t flow_table_find(const struct flow_table *table, uint64_t hash, const void *addrs,
 	uint32_t ports);
+
+/* An entry that may be the one of that hash: its tuple isn't compared. Or FLOW_NOT_FOUND. */
+static inline uint32_t flow_table_guess(const struct flow_table *table, uint64_t hash)
+{
+	const struct flow_bucket *buckets = table->index.buckets;
+	uint32_t nb_buckets = flow_index_span(&table->index).wanted;
+	uint16_t signature = flow_hash_signature(hash);
+	uint32_t entry = flow_bucket_candidate(&buckets[flow_hash_primary(nb_buckets, hash)], signature);
+
+	return entry != FLOW_NOT_FOUND ? entry
+		: flow_bucket_candidate(&buckets[flow_hash_secondary(nb_buckets, hash)], signature);
+}
 
 /*
  * A record to fill in: state TCP_NONE, nobody else sees it. NULL when the table is at its limit or
