@@ -21,9 +21,9 @@
  * changes its state first has decided.
  */
 #include <rte_mbuf.h>
-#include <rte_memcpy.h>
 
 #include "flow_offsets.h"
+#include "kept_syn.h"
 #include "nat.h"
 #include "packet.h"
 #include "pipeline.h"
@@ -111,12 +111,29 @@ static uint64_t first_due_ms(const struct service *service, uint64_t now_ms)
 	return now_ms + (service->connect.timeout_ms != 0 ? service->connect.timeout_ms : KEPT_MS);
 }
 
-/* The flow's backend is sent the SYN for the first time. */
-static void start_waiting(struct flow_side *side, uint64_t now_us)
+/* The flow's backend is sent the SYN for the first time: another one of those that were tried. */
+static void start_waiting(struct flow_side *side, uint32_t id, const struct service_backend *backend,
+	uint64_t now_us)
 {
+	side->tried[side->nb_tried++] = id;
+	side->epoch = backend->epoch;
 	side->repeats = 0;
 	side->is_late = side->is_challenged = side->is_to_be_sent = false;
 	side->sent_us = now_us;
+}
+
+/* A new side record. False: the SYN ought to be kept and can't be. */
+static bool start(struct flow_side *side, const struct service *service, const struct packet *packet,
+	uint32_t id, const struct service_backend *backend, uint64_t now_us)
+{
+	bool is_kept = true;
+
+	kept_syn_forget(side);
+	if (service->connect.tries > 1)
+		is_kept = kept_syn_put(side, packet);
+	side->nb_tried = 0;
+	start_waiting(side, id, backend, now_us);
+	return is_kept;
 }
 
 /* Give the side record back to its flow. */
@@ -139,71 +156,13 @@ static void drop_side(struct connecting *c)
 	flow_side_put(c->flows->sides, c->side);
 }
 
-/* --- the kept SYN --- */
-
-static bool keep_syn(struct flow_side *side, const struct packet *packet)
-{
-	const uint8_t *frame = packet->l3 - sizeof(struct rte_ether_hdr);
-	unsigned size = sizeof(struct rte_ether_hdr) + packet->ip_size;
-	const uint8_t *end =
-		rte_pktmbuf_mtod(packet->mbuf, uint8_t *) + rte_pktmbuf_data_len(packet->mbuf);
-
-	side->frame_size = 0;
-	if (size > FLOW_SIDE_FRAME_MAX || frame + size > end)
-		return false;
-	rte_memcpy(side->frame, frame, size); // not `rep movs`, which takes its time to begin
-	side->frame_size = size;
-	side->tcp_at = (const uint8_t *)packet->tcp - frame;
-	return true;
-}
-
-/* The kept SYN as it was parsed, in a copy of its frame. */
-static void read_kept(const struct connecting *c, uint8_t *frame, struct rte_mbuf *mbuf,
-	struct packet *packet)
-{
-	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(frame + c->side->tcp_at);
-
-	*packet = (struct packet){
-		.mbuf = mbuf,
-		.l3 = frame + sizeof(struct rte_ether_hdr),
-		.tcp = tcp,
-		.ip_size = c->side->frame_size - sizeof(struct rte_ether_hdr),
-		.payload = c->side->frame_size - c->side->tcp_at - (tcp->data_off >> 4) * 4,
-		.kind = PACKET_TCP,
-		.family = c->flows->family,
-		.flags = tcp->tcp_flags,
-		.protocol = IPPROTO_TCP,
-	};
-	memcpy(&packet->ports, tcp, sizeof(packet->ports));
-	packet->hash = flow_hash(c->pipeline->hasher, packet->family, packet_addrs(packet),
-		packet->ports);
-}
-
-/* Room for the kept SYN in the buffer, in place of what is there; NULL: it is too small. */
-static uint8_t *make_room(struct rte_mbuf *mbuf, unsigned size)
-{
-	if (size > mbuf->buf_len)
-		return NULL;
-	if (mbuf->next != NULL) {
-		rte_pktmbuf_free(mbuf->next);
-		mbuf->next = NULL;
-		mbuf->nb_segs = 1;
-	}
-	if (mbuf->data_off + size > mbuf->buf_len)
-		mbuf->data_off = mbuf->buf_len - size;
-	mbuf->data_len = mbuf->pkt_len = size;
-	return rte_pktmbuf_mtod(mbuf, uint8_t *);
-}
-
-/* Send it to the flow's backend in a buffer that is not a client's packet: among the replies. */
+/* Send the kept SYN to the flow's backend in a buffer that is not a client's packet: among the replies. */
 static void send_kept(struct connecting *c, struct rte_mbuf *mbuf)
 {
 	struct pipeline *pipeline = c->pipeline;
-	uint8_t *frame = make_room(mbuf, c->side->frame_size);
 	struct packet packet;
 
-	memcpy(frame, c->side->frame, c->side->frame_size);
-	read_kept(c, frame, mbuf, &packet);
+	kept_syn_copy(c->side, c->flows, mbuf, &packet);
 	pipeline_forward(pipeline, c->table, &packet, c->flow, FLOW_FROM_CLIENT);
 	pipeline_out_add(&pipeline->reply, pipeline->forward.mbufs[--pipeline->forward.count]);
 }
@@ -279,9 +238,7 @@ static enum outcome move(struct connecting *c, struct packet *packet, enum price
 	count_moved(c, old);
 	c->flow = syn.flow;
 	c->id = syn.id;
-	c->side->tried[c->side->nb_tried++] = syn.id;
-	c->side->epoch = syn.backend->epoch;
-	start_waiting(c->side, pipeline->now_us);
+	start_waiting(c->side, syn.id, syn.backend, pipeline->now_us);
 	return MOVED;
 stays:
 	pipeline_unfill(c->table, c->flows, syn.flow);
@@ -291,6 +248,20 @@ stays:
 		return STAYS;
 	flow_side_put(c->flows->sides, c->side);
 	return GONE;
+}
+
+/* Move it, and send the kept SYN in that buffer, which is the caller's if it doesn't move. */
+static enum outcome move_kept(struct connecting *c, struct rte_mbuf *mbuf, enum price price)
+{
+	struct packet kept;
+
+	kept_syn_read(c->side, c->flows, &kept);
+	enum outcome outcome = move(c, &kept, price);
+	if (outcome == MOVED) {
+		send_kept(c, mbuf);
+		wait_until(c, first_due_ms(c->service, c->now_ms));
+	}
+	return outcome;
 }
 
 /* --- failures --- */
@@ -322,23 +293,16 @@ static void note_silence(struct connecting *c)
  * it was done. */
 static bool refused(struct connecting *c, struct rte_mbuf *mbuf)
 {
-	struct packet kept;
 	enum outcome outcome = STAYS;
 
 	note_failure(c);
-	if (c->side->frame_size != 0 && c->side->frame_size <= mbuf->buf_len) {
-		read_kept(c, c->side->frame, NULL, &kept);
-		outcome = move(c, &kept, FREE);
-	}
-	if (outcome == MOVED) {
+	if (kept_syn_is_there(c->side) && kept_syn_fits(c->side, mbuf))
+		outcome = move_kept(c, mbuf, FREE);
+	if (outcome == MOVED)
 		c->pipeline->stats->live.answered++;
-		send_kept(c, mbuf);
-		wait_until(c, first_due_ms(c->service, c->now_ms));
-		return true;
-	}
 	if (outcome == STAYS)
 		drop_side(c); // the RST goes to the client
-	return false;
+	return outcome == MOVED;
 }
 
 /*
@@ -350,7 +314,7 @@ static bool challenged(struct connecting *c, struct packet *packet)
 {
 	struct flow_side *side = c->side;
 
-	if (c->service == NULL || side->frame_size == 0) {
+	if (c->service == NULL || !kept_syn_is_there(side)) {
 		wait_until(c, c->service != NULL ? first_due_ms(c->service, c->now_ms)
 						 : c->now_ms + KEPT_MS);
 		return false; // it goes to the client, who does the same
@@ -374,7 +338,7 @@ static bool repeated(struct connecting *c, struct packet *packet)
 	c->side->is_challenged = c->side->is_to_be_sent = false;
 	// The latest one is as good, or of another attempt.
 	if (service != NULL && service->connect.tries > 1)
-		keep_syn(c->side, packet);
+		kept_syn_put(c->side, packet);
 	if (has_timeout && (!c->table->backends[c->id].resolved ||
 			c->now_ms >= sent_ms(c->side) + patience_ms(c))) {
 		note_silence(c);
@@ -431,7 +395,6 @@ static void silent(struct connecting *c)
 	const struct service *service = c->service;
 	uint64_t patient_until_ms, kept_until_ms = sent_ms(c->side) + KEPT_MS;
 	struct rte_mbuf *mbuf;
-	struct packet kept;
 
 	if (service == NULL || c->now_ms >= kept_until_ms) {
 		drop_side(c);
@@ -461,18 +424,11 @@ static void silent(struct connecting *c)
 		return;
 	}
 	enum outcome outcome = STAYS;
-	mbuf = c->side->frame_size != 0 && pipeline->new_mbuf != NULL
+	mbuf = kept_syn_is_there(c->side) && pipeline->new_mbuf != NULL
 		? pipeline->new_mbuf(pipeline->new_mbuf_context) : NULL;
-	if (mbuf != NULL) {
-		read_kept(c, c->side->frame, NULL, &kept);
-		outcome = move(c, &kept, BUDGETED);
-	}
-	if (outcome == MOVED) {
-		send_kept(c, mbuf);
-		wait_until(c, first_due_ms(service, c->now_ms));
-		return;
-	}
 	if (mbuf != NULL)
+		outcome = move_kept(c, mbuf, BUDGETED);
+	if (mbuf != NULL && outcome != MOVED)
 		pipeline_out_add(&pipeline->drop, mbuf); // it was no packet yet
 	if (outcome == STAYS)
 		wait_until(c, kept_until_ms);
@@ -491,13 +447,8 @@ void pipeline_connect_begin(struct pipeline *pipeline, const struct service_tabl
 		pipeline->connects[syn->id].syn_not_kept++;
 		return;
 	}
-	side->frame_size = 0;
-	if (service->connect.tries > 1 && unlikely(!keep_syn(side, syn->packet)))
+	if (unlikely(!start(side, service, syn->packet, syn->id, syn->backend, pipeline->now_us)))
 		pipeline->connects[syn->id].syn_not_kept++;
-	side->epoch = syn->backend->epoch;
-	side->nb_tried = 1;
-	side->tried[0] = syn->id;
-	start_waiting(side, pipeline->now_us);
 	syn->flow->side = flow_side_index(flows->sides, side);
 	syn->flow->flags |= FLOW_SIDE;
 	flow_side_own(flows->sides, side, flow_table_number(flows, syn->flow),
@@ -539,13 +490,7 @@ static void keep_again(struct connecting *c, const struct packet *packet)
 		c->side = flow_side_get(c->flows->sides, c->pipeline->worker);
 	if (c->side == NULL)
 		return;
-	c->side->frame_size = 0;
-	if (c->service->connect.tries > 1)
-		keep_syn(c->side, packet);
-	c->side->epoch = c->table->backends[c->id].epoch;
-	c->side->nb_tried = 1;
-	c->side->tried[0] = c->id;
-	start_waiting(c->side, c->pipeline->now_us);
+	start(c->side, c->service, packet, c->id, &c->table->backends[c->id], c->pipeline->now_us);
 	c->side->repeats = 1;
 	__atomic_store_n(&c->flow->side, flow_side_index(c->flows->sides, c->side), __ATOMIC_RELAXED);
 	flow_set_flag(c->flow, FLOW_SIDE);

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A client's SYN, kept as it came in the side record of its flow, so that it can be sent to another
+ * backend, or to the same one again, without the client.
+ *
+ * Thread rule: the worker that has claimed the side record.
+ */
+#ifndef WEIR_KEPT_SYN_H
+#define WEIR_KEPT_SYN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "flow_table.h"
+#include "packet.h"
+
+/* False: it is too long, or not in one segment, and none is kept now. */
+bool kept_syn_put(struct flow_side *side, const struct packet *packet);
+
+static inline void kept_syn_forget(struct flow_side *side)
+{
+	side->frame_size = 0;
+}
+
+static inline bool kept_syn_is_there(const struct flow_side *side)
+{
+	return side->frame_size != 0;
+}
+
+/* Whether the buffer, whatever is in it, can carry it. */
+bool kept_syn_fits(const struct flow_side *side, const struct rte_mbuf *mbuf);
+
+/* What it was parsed to; it stays in the side record, and has no mbuf. */
+void kept_syn_read(struct flow_side *side, const struct flow_table *flows, struct packet *packet);
+
+/* The same of a copy in place of what the buffer has. */
+void kept_syn_copy(const struct flow_side *side, const struct flow_table *flows, struct rte_mbuf *mbuf,
+	struct packet *packet);
+
+#endif
