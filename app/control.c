@@ -252,37 +252,16 @@ static void withdraw_due(evutil_socket_t fd, short what, void *context)
 		start_timer(control->withdraw_event, WITHDRAW_RETRY_MS);
 }
 
-/* No service that has left the file is in the table. */
-static void removed_are_out(struct backends *backends)
-{
-	for (uint32_t s = backends->nb_listed; s < backends->nb_services; s++)
-		for (uint32_t b = 0; b < backends->services[s]->nb_backends; b++)
-			backends->services[s]->backends[b]->in_use = false;
-}
-
 static void published(void *context, const struct publish_job *job, int err)
 {
 	struct control *control = context;
-	struct backends *backends = &control->backends;
 
 	control_lock(control);
-	for (uint32_t i = 0; i < job->nb_changed; i++) {
-		uint32_t index = job->changed[i].index;
-		struct control_service *service = backends->by_index[index];
-		if (err == 0)
-			backends->index_published[index] = !job->changed[i].gone;
-		if (err == 0 && job->changed[i].gone)
-			removed_are_out(backends);
-		else if (service != NULL)
-			service->changed = true;
-		for (uint32_t b = 0; err == 0 && service != NULL && b < service->nb_backends; b++)
-			service->backends[b]->in_use = service->backends[b]->gathered;
-	}
+	if (err == 0)
+		gather_published(&control->backends, job);
 	control_unlock(control);
 	if (err < 0) {
-		backends->all_keys |= job->keys != NULL;
-		for (uint32_t i = 0; i < job->nb_rows; i++)
-			backends_row_again(backends, job->ids[i]);
+		gather_again(&control->backends, job);
 		publish_failed(control);
 		return;
 	}

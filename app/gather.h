@@ -3,7 +3,7 @@
  * Gathering what changed in the registry into a job for the publisher: in slices, as there may be
  * thousands of services. What changes meanwhile is in the job too: it is whole as of its last slice.
  *
- * Thread rule: on the control core's event loop, not under daemon.lock.
+ * Thread rule: on the control core's event loop; not under daemon.lock, where nothing else is said.
  */
 #ifndef WEIR_GATHER_H
 #define WEIR_GATHER_H
@@ -28,5 +28,11 @@ int gather_step(struct gather *gather, struct backends *backends, const struct c
 
 /* To be begun anew: services are about to get or to lose their indices. Fine if none is under way. */
 void gather_cancel(struct gather *gather, struct backends *backends);
+
+/* The job's table is published: what the registry says of it. Under daemon.lock. */
+void gather_published(struct backends *backends, const struct publish_job *job);
+
+/* The job failed: what is in it goes into the next one. */
+void gather_again(struct backends *backends, const struct publish_job *job);
 
 #endif

@@ -16,11 +16,9 @@ static struct publish_job *gather_all(struct registry *registry)
 	return gather.job;
 }
 
-/* As the publisher reports it. */
 static void publish(struct registry *registry, struct publish_job *job)
 {
-	for (uint32_t i = 0; i < job->nb_changed; i++)
-		registry->backends.index_published[job->changed[i].index] = !job->changed[i].gone;
+	gather_published(&registry->backends, job);
 	publish_job_destroy(job);
 }
 
@@ -77,12 +75,51 @@ static void what_became_known_of_a_backend_is_its_row(void **state)
 	assert_int_equal(job->changed[0].source.candidates[0], backend->id);
 	assert_true(backend->gathered);
 	assert_null(job->keys);
-	// A job that fails is made up for by the next.
-	backends_row_again(&registry.backends, backend->id);
+	publish(&registry, job);
+	registry_end(&registry);
+}
+
+static void a_job_that_fails_is_made_up_for_by_the_next(void **state)
+{
+	struct registry registry;
+	registry_start(&registry, FILE_OF(SERVICE("web", ":80", TWO)));
+	struct publish_job *job = gather_all(&registry);
+	uint32_t nb_keys = job->nb_keys;
+
+	gather_again(&registry.backends, job);
 	publish_job_destroy(job);
 	job = gather_all(&registry);
-	assert_int_equal(job->nb_rows, 1);
+	assert_int_equal(job->nb_changed, 1);
+	assert_int_equal(job->nb_rows, 2);
+	assert_true(job->all_keys);
+	assert_int_equal(job->nb_keys, nb_keys);
 	publish(&registry, job);
+	registry_end(&registry);
+}
+
+static void in_use_are_those_that_were_published(void **state)
+{
+	struct registry registry;
+	registry_start(&registry, FILE_OF(SERVICE("web", ":80", TWO) SERVICE("api", ":81", ONE)));
+	struct control_backend *one = find(&registry, "web", "10.0.0.1:80");
+	struct control_backend *two = find(&registry, "web", "10.0.0.2:80");
+	struct control_backend *api = find(&registry, "api", "10.0.0.1:80");
+
+	bring_up(&registry, one);
+	bring_up(&registry, two);
+	bring_up(&registry, api);
+	struct publish_job *job = gather_all(&registry);
+	assert_false(one->in_use);
+	publish(&registry, job);
+	assert_true(one->in_use && two->in_use && api->in_use);
+
+	// One backend leaves the file, and a whole service: their flows keep them in the registry.
+	apply(&registry, FILE_OF(SERVICE("web", ":80", ONE)));
+	job = gather_all(&registry);
+	assert_true(two->in_use && api->in_use);
+	publish(&registry, job);
+	assert_true(one->in_use);
+	assert_false(two->in_use || api->in_use);
 	registry_end(&registry);
 }
 
@@ -230,6 +267,8 @@ int main(void)
 		cmocka_unit_test(the_first_job_has_all),
 		cmocka_unit_test(nothing_changed_makes_an_empty_job),
 		cmocka_unit_test(what_became_known_of_a_backend_is_its_row),
+		cmocka_unit_test(a_job_that_fails_is_made_up_for_by_the_next),
+		cmocka_unit_test(in_use_are_those_that_were_published),
 		cmocka_unit_test(an_index_without_a_service_is_gone_once),
 		cmocka_unit_test(changes_between_slices_are_in_it_too),
 		cmocka_unit_test(what_is_cancelled_is_gathered_again),
