@@ -120,7 +120,9 @@ def threads(pid):
     """The ids of a process's threads by name."""
     names = {}
     for thread in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{thread}/comm") as file:
+        # One that only helps at the start may end meanwhile.
+        with (contextlib.suppress(FileNotFoundError, ProcessLookupError),
+              open(f"/proc/{pid}/task/{thread}/comm") as file):
             names[file.read().strip()] = int(thread)
     return names
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checksum.h"
 #include "clock.h"
 #include "flow_adopt.h"
 #include "flow_table.h"
@@ -145,11 +146,22 @@ static struct flow *find(struct world *world, uint32_t id, enum flow_direction d
 	return entry == FLOW_NOT_FOUND ? NULL : flow_entry_flow(world->table, entry);
 }
 
+/* The sum of addresses and ports that the client's packets have, or get. */
+static uint16_t sum_of(struct flow *flow, enum flow_direction direction)
+{
+	uint32_t sum = checksum_sum(flow6_of(flow)->addr[direction * 2], 32, 0);
+
+	return checksum_fold(checksum_sum(&flow->port[direction * 2], 4, sum));
+}
+
 static void assert_known(struct world *world, uint32_t id)
 {
 	struct flow *flow = find(world, id, FLOW_FROM_CLIENT);
 
 	assert_non_null(flow);
+	if (world->family == AF_INET6)
+		assert_int_equal(flow6_of(flow)->delta, checksum_fold(checksum_delta16(
+			sum_of(flow, FLOW_FROM_CLIENT), sum_of(flow, FLOW_FROM_BACKEND))));
 	assert_int_equal(flow->end[0], id);
 	assert_ptr_equal(find(world, id, FLOW_FROM_BACKEND), flow);
 }
