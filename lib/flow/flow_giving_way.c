@@ -7,7 +7,7 @@
 #include "flow_lock.h"
 #include "flow_table.h"
 
-#define AHEAD 16 // in a queue
+#define AHEAD 16 // places in a queue: as many as are popped in a row
 
 /* Written under the lock, looked at without it. */
 static void fifo_advance(uint32_t *end, uint32_t by)
