@@ -256,15 +256,14 @@ static void published(void *context, const struct publish_job *job, int err)
 {
 	struct control *control = context;
 
-	control_lock(control);
-	if (err == 0)
-		gather_published(&control->backends, job);
-	control_unlock(control);
 	if (err < 0) {
 		gather_again(&control->backends, job);
 		publish_failed(control);
 		return;
 	}
+	control_lock(control);
+	gather_published(&control->backends, job);
+	control_unlock(control);
 	if (control->dirty)
 		start_timer(control->publish_event, PUBLISH_DELAY_MS);
 	withdraw_due(-1, 0, control);

@@ -55,11 +55,7 @@ void kept_syn_copy(const struct flow_side *side, const struct flow_table *flows,
 {
 	unsigned size = side->frame_size;
 
-	if (mbuf->next != NULL) {
-		rte_pktmbuf_free(mbuf->next);
-		mbuf->next = NULL;
-		mbuf->nb_segs = 1;
-	}
+	packet_cut_chain(mbuf);
 	if (mbuf->data_off + size > mbuf->buf_len)
 		mbuf->data_off = mbuf->buf_len - size;
 	mbuf->data_len = mbuf->pkt_len = size;

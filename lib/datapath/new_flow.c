@@ -24,14 +24,15 @@ static void refuse(struct pipeline *pipeline, struct packet *packet, uint64_t *c
 	pipeline_reset(pipeline, packet);
 }
 
-/* Which of the backend's pools lends ports of the flow's SNAT address; `count` = none, for a flow
- * from before the addresses changed. */
-static uint32_t snat_index(const struct service_snat *snat, sa_family_t family, struct flow *flow)
+/* Which of the SNAT addresses it is; `count` = none. The few one by one: whether a hash finds its place
+ * empty at once is a toss of a coin. */
+static uint32_t snat_index(const struct service_snat *snat, sa_family_t family, const void *addr)
 {
-	const uint8_t *addr = flow_addr(flow, family, FLOW_SNAT);
 	uint32_t i = 0;
 
-	while (i < snat->count && memcmp(snat->addrs[i].v6, addr, net_addr_size(family)) != 0)
+	// Constant sizes: compared without a call.
+	while (i < snat->count && (family == AF_INET6 ? memcmp(snat->addrs[i].v6, addr, 16)
+						      : memcmp(snat->addrs[i].v6, addr, 4)) != 0)
 		i++;
 	return i;
 }
@@ -65,8 +66,8 @@ static void snat_put(const struct service_table *table, struct flow *flow, sa_fa
 	if (id >= table->nb_backends || backend->generation != FLOW_BACKEND_GENERATION(flow->backend))
 		return;
 	const struct service_snat *snat = service_snat(table, family);
-	uint32_t i = snat_index(snat, family, flow);
-	if (likely(i < snat->count))
+	uint32_t i = snat_index(snat, family, flow_addr(flow, family, FLOW_SNAT));
+	if (likely(i < snat->count)) // else it is from before the addresses changed
 		snat_pool_put(backend->pools[i], rte_be_to_cpu_16(flow->port[FLOW_SNAT]));
 }
 
@@ -379,18 +380,6 @@ bool pipeline_is_lent(const struct service_table *table, sa_family_t family, con
 		snat_contains(table->snat, rte_be_to_cpu_16(port[1]));
 }
 
-/* The few addresses one by one: whether a hash finds its place empty at once is a toss of a coin. */
-static bool is_snat_addr(const struct service_table *table, sa_family_t family, const void *addr)
-{
-	const struct service_snat *snat = service_snat(table, family);
-
-	for (uint32_t i = 0; i < snat->count; i++)
-		if (family == AF_INET6 ? memcmp(snat->addrs[i].v6, addr, 16) == 0
-				       : memcmp(snat->addrs[i].v6, addr, 4) == 0)
-			return true;
-	return false;
-}
-
 static void deny(struct pipeline *pipeline, struct packet *packet, uint32_t service)
 {
 	count_up(&pipeline->service_stats[service].denied);
@@ -402,6 +391,7 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 {
 	const uint8_t *destination =
 		(const uint8_t *)packet_addrs(packet) + net_addr_size(packet->family);
+	const struct service_snat *snat = service_snat(table, packet->family);
 	uint32_t service;
 
 	if (unlikely(packet_bad_address(packet))) {
@@ -411,7 +401,7 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 	service = service_find(table, SERVICE_KEY_VIP, packet->family, destination,
 		packet->tcp->dst_port);
 	if (likely(service != SERVICE_NONE)) {
-		if (unlikely(is_snat_addr(table, packet->family, packet_addrs(packet))))
+		if (unlikely(snat_index(snat, packet->family, packet_addrs(packet)) < snat->count))
 			pipeline_drop(pipeline, packet->mbuf, STATS_DROP_BAD_ADDRESS); // our own
 		else if (unlikely(!pipeline_is_first_syn(packet->flags)))
 			pipeline_reset_limited(pipeline, packet, STATS_DROP_NO_FLOW, now_ms);

@@ -34,11 +34,7 @@ static void send_answer(struct pipeline *pipeline, struct packet *packet, uint16
 	struct rte_mbuf *mbuf = packet->mbuf;
 	uint32_t size = packet->l3 - rte_pktmbuf_mtod(mbuf, uint8_t *) + ip_size;
 
-	if (unlikely(mbuf->next != NULL)) {
-		rte_pktmbuf_free(mbuf->next);
-		mbuf->next = NULL;
-		mbuf->nb_segs = 1;
-	}
+	packet_cut_chain(mbuf);
 	mbuf->data_len = size;
 	mbuf->pkt_len = size;
 	pipeline->stats->live.answered++;

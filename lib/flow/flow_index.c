@@ -363,12 +363,8 @@ static void prefetch_records(const struct flow_table *table, const struct flow_b
 {
 	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++) {
 		uint32_t entry = __atomic_load_n(&bucket->entry[i], __ATOMIC_RELAXED);
-		if (entry == FLOW_NOT_FOUND)
-			continue;
-		struct flow *flow = flow_entry_flow(table, entry);
-		rte_prefetch0(flow);
-		if (table->family == AF_INET6)
-			rte_prefetch0(flow6_of(flow));
+		if (entry != FLOW_NOT_FOUND)
+			flow_entry_prefetch(table, entry, table->family);
 	}
 }
 

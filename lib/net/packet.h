@@ -109,6 +109,16 @@ static inline bool packet_is_to(const uint8_t *frame, uint64_t own)
 #endif
 }
 
+/* Of a chain the first segment alone: what Weir writes in a received packet's place has room there. */
+static inline void packet_cut_chain(struct rte_mbuf *mbuf)
+{
+	if (likely(mbuf->next == NULL))
+		return;
+	rte_pktmbuf_free(mbuf->next);
+	mbuf->next = NULL;
+	mbuf->nb_segs = 1;
+}
+
 /*
  * TCP right behind an IP header of `ip_header` bytes, in a frame that holds a TCP header of the
  * smallest size. All lengths are checked by their differences' signs, in one branch.
