@@ -16,7 +16,7 @@ struct change {
 	const char *service;
 	const char *backend;
 	char *words;
-	int state;  // -1 = as it is
+	int state; // -1 = as it is
 	int weight;
 };
 
@@ -37,11 +37,11 @@ static const char *state_name(enum conf_state state)
 static void set(struct control_backend *backend, const struct change *change)
 {
 	if (change->state >= 0)
-		backend->temporary_state = (int)backend->conf.state == change->state
-			? -1 : change->state;
+		backend->temporary_state =
+			(int)backend->conf.state == change->state ? -1 : change->state;
 	if (change->weight >= 0)
-		backend->temporary_weight = (int)backend->conf.weight == change->weight
-			? -1 : change->weight;
+		backend->temporary_weight =
+			(int)backend->conf.weight == change->weight ? -1 : change->weight;
 }
 
 static void change_backend(struct change *change, struct control_service *service,
@@ -117,8 +117,8 @@ int action_activate(struct control *control, const char *service, const char *ba
 	return perform(&(struct change){control, service, backend, words, CONF_STATE_ACTIVE, -1});
 }
 
-int action_weight(struct control *control, const char *service, const char *backend,
-	int64_t weight, char *words)
+int action_weight(struct control *control, const char *service, const char *backend, int64_t weight,
+	char *words)
 {
 	if (weight < 0 || weight > CONF_WEIGHT_MAX) {
 		snprintf(words, ACTION_TEXT, "a weight is 0 to %u", CONF_WEIGHT_MAX);

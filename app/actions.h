@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What is done to backends by hand, in an incident, without editing the file. It holds until the next
- * reload, which restores what the file says. The file is never written.
+ * What is done to backends by hand, in an incident, without editing the file. It holds until the
+ * next reload, which restores what the file says. The file is never written.
  *
  * Thread rule: on the control core's event loop.
  */
@@ -16,13 +16,13 @@ struct control;
 #define ACTION_TEXT 400
 
 /*
- * Backends are named as in telemetry. 0 with words for what was done (and soon published), or -ENOENT,
- * -EINVAL with what is wrong.
+ * Backends are named as in telemetry. 0 with words for what was done (and soon published), or
+ * -ENOENT, -EINVAL with what is wrong.
  */
 int action_drain(struct control *control, const char *service, const char *backend, char *words);
 int action_activate(struct control *control, const char *service, const char *backend, char *words);
-int action_weight(struct control *control, const char *service, const char *backend,
-	int64_t weight, char *words);
+int action_weight(struct control *control, const char *service, const char *backend, int64_t weight,
+	char *words);
 
 /* Take all of it back, under daemon.lock: how many backends there were. */
 uint32_t actions_restore(struct control *control);

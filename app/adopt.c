@@ -34,8 +34,8 @@ struct adoption {
 	sa_family_t family;
 	const struct control_service *timed; // the service that timeout_s is of
 	uint16_t timeout_s[TCP_STATES];
-	uint32_t nb_removed;  // backends entered as removed
-	bool failed;          // for want of memory
+	uint32_t nb_removed; // backends entered as removed
+	bool failed;         // for want of memory
 };
 
 /* --- who has an address --- */
@@ -52,8 +52,8 @@ static struct place *find_place(struct place *places, uint32_t nb_places,
 		hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15 >> 7 ^ hash << 31;
 	for (uint32_t at = hash ^ hash >> 32;; at++) {
 		struct place *place = &places[at & (nb_places - 1)];
-		if (place->owner == NULL || (place->within == within &&
-			net_endpoint_equal(&place->endpoint, endpoint)))
+		if (place->owner == NULL ||
+			(place->within == within && net_endpoint_equal(&place->endpoint, endpoint)))
 			return place;
 	}
 }
@@ -101,8 +101,10 @@ static int add_service(struct adoption *adoption, struct control_service *servic
 			err = add_place(adoption, NULL, &listen->endpoint, service);
 		for (unsigned a = 0; listen->any && a < port->nb_addresses && err == 0; a++)
 			if (port->addresses[a].addr.family == service->conf->family)
-				err = add_place(adoption, NULL, &(struct net_endpoint){
-					port->addresses[a].addr, listen->endpoint.port}, service);
+				err = add_place(adoption, NULL,
+					&(struct net_endpoint){
+						port->addresses[a].addr, listen->endpoint.port},
+					service);
 	}
 	for (uint32_t b = 0; b < service->nb_backends && err == 0; b++)
 		err = add_place(adoption, service, &service->backends[b]->conf.endpoint,
@@ -113,15 +115,14 @@ static int add_service(struct adoption *adoption, struct control_service *servic
 /* --- who isn't in the file any more --- */
 
 /* A service that only has a past, under the address that its clients know. */
-static struct control_service *make_service(struct adoption *adoption,
-	const struct net_endpoint *vip)
+static struct control_service *make_service(
+	struct adoption *adoption, const struct net_endpoint *vip)
 {
 	struct backends *backends = adoption->backends;
 	char name[NET_ENDPOINT_TEXT];
-	struct control_service *service =
-		control_service_create(net_endpoint_format(vip, name));
-	struct control_service **services = realloc(backends->services,
-		(backends->nb_services + 1) * sizeof(*services));
+	struct control_service *service = control_service_create(net_endpoint_format(vip, name));
+	struct control_service **services =
+		realloc(backends->services, (backends->nb_services + 1) * sizeof(*services));
 
 	if (services != NULL)
 		backends->services = services;
@@ -149,8 +150,8 @@ static struct control_backend *make_backend(struct adoption *adoption,
 	struct backends *backends = adoption->backends;
 	char name[NET_ENDPOINT_TEXT];
 	struct conf_backend conf = {.name = name, .endpoint = *endpoint, .weight = 1};
-	struct control_backend **list = realloc(service->backends,
-		(service->nb_backends + 1) * sizeof(*list));
+	struct control_backend **list =
+		realloc(service->backends, (service->nb_backends + 1) * sizeof(*list));
 
 	if (list == NULL)
 		return NULL;
@@ -180,8 +181,8 @@ static struct control_backend *make_backend(struct adoption *adoption,
 
 /* --- flow by flow --- */
 
-static struct net_endpoint endpoint_of(struct flow *flow, sa_family_t family,
-	enum flow_address which)
+static struct net_endpoint endpoint_of(
+	struct flow *flow, sa_family_t family, enum flow_address which)
 {
 	struct net_endpoint endpoint = {.addr.family = family, .port = flow->port[which]};
 
@@ -225,8 +226,7 @@ static void take_port(struct adoption *adoption, struct flow *flow, bool closed)
 	const struct endpoints *endpoints = &adoption->backends->endpoints;
 	const struct service_snat *snat =
 		adoption->family == AF_INET6 ? &endpoints->snat6 : &endpoints->snat4;
-	struct control_backend *backend =
-		adoption->backends->by_id[FLOW_BACKEND_ID(flow->backend)];
+	struct control_backend *backend = adoption->backends->by_id[FLOW_BACKEND_ID(flow->backend)];
 	const uint8_t *addr = flow_addr(flow, adoption->family, FLOW_SNAT);
 	uint16_t port = rte_be_to_cpu_16(flow->port[FLOW_SNAT]);
 
@@ -244,8 +244,7 @@ static void adopted(void *context, struct flow *flow, enum tcp_state state)
 {
 	struct adoption *adoption = context;
 	struct worker *worker = &adoption->daemon->workers[flow->worker];
-	struct stats_backend *count =
-		&worker->pipeline.backends[FLOW_BACKEND_ID(flow->backend)];
+	struct stats_backend *count = &worker->pipeline.backends[FLOW_BACKEND_ID(flow->backend)];
 
 	count->opened++;
 	count->ended += tcp_state_closed(state);
@@ -301,14 +300,16 @@ static void adopt_family(struct adoption *adoption, struct flow_table *table,
 	uint32_t nb_removed = adoption->nb_removed;
 
 	adoption->family = table->family;
-	flow_table_adopt(table, &(struct flow_adopt_source){
-		.found = file->found,
-		.now_s = now_s,
-		.alive_s = file->alive_s < now_s ? file->alive_s : now_s,
-		.resolve = resolve,
-		.adopted = adopted,
-		.context = adoption,
-	}, result);
+	flow_table_adopt(table,
+		&(struct flow_adopt_source){
+			.found = file->found,
+			.now_s = now_s,
+			.alive_s = file->alive_s < now_s ? file->alive_s : now_s,
+			.resolve = resolve,
+			.adopted = adopted,
+			.context = adoption,
+		},
+		result);
 	if (file->found != 0)
 		tell(adoption->daemon, result, table->family, adoption->nb_removed - nb_removed);
 }

@@ -142,8 +142,8 @@ static void run_slice(evutil_socket_t fd, short what, void *context)
 		commit(apply);
 }
 
-int apply_start(struct apply *apply, struct conf *conf, const bool *changed,
-	apply_commit_fn commit, apply_done_fn done, void *context)
+int apply_start(struct apply *apply, struct conf *conf, const bool *changed, apply_commit_fn commit,
+	apply_done_fn done, void *context)
 {
 	const struct conf *wanted = conf != NULL ? conf : apply->daemon->conf;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Carrying out a plan on the event loop: in slices, one plan at a time, and then told to the workers.
+ * Carrying out a plan on the event loop: in slices, one plan at a time, and then told to the
+ * workers.
  *
  * Thread rule: on the control core's event loop.
  */
@@ -26,12 +27,12 @@ void apply_destroy(struct apply *apply);
 bool apply_busy(const struct apply *apply);
 
 /*
- * Bring the registry in line with `conf`, which becomes the running configuration, and is taken over
- * as soon as there is no way back; or, when NULL, with the running one, whose names may have other
- * addresses now. `changed`: by service, copied. `commit` may be NULL. It must not be busy. 0 or -errno,
- * and then there is no call and `conf` is still the caller's.
+ * Bring the registry in line with `conf`, which becomes the running configuration, and is taken
+ * over as soon as there is no way back; or, when NULL, with the running one, whose names may have
+ * other addresses now. `changed`: by service, copied. `commit` may be NULL. It must not be busy. 0
+ * or -errno, and then there is no call and `conf` is still the caller's.
  */
-int apply_start(struct apply *apply, struct conf *conf, const bool *changed,
-	apply_commit_fn commit, apply_done_fn done, void *context);
+int apply_start(struct apply *apply, struct conf *conf, const bool *changed, apply_commit_fn commit,
+	apply_done_fn done, void *context);
 
 #endif

@@ -9,8 +9,8 @@
 #include "service_access.h"
 #include "watch.h"
 
-int backends_init(struct backends *backends, const struct conf *conf,
-	const struct snat_ports ports[2])
+int backends_init(
+	struct backends *backends, const struct conf *conf, const struct snat_ports ports[2])
 {
 	memset(backends, 0, sizeof(*backends));
 	backends->all_keys = true;
@@ -27,9 +27,11 @@ int backends_init(struct backends *backends, const struct conf *conf,
 	backends->changed_rows = calloc(BACKENDS_IDS_MAX, sizeof(*backends->changed_rows));
 	backends->row_changed = calloc(BACKENDS_IDS_MAX, sizeof(*backends->row_changed));
 	return backends->ids == NULL || backends->indices == NULL || backends->by_index == NULL ||
-		backends->index_published == NULL || backends->by_id == NULL ||
-		backends->rows == NULL || backends->changed_rows == NULL ||
-		backends->row_changed == NULL ? -ENOMEM : 0;
+			backends->index_published == NULL || backends->by_id == NULL ||
+			backends->rows == NULL || backends->changed_rows == NULL ||
+			backends->row_changed == NULL
+		? -ENOMEM
+		: 0;
 }
 
 void backends_fini(struct backends *backends)
@@ -37,8 +39,8 @@ void backends_fini(struct backends *backends)
 	for (uint32_t s = 0; s < backends->nb_services; s++) {
 		struct control_service *service = backends->services[s];
 		while (service->nb_backends > 0)
-			control_backend_destroy(backends,
-				service->backends[--service->nb_backends]);
+			control_backend_destroy(
+				backends, service->backends[--service->nb_backends]);
 		control_service_destroy(service);
 	}
 	free(backends->services);
@@ -104,7 +106,7 @@ int control_backend_conf_copy(struct conf_backend *copy, const struct conf_backe
 	if (conf->host == NULL)
 		copy->name = strdup(conf->name);
 	else if (asprintf(&copy->name, "%s/%s", conf->name,
-			net_addr_format(&endpoint->addr, address)) < 0)
+			 net_addr_format(&endpoint->addr, address)) < 0)
 		copy->name = NULL;
 	return copy->name == NULL ? -ENOMEM : 0;
 }
@@ -143,8 +145,7 @@ struct control_backend *control_backend_create(struct backends *backends,
 	if (backends->count != NULL)
 		backends->count(backends->context, backend->id, &backend->before);
 	if (backends->count_connects != NULL)
-		backends->count_connects(backends->context, backend->id,
-			&backend->connects_before);
+		backends->count_connects(backends->context, backend->id, &backend->connects_before);
 	return backend;
 fail:
 	control_backend_destroy(backends, backend);
@@ -224,11 +225,12 @@ void control_service_count(const struct backends *backends, const struct control
 {
 	count_index(backends, service->index, sum);
 	sum->denied += service->past.denied - service->before.denied;
-	sum->refused_max_conns += service->past.refused_max_conns - service->before.refused_max_conns;
+	sum->refused_max_conns +=
+		service->past.refused_max_conns - service->before.refused_max_conns;
 }
 
-void control_service_take_index(struct backends *backends, struct control_service *service,
-	uint32_t index)
+void control_service_take_index(
+	struct backends *backends, struct control_service *service, uint32_t index)
 {
 	service->index = index;
 	backends->by_index[index] = service;
@@ -260,7 +262,8 @@ void control_backend_count_connects(const struct backends *backends,
 const struct health_status *control_backend_health(const struct control_backend *backend)
 {
 	return backend->passive.is_out && backend->health.state == HEALTH_UP
-		? &backend->passive.status : &backend->health;
+		? &backend->passive.status
+		: &backend->health;
 }
 
 enum conf_state control_backend_state(const struct control_backend *backend)
@@ -338,8 +341,8 @@ void backends_row_update(struct backends *backends, const struct control_backend
 	row.family = endpoint->addr.family;
 	row.resolved = backend->hop.state == ROUTE_RESOLVED;
 	// Where they get new ones, for want of a better backend, the old ones live, too.
-	row.reset = backend->reset &&
-		!(backend->life == BACKEND_LISTED && forwards(backend->service));
+	row.reset =
+		backend->reset && !(backend->life == BACKEND_LISTED && forwards(backend->service));
 	row.epoch = backend->epoch;
 	row.pools = backend->endpoint->pools;
 	memcpy(row.addr, endpoint->addr.v6, sizeof(row.addr));
@@ -378,14 +381,14 @@ static void key_add(struct key_list *list, enum service_key_kind kind, const str
 	service_key_set(&list->keys[list->count++], kind, addr, port, value);
 }
 
-static void add_vips(struct key_list *list, const struct conf_port *port,
-	const struct control_service *service)
+static void add_vips(
+	struct key_list *list, const struct conf_port *port, const struct control_service *service)
 {
 	for (unsigned l = 0; l < service->conf->nb_listens; l++) {
 		const struct conf_listen *listen = &service->conf->listens[l];
 		if (!listen->any) {
-			key_add(list, SERVICE_KEY_VIP, &listen->endpoint.addr, listen->endpoint.port,
-				service->index);
+			key_add(list, SERVICE_KEY_VIP, &listen->endpoint.addr,
+				listen->endpoint.port, service->index);
 			continue;
 		}
 		for (unsigned a = 0; a < port->nb_addresses; a++)
@@ -410,8 +413,8 @@ static void take_changes(struct backends *backends, const struct key_list *list,
 	backends->nb_key_changes += list->count;
 }
 
-void backends_keys_of_backend(struct backends *backends, const struct control_backend *backend,
-	int count)
+void backends_keys_of_backend(
+	struct backends *backends, const struct control_backend *backend, int count)
 {
 	if (!has_room(backends, 2))
 		return;
@@ -430,11 +433,11 @@ void backends_keys_of_service(struct backends *backends, const struct conf_port 
 	take_changes(backends, &list, count);
 }
 
-struct service_key *backends_keys(const struct backends *backends, const struct conf *conf,
-	uint32_t *nb_keys)
+struct service_key *backends_keys(
+	const struct backends *backends, const struct conf *conf, uint32_t *nb_keys)
 {
-	const struct service_snat *snats[] = {&backends->endpoints.snat4,
-		&backends->endpoints.snat6};
+	const struct service_snat *snats[] = {
+		&backends->endpoints.snat4, &backends->endpoints.snat6};
 	const struct net_addr *gateways[] = {&conf->port.gateway4, &conf->port.gateway6};
 	size_t max = 2 + backends->nb_backends * 2 + snats[0]->count + snats[1]->count;
 	struct key_list list = {0};

@@ -40,27 +40,27 @@ struct watch;
 enum backend_life { BACKEND_LISTED, BACKEND_REMOVED, BACKEND_GONE };
 
 struct control_backend {
-	struct conf_backend conf;         // a copy; the name is its own, the endpoint the one in use,
-	                                  // for a DNS name one of its addresses
+	struct conf_backend conf; // a copy; the name is its own, the endpoint the one in use,
+				  // for a DNS name one of its addresses
 	struct control_service *service;
 	uint32_t id;
 	uint32_t generation;
 	enum backend_life life;
-	uint64_t left_at;                 // publication that told the workers of the latest step in life
+	uint64_t left_at; // publication that told the workers of the latest step in life
 	struct control_endpoint *endpoint;
 	struct health_target *health_target; // NULL: not probed
 	struct route_target *route_target;
-	struct health_status health;      // copies of what the targets said last
+	struct health_status health; // copies of what the targets said last
 	struct route_hop hop;
-	struct stats_backend before;      // what the id's former owners counted
+	struct stats_backend before; // what the id's former owners counted
 	struct stats_connect connects_before;
 	struct passive_backend passive;
-	uint16_t epoch;                   // grows when it takes connections again
-	uint64_t plan;                    // the last plan that lists it
-	uint64_t down_ms;                 // since when it is down; 0 = it isn't
-	bool reset;                       // its flows are to be ended
-	bool gathered;                    // a candidate in the publication under way,
-	bool in_use;                      // and in the last one: the workers know it
+	uint16_t epoch;   // grows when it takes connections again
+	uint64_t plan;    // the last plan that lists it
+	uint64_t down_ms; // since when it is down; 0 = it isn't
+	bool reset;       // its flows are to be ended
+	bool gathered;    // a candidate in the publication under way,
+	bool in_use;      // and in the last one: the workers know it
 	// Set by hand until the next reload; -1 = as in the file.
 	int temporary_state;
 	int temporary_weight;
@@ -70,48 +70,48 @@ struct control_backend {
 
 struct control_service {
 	char name[CONF_NAME_MAX + 1];
-	const struct conf_service *conf;  // of the running configuration; NULL: not in it any more
-	uint32_t index;                   // in the table; SERVICE_NONE without conf
+	const struct conf_service *conf;   // of the running configuration; NULL: not in it any more
+	uint32_t index;                    // in the table; SERVICE_NONE without conf
 	struct control_backend **backends; // listed ones as in the file, behind them the others
 	uint32_t nb_listed;
-	uint32_t nb_backends;             // all
-	struct service_access *access;    // NULL: everybody, or not made yet of this conf
-	uint64_t grows_ms;                // when a backend's weight grows next; 0: they stay
-	bool on_backups;                  // no other backend can have connections
-	uint64_t past_connections;        // of backends that are no more
-	struct stats_service before;      // what the index's former owners counted
-	struct stats_service past;        // what was counted under indices that it had before
-	bool changed;                     // to be built anew
-	bool is_empty;                    // no backend is usable
-	bool resets_removed;              // on_remove, of the last conf
-	uint64_t plan;                    // the last plan that lists it
+	uint32_t nb_backends;          // all
+	struct service_access *access; // NULL: everybody, or not made yet of this conf
+	uint64_t grows_ms;             // when a backend's weight grows next; 0: they stay
+	bool on_backups;               // no other backend can have connections
+	uint64_t past_connections;     // of backends that are no more
+	struct stats_service before;   // what the index's former owners counted
+	struct stats_service past;     // what was counted under indices that it had before
+	bool changed;                  // to be built anew
+	bool is_empty;                 // no backend is usable
+	bool resets_removed;           // on_remove, of the last conf
+	uint64_t plan;                 // the last plan that lists it
 };
 
 struct backends {
 	struct control_service **services; // listed ones as in the file, behind them the others
 	uint32_t nb_listed;
-	uint32_t nb_services;             // all
-	uint32_t nb_backends;             // all, in all services
+	uint32_t nb_services; // all
+	uint32_t nb_backends; // all, in all services
 	struct control_backend **by_id;
-	struct service_backend *rows;     // by id: what the next table says
-	uint32_t *changed_rows;           // ids of those that the last job hadn't so
+	struct service_backend *rows; // by id: what the next table says
+	uint32_t *changed_rows;       // ids of those that the last job hadn't so
 	uint32_t nb_changed_rows;
-	bool *row_changed;                // by id: it is one of them
+	bool *row_changed; // by id: it is one of them
 	struct id_pool *ids;
 	struct control_service **by_index;
-	bool *index_published;            // the table has a service there
-	struct id_pool *indices;          // of services
+	bool *index_published;   // the table has a service there
+	struct id_pool *indices; // of services
 	struct endpoints endpoints;
-	struct resolver *resolver;        // NULL: names have no address (tests)
-	struct watch *watch;              // NULL: nothing is probed (tests)
-	struct passive *passive;          // NULL: nor judged by its connects (tests)
-	uint64_t reset_round;             // grows when a backend's flows are to be ended
-	struct service_key *key_changes;  // addresses that came or went since the last job
+	struct resolver *resolver;       // NULL: names have no address (tests)
+	struct watch *watch;             // NULL: nothing is probed (tests)
+	struct passive *passive;         // NULL: nor judged by its connects (tests)
+	uint64_t reset_round;            // grows when a backend's flows are to be ended
+	struct service_key *key_changes; // addresses that came or went since the last job
 	uint32_t nb_key_changes;
 	uint32_t key_changes_room;
-	bool all_keys;                    // the changes aren't known: the next job has all keys
-	bool has_temporary;               // something may be set by hand
-	uint64_t nb_plans;                // made so far
+	bool all_keys;      // the changes aren't known: the next job has all keys
+	bool has_temporary; // something may be set by hand
+	uint64_t nb_plans;  // made so far
 	// What the workers counted for an id, in all; NULL: nothing.
 	void (*count)(void *context, uint32_t id, struct stats_backend *sum);
 	void (*count_service)(void *context, uint32_t index, struct stats_service *sum); // likewise
@@ -120,8 +120,8 @@ struct backends {
 };
 
 /* 0 or -errno; backends_fini() is fine after either. */
-int backends_init(struct backends *backends, const struct conf *conf,
-	const struct snat_ports ports[2]);
+int backends_init(
+	struct backends *backends, const struct conf *conf, const struct snat_ports ports[2]);
 void backends_fini(struct backends *backends);
 
 /* The service of the name, listed or not; NULL when there is none. */
@@ -150,14 +150,14 @@ int control_backend_conf_copy(struct conf_backend *copy, const struct conf_backe
 	const struct net_endpoint *endpoint);
 void control_backend_conf_free(struct conf_backend *conf);
 
-/* What was counted for it, since it has the id. A connection may be opened on one worker and closed on
- * another between two of the reads. */
+/* What was counted for it, since it has the id. A connection may be opened on one worker and closed
+ * on another between two of the reads. */
 void control_backend_count(const struct backends *backends, const struct control_backend *backend,
 	struct stats_backend *sum);
 
 /* It gets the index, with what was counted for it before, or gives it up. */
-void control_service_take_index(struct backends *backends, struct control_service *service,
-	uint32_t index);
+void control_service_take_index(
+	struct backends *backends, struct control_service *service, uint32_t index);
 void control_service_leave_index(struct backends *backends, struct control_service *service);
 
 /* What was counted for it since the start, under whatever index. */
@@ -192,15 +192,15 @@ void backends_row_update(struct backends *backends, const struct control_backend
 /* What a job had of the row isn't published: the next one has it again. */
 void backends_row_again(struct backends *backends, uint32_t id);
 
-/* The addresses and ports that the packet path has to know of it: they come with a count of 1, and go with
- * -1. Of a service by its conf. */
-void backends_keys_of_backend(struct backends *backends, const struct control_backend *backend,
-	int count);
+/* The addresses and ports that the packet path has to know of it: they come with a count of 1, and
+ * go with -1. Of a service by its conf. */
+void backends_keys_of_backend(
+	struct backends *backends, const struct control_backend *backend, int count);
 void backends_keys_of_service(struct backends *backends, const struct conf_port *port,
 	const struct control_service *service, int count);
 
 /* All of them. NULL for want of memory. */
-struct service_key *backends_keys(const struct backends *backends, const struct conf *conf,
-	uint32_t *nb_keys);
+struct service_key *backends_keys(
+	const struct backends *backends, const struct conf *conf, uint32_t *nb_keys);
 
 #endif

@@ -76,11 +76,12 @@ int candidates_collect(struct control_service *service, struct publish_service *
 		.family = conf->family,
 		.drop_when_down = conf->on_all_down == CONF_ALL_DOWN_DROP,
 		.reset_when_idle = conf->on_idle == CONF_IDLE_RESET,
-		.connect = {
-			.timeout_ms = conf->connect_timeout_ms,
-			.retry_percent = conf->retry_budget,
-			.tries = conf->connect_tries,
-		},
+		.connect =
+			{
+				.timeout_ms = conf->connect_timeout_ms,
+				.retry_percent = conf->retry_budget,
+				.tries = conf->connect_tries,
+			},
 		.scheduler = scheduler_find(conf_scheduler_name(conf->scheduler)),
 		.candidates = publish->choice.ids,
 		.weights = publish->choice.weights,
@@ -91,9 +92,9 @@ int candidates_collect(struct control_service *service, struct publish_service *
 	timeouts_of_service(conf, publish->source.timeout_s);
 	service->grows_ms = publish->choice.next_ms;
 	if (publish->choice.backups != service->on_backups)
-		log_info("service %s: %s", service->name, publish->choice.backups
-				? "no other backend is up, the backups take over"
-				: "the backups have no new connections any more");
+		log_info("service %s: %s", service->name,
+			publish->choice.backups ? "no other backend is up, the backups take over"
+						: "the backups have no new connections any more");
 	service->on_backups = publish->choice.backups;
 	return 0;
 }

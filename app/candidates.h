@@ -15,8 +15,8 @@ struct control_service;
 struct publish_service;
 struct service_member;
 
-/* Fill in what is to be built, from a service with conf. 0 or -ENOMEM; what was filled in until then
- * is publish_job_destroy()'s either way. */
+/* Fill in what is to be built, from a service with conf. 0 or -ENOMEM; what was filled in until
+ * then is publish_job_destroy()'s either way. */
 int candidates_collect(struct control_service *service, struct publish_service *publish);
 
 /* What the choice goes by. */

@@ -31,7 +31,7 @@
 #define CLIENTS_MAX 16
 #define BACKLOG 16
 #define ANSWER_MS 20 // for the last answer to leave
-#define IDLE_S 60 // for the next line, and for an answer to be taken
+#define IDLE_S 60    // for the next line, and for an answer to be taken
 
 struct client {
 	struct command *command;
@@ -87,8 +87,8 @@ static void send_answer(struct client *client, json_t *answer)
 
 static void answer_error(struct client *client, const char *error)
 {
-	send_answer(client, json_pack("{s:i, s:b, s:o}", "version", VERSION, "ok", 0, "error",
-		text_of(error)));
+	send_answer(client,
+		json_pack("{s:i, s:b, s:o}", "version", VERSION, "ok", 0, "error", text_of(error)));
 }
 
 static json_t *answer_changes(char *const *lines, unsigned nb_lines)
@@ -209,8 +209,9 @@ static void do_stop(struct client *client, const json_t *request)
 	}
 	command->forget = json_is_true(forget) || !command->daemon->conf->flows_persist;
 	log_info("ending, by hand%s", command->forget ? ": nothing is kept" : "");
-	send_answer(client, json_pack("{s:i, s:b, s:[], s:i}", "version", VERSION, "ok", 1,
-		"changes", "pid", (int)getpid()));
+	send_answer(client,
+		json_pack("{s:i, s:b, s:[], s:i}", "version", VERSION, "ok", 1, "changes", "pid",
+			(int)getpid()));
 	event_base_once(command->daemon->events, -1, EV_TIMEOUT, ending, command,
 		&(struct timeval){.tv_usec = ANSWER_MS * 1000});
 }
@@ -224,8 +225,9 @@ static void upgraded(void *context, const char *error)
 		answer_error(client, error);
 		return;
 	}
-	send_answer(client, json_pack("{s:i, s:b, s:[], s:i}", "version", VERSION, "ok", 1,
-		"changes", "pid", (int)getpid()));
+	send_answer(client,
+		json_pack("{s:i, s:b, s:[], s:i}", "version", VERSION, "ok", 1, "changes", "pid",
+			(int)getpid()));
 }
 
 /* Whether the file's port is the one that runs: what a device takes shows only when one has it. */
@@ -247,8 +249,10 @@ static bool port_is_same(const struct daemon *daemon, char *message)
 	else if (conf->port.mtu != port->mtu)
 		key = "mtu";
 	if (key != NULL)
-		snprintf(message, sizeof(error.text), "port.%s has changed in %s, which an upgrade "
-			"can't take: restart weir", key, daemon->options.config);
+		snprintf(message, sizeof(error.text),
+			"port.%s has changed in %s, which an upgrade "
+			"can't take: restart weir",
+			key, daemon->options.config);
 	conf_free(conf);
 	return key == NULL;
 }
@@ -260,7 +264,8 @@ static void do_upgrade(struct client *client, const json_t *request)
 	int err = -EINVAL;
 
 	if (!daemon->conf->flows_persist) {
-		answer_error(client, "with flows.persist = false an upgrade would lose every "
+		answer_error(client,
+			"with flows.persist = false an upgrade would lose every "
 			"connection: restart weir");
 		return;
 	}
@@ -280,8 +285,9 @@ static void do_upgrade(struct client *client, const json_t *request)
 /* Who answers here. */
 static void do_pid(struct client *client, const json_t *request)
 {
-	send_answer(client, json_pack("{s:i, s:b, s:[], s:i}", "version", VERSION, "ok", 1,
-		"changes", "pid", (int)getpid()));
+	send_answer(client,
+		json_pack("{s:i, s:b, s:[], s:i}", "version", VERSION, "ok", 1, "changes", "pid",
+			(int)getpid()));
 }
 
 static const struct {
@@ -313,7 +319,8 @@ static void perform(struct client *client, const char *line, size_t size)
 	else if (json_integer_value(json_object_get(request, "version")) != VERSION)
 		answer_error(client, "\"version\" must be 1: this weir speaks no other");
 	else if (name == NULL || i == sizeof(commands) / sizeof(commands[0]))
-		answer_error(client, "unknown command; known: reload, drain, activate, weight, stop, "
+		answer_error(client,
+			"unknown command; known: reload, drain, activate, weight, stop, "
 			"upgrade, pid");
 	else
 		commands[i].perform(client, request);
@@ -378,8 +385,8 @@ static void on_event(struct bufferevent *stream, short what, void *context)
 		client_destroy(client);
 }
 
-static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
-	struct sockaddr *address, int size, void *context)
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
+	int size, void *context)
 {
 	static const struct timeval idle = {.tv_sec = IDLE_S};
 	struct command *command = context;
@@ -388,8 +395,8 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
 	if (command->nb_clients < CLIENTS_MAX)
 		client = calloc(1, sizeof(*client));
 	if (client != NULL)
-		client->stream = bufferevent_socket_new(command->daemon->events, fd,
-			BEV_OPT_CLOSE_ON_FREE);
+		client->stream =
+			bufferevent_socket_new(command->daemon->events, fd, BEV_OPT_CLOSE_ON_FREE);
 	if (client == NULL || client->stream == NULL) {
 		free(client);
 		close(fd);

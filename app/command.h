@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The control socket, for incident hands: /run/weir/control.sock, or /run/weir/INSTANCE/control.sock;
- * mode 0600. One JSON object a line, one answer a line:
+ * The control socket, for incident hands: /run/weir/control.sock, or
+ * /run/weir/INSTANCE/control.sock; mode 0600. One JSON object a line, one answer a line:
  *
  *     {"version": 1, "command": "reload"}
  *     {"version": 1, "command": "drain", "service": "web", "backend": "con2"}

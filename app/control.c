@@ -39,8 +39,8 @@ struct control {
 	struct daemon *daemon;
 	struct backends backends;
 	struct publisher *publisher;
-	bool dirty;            // something is to be published
-	struct gather gather;  // the job for it
+	bool dirty;                           // something is to be published
+	struct gather gather;                 // the job for it
 	TAILQ_HEAD(, control_waiter) waiters; // for publications
 	struct event *publish_event;
 	struct event *grow_event; // a weight of a backend that came up grows
@@ -214,7 +214,8 @@ static void publish_failed(struct control *control)
 
 static void publish_by(struct control *control, uint64_t until_ns)
 {
-	int more = gather_step(&control->gather, &control->backends, control->daemon->conf, until_ns);
+	int more =
+		gather_step(&control->gather, &control->backends, control->daemon->conf, until_ns);
 
 	if (more < 0) {
 		publish_failed(control);
@@ -248,7 +249,7 @@ static void withdraw_due(evutil_socket_t fd, short what, void *context)
 	struct control *control = context;
 
 	if (!withdraw_update(&control->withdraw, &control->backends, &control->daemon->conf->port,
-			control->daemon->exception))
+		    control->daemon->exception))
 		start_timer(control->withdraw_event, WITHDRAW_RETRY_MS);
 }
 
@@ -351,8 +352,8 @@ static void grace_passed(void *context)
 
 /* --- what health and route say --- */
 
-static void log_backend(const struct control_backend *backend, const char *state,
-	const char *reason)
+static void log_backend(
+	const struct control_backend *backend, const char *state, const char *reason)
 {
 	char text[NET_ENDPOINT_TEXT];
 
@@ -471,12 +472,11 @@ static void keep_due(evutil_socket_t fd, short what, void *context)
 	struct control *control = context;
 
 	tables_alive(control->daemon);
-	start_timer(control->keep_event,
-		keep_tick(control->daemon->keep, &control->backends));
+	start_timer(control->keep_event, keep_tick(control->daemon->keep, &control->backends));
 }
 
-static bool known_health(void *context, const struct control_backend *backend,
-	struct health_status *status)
+static bool known_health(
+	void *context, const struct control_backend *backend, struct health_status *status)
 {
 	struct control *control = context;
 
@@ -499,8 +499,8 @@ static int create_parts(struct control *control)
 	control->grow_event = evtimer_new(daemon->events, grow_due, control);
 	control->withdraw_event = evtimer_new(daemon->events, withdraw_due, control);
 	control->on_down = on_down_create(daemon->events, control);
-	control->passive = passive_create(daemon->events, control, daemon->fails,
-		daemon->port.nb_workers);
+	control->passive =
+		passive_create(daemon->events, control, daemon->fails, daemon->port.nb_workers);
 	control->reap_event = evtimer_new(daemon->events, reap_due, control);
 	control->keep_event = evtimer_new(daemon->events, keep_due, control);
 	if (control->publish_event == NULL || control->grow_event == NULL ||

@@ -20,8 +20,8 @@ struct daemon;
 
 /* Build everything from the configuration and start probing. NULL and errno. */
 struct control *control_create(struct daemon *daemon);
-/* Wait until the kernel has told the next hops of the backends that are known to be up, so that their
- * flows find them; runs the event loop meanwhile. */
+/* Wait until the kernel has told the next hops of the backends that are known to be up, so that
+ * their flows find them; runs the event loop meanwhile. */
 void control_settle(struct control *control, unsigned limit_ms);
 /* Publish a first table, before any worker runs. 0 or -ENOMEM. */
 int control_publish_first(struct control *control);
@@ -47,7 +47,8 @@ void control_will_commit(struct control *control);
 /* See what has become of removed backends from now on. */
 void control_reap(struct control *control);
 
-/* Somebody to be told when the next publication has been made; the struct is his, zeroed at first. */
+/* Somebody to be told when the next publication has been made; the struct is his, zeroed at first.
+ */
 struct control_waiter {
 	void (*told)(void *context);
 	void *context;
@@ -61,8 +62,8 @@ void control_wait(struct control *control, struct control_waiter *waiter,
 /* Fine for one that doesn't wait, too. */
 void control_cancel_wait(struct control *control, struct control_waiter *waiter);
 
-/* The service's candidates or weights changed: they are published a moment later, with all else that
- * changes until then. */
+/* The service's candidates or weights changed: they are published a moment later, with all else
+ * that changes until then. */
 void control_service_changed(struct control *control, struct control_service *service);
 
 #endif

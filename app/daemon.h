@@ -20,17 +20,17 @@ struct event_base;
 struct daemon {
 	struct options options;
 	struct conf *conf;
-	struct flow_secrets secrets;    // of this process and those before and after it
-	bool forget;                    // when it ends nothing is left for the next one
+	struct flow_secrets secrets; // of this process and those before and after it
+	bool forget;                 // when it ends nothing is left for the next one
 	struct dev_port port;
 	struct exception *exception;
-	struct event_base *events;      // the control core's loop
-	struct rte_rcu_qsbr *rcu;       // readers: workers by number, behind them telemetry
-	struct flow_table *flows4;      // NULL when no service has the family
+	struct event_base *events; // the control core's loop
+	struct rte_rcu_qsbr *rcu;  // readers: workers by number, behind them telemetry
+	struct flow_table *flows4; // NULL when no service has the family
 	struct flow_table *flows6;
-	struct flow_file files[2];      // behind them, by stats_family(); fd -1 = none
+	struct flow_file files[2];           // behind them, by stats_family(); fd -1 = none
 	struct flow_adopt_result adopted[2]; // of these
-	uint32_t adopted_ms;            // that it took
+	uint32_t adopted_ms;                 // that it took
 	struct keep *keep;
 	struct snat_ports snat_ports[2]; // by stats_family()
 	struct rss_check rss;
@@ -43,13 +43,13 @@ struct daemon {
 	struct notify *notify;          // systemd
 	struct service_table *services; // published: control swaps, workers load; atomic
 	struct worker *workers;         // nb_workers of the port
-	struct stats_backend *counters[CONF_WORKERS_MAX]; // of these, by backend id
+	struct stats_backend *counters[CONF_WORKERS_MAX];     // of these, by backend id
 	const struct pipeline_fails *fails[CONF_WORKERS_MAX]; // NULL: not there yet
-	struct worker_spray *spray;     // tests only
+	struct worker_spray *spray;                           // tests only
 	uint64_t started_ms;
 
-	// Control core and telemetry threads, never workers: held while the control core changes what
-	// telemetry reads.
+	// Control core and telemetry threads, never workers: held while the control core changes
+	// what telemetry reads.
 	pthread_mutex_t lock;
 };
 

@@ -18,8 +18,8 @@ static int ports_create(struct snat_ports *ports, sa_family_t family, const stru
 	const struct dev_rss *rss = &daemon->port.rss_table;
 
 	if (rss->known && (family == AF_INET6 ? rss->ip6 : rss->ip4)) {
-		ports->shares = snat_shares_create(family, rss->key, rss->queue, rss->reta_size,
-			daemon->port.nb_workers);
+		ports->shares = snat_shares_create(
+			family, rss->key, rss->queue, rss->reta_size, daemon->port.nb_workers);
 		if (ports->shares == NULL)
 			return -ENOMEM;
 	}
@@ -37,8 +37,8 @@ int endpoints_ports_create(struct daemon *daemon)
 	unsigned nb_ranges = 0;
 
 	for (; nb_ranges < conf->nb_ranges; nb_ranges++)
-		ranges[nb_ranges] = (struct snat_range){conf->ranges[nb_ranges].first,
-			conf->ranges[nb_ranges].last};
+		ranges[nb_ranges] = (struct snat_range){
+			conf->ranges[nb_ranges].first, conf->ranges[nb_ranges].last};
 	if (nb_ranges == 0) {
 		// What the kernel takes for its own connections stays the kernel's.
 		uint16_t first, last;
@@ -52,10 +52,11 @@ int endpoints_ports_create(struct daemon *daemon)
 		if (nb_ranges == 0)
 			return -ENOSPC;
 	}
-	int err = ports_create(&daemon->snat_ports[stats_family(AF_INET)], AF_INET, daemon, ranges,
-		nb_ranges);
-	return err < 0 ? err : ports_create(&daemon->snat_ports[stats_family(AF_INET6)], AF_INET6,
-		daemon, ranges, nb_ranges);
+	int err = ports_create(
+		&daemon->snat_ports[stats_family(AF_INET)], AF_INET, daemon, ranges, nb_ranges);
+	return err < 0 ? err
+		       : ports_create(&daemon->snat_ports[stats_family(AF_INET6)], AF_INET6, daemon,
+				 ranges, nb_ranges);
 }
 
 void endpoints_ports_destroy(struct daemon *daemon)
@@ -81,8 +82,8 @@ static int collect_addresses(struct service_snat *snat, const struct conf *conf,
 	return 0;
 }
 
-int endpoints_init(struct endpoints *endpoints, const struct conf *conf,
-	const struct snat_ports ports[2])
+int endpoints_init(
+	struct endpoints *endpoints, const struct conf *conf, const struct snat_ports ports[2])
 {
 	memset(endpoints, 0, sizeof(*endpoints));
 	endpoints->ports = ports;
@@ -132,8 +133,8 @@ struct control_endpoint *endpoints_get(struct endpoints *endpoints, const struct
 	struct control_endpoint **found = tfind(key, &endpoints->tree, compare);
 	uint32_t count = nb_pools(endpoints, key);
 	const struct snat_ports *ports = &endpoints->ports[stats_family(key->addr.family)];
-	const struct net_addr *addrs = (key->addr.family == AF_INET6 ? &endpoints->snat6
-								      : &endpoints->snat4)->addrs;
+	const struct net_addr *addrs =
+		(key->addr.family == AF_INET6 ? &endpoints->snat6 : &endpoints->snat4)->addrs;
 
 	if (found != NULL) {
 		(*found)->references++;
@@ -149,8 +150,8 @@ struct control_endpoint *endpoints_get(struct endpoints *endpoints, const struct
 	if (endpoint->told == NULL)
 		goto fail;
 	for (uint32_t i = 0; i < count; i++) {
-		endpoint->pools[i] = snat_pool_create(ports->snat,
-			snat_shares_constant(ports->shares, key, &addrs[i]));
+		endpoint->pools[i] = snat_pool_create(
+			ports->snat, snat_shares_constant(ports->shares, key, &addrs[i]));
 		if (endpoint->pools[i] == NULL)
 			goto fail;
 	}

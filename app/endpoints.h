@@ -37,13 +37,13 @@ struct endpoint_told {
 struct control_endpoint {
 	struct net_endpoint endpoint; // the key; must stay first
 	uint32_t references;
-	struct endpoint_told *told;   // by SNAT address, as the pools
-	struct snat_pool *pools[];    // by SNAT address of the family
+	struct endpoint_told *told; // by SNAT address, as the pools
+	struct snat_pool *pools[];  // by SNAT address of the family
 };
 
 /* 0 or -errno; endpoints_fini() is fine after either. */
-int endpoints_init(struct endpoints *endpoints, const struct conf *conf,
-	const struct snat_ports ports[2]);
+int endpoints_init(
+	struct endpoints *endpoints, const struct conf *conf, const struct snat_ports ports[2]);
 /* Frees all that are left. */
 void endpoints_fini(struct endpoints *endpoints);
 

@@ -64,8 +64,8 @@ static void begin_epochs(struct backends *backends, const struct control_service
 	}
 }
 
-static int gather_service(struct gather *gather, struct backends *backends,
-	struct control_service *service)
+static int gather_service(
+	struct gather *gather, struct backends *backends, struct control_service *service)
 {
 	struct publish_service *publish = publish_job_add_service(gather->job);
 
@@ -106,7 +106,8 @@ static int gather_services(struct gather *gather, struct backends *backends, uin
 		int err = 0;
 		if (service != NULL && service->changed)
 			err = gather_service(gather, backends, service);
-		else if (service == NULL && backends->index_published[gather->next] && !gather->again)
+		else if (service == NULL && backends->index_published[gather->next] &&
+			!gather->again)
 			err = gather_gone(gather, gather->next);
 		else
 			continue;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Gathering what changed in the registry into a job for the publisher: in slices, as there may be
- * thousands of services. What changes meanwhile is in the job too: it is whole as of its last slice.
+ * thousands of services. What changes meanwhile is in the job too: it is whole as of its last
+ * slice.
  *
  * Thread rule: on the control core's event loop; not under daemon.lock, where nothing else is said.
  */
@@ -21,12 +22,13 @@ struct gather {
 	bool again;              // all were looked at once
 };
 
-/* 1: there is more to do. 0: `job` is whole, and the caller's to take and set to NULL. -ENOMEM: as if nothing
- * had been gathered. */
+/* 1: there is more to do. 0: `job` is whole, and the caller's to take and set to NULL. -ENOMEM: as
+ * if nothing had been gathered. */
 int gather_step(struct gather *gather, struct backends *backends, const struct conf *conf,
 	uint64_t until_ns);
 
-/* To be begun anew: services are about to get or to lose their indices. Fine if none is under way. */
+/* To be begun anew: services are about to get or to lose their indices. Fine if none is under way.
+ */
 void gather_cancel(struct gather *gather, struct backends *backends);
 
 /* The job's table is published: what the registry says of it. Under daemon.lock. */

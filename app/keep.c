@@ -38,21 +38,21 @@ struct row {
 	char service[CONF_NAME_MAX + 1]; // "" = no row
 	struct net_endpoint endpoint;    // with `service` the key
 	struct stats_backend totals;
-	uint64_t since_ms;               // monotonic: good for one boot
-	uint32_t health;                 // enum health_state
+	uint64_t since_ms; // monotonic: good for one boot
+	uint32_t health;   // enum health_state
 	uint32_t connects;
 	char reason[64];
-	uint64_t checksum;               // of all before it
-} __attribute__((aligned(512)));         // on one page, so that no death tears it
+	uint64_t checksum;       // of all before it
+} __attribute__((aligned(512))); // on one page, so that no death tears it
 
 _Static_assert(sizeof(struct row) == 512, "one after the other");
 
 struct keep {
 	char path[128];
-	int fd;           // -1 = nothing is written
-	bool failed;      // said so
-	void *tree;       // tsearch(3) of struct row: what the former process left
-	uint32_t next;    // backend of the next tick, by id
+	int fd;                         // -1 = nothing is written
+	bool failed;                    // said so
+	void *tree;                     // tsearch(3) of struct row: what the former process left
+	uint32_t next;                  // backend of the next tick, by id
 	struct row slice[ROWS_A_SLICE]; // being written
 };
 
@@ -124,7 +124,8 @@ static void read_rows(struct keep *keep, FILE *file)
 	if (!make_header(&wanted) || fread(&header, sizeof(header), 1, file) != 1 ||
 		memcmp(&header, &wanted, sizeof(header)) != 0) {
 		log_warning("%s isn't taken: it is of another version or boot; backends are probed "
-			    "anew", keep->path);
+			    "anew",
+			keep->path);
 		return;
 	}
 	fseek(file, ROWS_AT, SEEK_SET);
@@ -226,8 +227,8 @@ static void put(struct keep *keep, uint32_t id, const struct row *rows, uint32_t
 }
 
 /* backend NULL: a row that says that there is none. */
-static void fill(struct row *row, const struct backends *backends,
-	const struct control_backend *backend)
+static void fill(
+	struct row *row, const struct backends *backends, const struct control_backend *backend)
 {
 	memset(row, 0, sizeof(*row)); // what lies between the fields, too
 	if (backend == NULL)
@@ -245,8 +246,8 @@ static void fill(struct row *row, const struct backends *backends,
 	row->checksum = checksum_of(row);
 }
 
-void keep_write(struct keep *keep, const struct backends *backends,
-	const struct control_backend *backend)
+void keep_write(
+	struct keep *keep, const struct backends *backends, const struct control_backend *backend)
 {
 	if (keep == NULL || keep->fd < 0)
 		return;

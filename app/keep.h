@@ -4,9 +4,9 @@
  * said last and what was counted, in a small file in /run/weir. So no backend is unknown after a
  * restart, nobody waits for `rise`, and totals go on.
  *
- * A verdict is written when it changes, totals in turn, so many at a time that the loop doesn't notice; a
- * row at a place of its own, by the backend's id, under a checksum. A row that is damaged is a backend
- * that is probed anew.
+ * A verdict is written when it changes, totals in turn, so many at a time that the loop doesn't
+ * notice; a row at a place of its own, by the backend's id, under a checksum. A row that is damaged
+ * is a backend that is probed anew.
  *
  * Thread rule: on the control core's event loop.
  */
@@ -35,16 +35,16 @@ bool keep_health(const struct keep *keep, const struct control_backend *backend,
 bool keep_totals(const struct keep *keep, const struct control_backend *backend,
 	struct stats_backend *totals);
 
-/* From here on what runs now is kept; what the former process left is replaced as a whole. Writes all
- * backends. keep NULL: nothing happens, here and below. */
+/* From here on what runs now is kept; what the former process left is replaced as a whole. Writes
+ * all backends. keep NULL: nothing happens, here and below. */
 void keep_begin(struct keep *keep, const struct backends *backends);
 /* Write a backend down. */
-void keep_write(struct keep *keep, const struct backends *backends,
-	const struct control_backend *backend);
+void keep_write(
+	struct keep *keep, const struct backends *backends, const struct control_backend *backend);
 /* The backend is gone. */
 void keep_erase(struct keep *keep, const struct control_backend *backend);
-/* The next backends' totals. Returns in how many ms to call again: all have their turn once a second,
- * or, where these are thousands, as often as slices at that distance allow. */
+/* The next backends' totals. Returns in how many ms to call again: all have their turn once a
+ * second, or, where these are thousands, as often as slices at that distance allow. */
 unsigned keep_tick(struct keep *keep, const struct backends *backends);
 /* All of them, at the end. */
 void keep_all(struct keep *keep, const struct backends *backends);

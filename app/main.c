@@ -61,8 +61,8 @@ static int eal_init(struct daemon *daemon, char *message)
 	const struct options *options = &daemon->options;
 
 	if (upgrade_is_successor(daemon))
-		return dev_eal_init_beside(daemon->conf, options->eal_argc, options->eal_argv,
-			message);
+		return dev_eal_init_beside(
+			daemon->conf, options->eal_argc, options->eal_argv, message);
 	return dev_eal_init(daemon->conf, options->eal_argc, options->eal_argv, message);
 }
 
@@ -155,7 +155,8 @@ static int snat_init(struct daemon *daemon, char *message)
 	int err = endpoints_ports_create(daemon);
 
 	if (err == -ENOSPC)
-		snprintf(message, DEV_MESSAGE, "net.ipv4.ip_local_port_range takes every port in "
+		snprintf(message, DEV_MESSAGE,
+			"net.ipv4.ip_local_port_range takes every port in "
 			"weir0's namespace: name SNAT ports by snat.ports");
 	return err;
 }

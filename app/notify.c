@@ -36,10 +36,11 @@ static void tell(const char *text)
 	if (path[0] == '@')
 		address.sun_path[0] = '\0';
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address,
-		offsetof(struct sockaddr_un, sun_path) + strlen(path)) < 0)
-		log_limited(LOG_LEVEL_WARNING, "systemd isn't told \"%s\": %s", text,
-			strerror(errno));
+	if (fd < 0 ||
+		sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address,
+			offsetof(struct sockaddr_un, sun_path) + strlen(path)) < 0)
+		log_limited(
+			LOG_LEVEL_WARNING, "systemd isn't told \"%s\": %s", text, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 }
@@ -58,8 +59,8 @@ static uint64_t watchdog_us(const struct daemon *daemon)
 	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
 	char own[24];
 
-	// A successor has the environment of the first process; the unit's watchdog is its own now, and
-	// stays so when it has to start again for want of a successor.
+	// A successor has the environment of the first process; the unit's watchdog is its own now,
+	// and stays so when it has to start again for want of a successor.
 	snprintf(own, sizeof(own), "%d", getpid());
 	if (pid != NULL && upgrade_is_successor(daemon))
 		setenv("WATCHDOG_PID", own, 1);

@@ -9,7 +9,8 @@
 #include "control.h"
 #include "log.h"
 
-// How often those that are down are looked at; when it is to be at once, they are looked at at once.
+// How often those that are down are looked at; when it is to be at once, they are looked at at
+// once.
 #define LOOK_MS 100
 
 struct on_down {
@@ -19,8 +20,8 @@ struct on_down {
 
 static bool is_down(const struct control_backend *backend)
 {
-	return backend->life == BACKEND_LISTED && (backend->health.state == HEALTH_DOWN ||
-		backend->hop.state == ROUTE_UNREACHABLE);
+	return backend->life == BACKEND_LISTED &&
+		(backend->health.state == HEALTH_DOWN || backend->hop.state == ROUTE_UNREACHABLE);
 }
 
 /* Whether it is certain enough that nobody is at the other end. */
@@ -51,8 +52,8 @@ static void set_reset(struct on_down *on_down, struct control_backend *backend, 
 	backends_row_update(backends, backend);
 	control_publish(on_down->control);
 	if (reset)
-		log_info("service %s: backend %s: its connections are reset", backend->service->name,
-			backend->conf.name);
+		log_info("service %s: backend %s: its connections are reset",
+			backend->service->name, backend->conf.name);
 }
 
 /* True when it is down and to be looked at again. */
@@ -94,7 +95,8 @@ static void look_due(evutil_socket_t fd, short what, void *context)
 	for (uint32_t s = 0; s < backends->nb_listed; s++)
 		for (uint32_t b = 0; b < backends->services[s]->nb_listed; b++)
 			if (backends->services[s]->backends[b]->down_ms != 0)
-				again |= look_at(on_down, backends->services[s]->backends[b], now_ms);
+				again |= look_at(
+					on_down, backends->services[s]->backends[b], now_ms);
 	if (again)
 		look_later(on_down);
 }

@@ -22,7 +22,8 @@ static const char help[] =
 	"      --version      print the versions of weir and DPDK\n"
 	"  -h, --help         print this\n"
 	"\n"
-	"What follows -- goes to DPDK's EAL as it is. SIGHUP reads the configuration again; SIGTERM and\n"
+	"What follows -- goes to DPDK's EAL as it is. SIGHUP reads the configuration again; "
+	"SIGTERM and\n"
 	"SIGINT end weir; connections wait for its next start.\n"
 	"Counters: dpdk-telemetry.py -f weir, then /weir/info, /weir/services, /weir/backends,\n"
 	"/weir/workers, /weir/drops, /weir/flows.\n";

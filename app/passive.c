@@ -92,10 +92,12 @@ static void take_out(struct passive *passive, struct control_backend *backend, u
 {
 	struct passive_backend *state = &backend->passive;
 	const struct conf_passive *conf = &backend->service->conf->passive;
-	uint64_t retry_ms = (uint64_t)conf->retry_ms << RTE_MIN(state->times, (uint32_t)DOUBLINGS_MAX);
+	uint64_t retry_ms = (uint64_t)conf->retry_ms
+		<< RTE_MIN(state->times, (uint32_t)DOUBLINGS_MAX);
 
 	// It did well for as long as it had been out: it starts anew.
-	if (state->back_ms == 0 || now_ms - state->back_ms > RTE_MAX(retry_ms, conf->window_ms * 2ull)) {
+	if (state->back_ms == 0 ||
+		now_ms - state->back_ms > RTE_MAX(retry_ms, conf->window_ms * 2ull)) {
 		state->times = 0;
 		retry_ms = conf->retry_ms;
 	}
@@ -115,8 +117,8 @@ static void take_out(struct passive *passive, struct control_backend *backend, u
 	control_service_changed(passive->control, backend->service);
 }
 
-static void bring_back(struct passive *passive, struct control_backend *backend, const char *why,
-	uint64_t now_ms)
+static void bring_back(
+	struct passive *passive, struct control_backend *backend, const char *why, uint64_t now_ms)
 {
 	struct passive_backend *state = &backend->passive;
 
@@ -136,12 +138,14 @@ static void bring_back(struct passive *passive, struct control_backend *backend,
 static void look_at_out(struct passive *passive, struct control_backend *backend, uint64_t now_ms)
 {
 	const struct passive_backend *state = &backend->passive;
-	const struct health_status *probed =
-		backend->health_target != NULL ? health_target_status(backend->health_target) : NULL;
+	const struct health_status *probed = backend->health_target != NULL
+		? health_target_status(backend->health_target)
+		: NULL;
 	bool has_news = probed != NULL && probed->probes != state->probes;
 
 	if (backend->life != BACKEND_LISTED || backend->service->conf == NULL)
-		bring_back(passive, backend, NULL, now_ms); // it gets no connections for another reason
+		bring_back(passive, backend, NULL,
+			now_ms); // it gets no connections for another reason
 	else if (backend->service->conf->passive.fails == 0)
 		bring_back(passive, backend, "passive: off", now_ms);
 	else if (has_news && probed->probes - state->probes != probed->failures - state->failures)
@@ -183,8 +187,8 @@ static void look_at_worker(struct passive *passive, unsigned worker, uint64_t no
 	uint32_t news = RTE_MIN(count - passive->seen[worker], (uint32_t)PIPELINE_FAILS);
 	passive->seen[worker] = count;
 	for (uint32_t i = 1; i <= news; i++) {
-		uint32_t id = __atomic_load_n(&fails->ids[(count - i) % PIPELINE_FAILS],
-			__ATOMIC_RELAXED);
+		uint32_t id = __atomic_load_n(
+			&fails->ids[(count - i) % PIPELINE_FAILS], __ATOMIC_RELAXED);
 		if (id < BACKENDS_IDS_MAX && backends->by_id[id] != NULL)
 			judge(passive, backends->by_id[id], now_ms);
 	}
@@ -222,7 +226,8 @@ void passive_spare(struct passive *passive, struct control_service *service, uin
 			return;
 	for (uint32_t b = 0; b < service->nb_listed; b++)
 		if (service->backends[b]->passive.is_out)
-			bring_back(passive, service->backends[b], "passive: no other is up", now_ms);
+			bring_back(
+				passive, service->backends[b], "passive: no other is up", now_ms);
 }
 
 struct passive *passive_create(struct event_base *events, struct control *control,

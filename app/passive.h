@@ -5,9 +5,9 @@
  *
  * So many connects refused or unanswered within the window take a backend out for new connections,
  * with a reason of its own, but never the last one of a service. A probe knows better: the next one
- * that passes brings it back, and a verdict by probes ends this one. Without probes it comes back after
- * a while that doubles each time in a row. Only connects count that were made since the backend takes
- * them again (its epoch): what is left over from before says nothing about it.
+ * that passes brings it back, and a verdict by probes ends this one. Without probes it comes back
+ * after a while that doubles each time in a row. Only connects count that were made since the
+ * backend takes them again (its epoch): what is left over from before says nothing about it.
  *
  * Thread rule: on the control core's event loop.
  */
@@ -45,8 +45,8 @@ struct passive_backend {
 	LIST_ENTRY(control_backend) entry; // of those that are out
 };
 
-/* `fails`: of the workers, by number, which may start later; the array outlives this. NULL for want of
- * memory. */
+/* `fails`: of the workers, by number, which may start later; the array outlives this. NULL for want
+ * of memory. */
 struct passive *passive_create(struct event_base *events, struct control *control,
 	const struct pipeline_fails *const *fails, unsigned nb_workers);
 /* passive_destroy(NULL) is fine. */
@@ -58,8 +58,8 @@ void passive_look(struct passive *passive, uint64_t now_ms);
 /* Probes have a verdict: it counts, and nothing before it. Also of a backend that goes. */
 void passive_end(struct passive *passive, struct control_backend *backend, uint64_t now_ms);
 
-/* When no backend is usable, bring back what only this has taken out. Fine without a `passive`. Not under
- * daemon.lock, as the others. */
+/* When no backend is usable, bring back what only this has taken out. Fine without a `passive`. Not
+ * under daemon.lock, as the others. */
 void passive_spare(struct passive *passive, struct control_service *service, uint64_t now_ms);
 
 #endif

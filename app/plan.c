@@ -16,26 +16,26 @@
 struct plan_service {
 	const struct conf_service *conf;
 	struct control_service *service;
-	bool is_new;                   // made by this plan
-	bool changed;                  // what follows is to be taken
+	bool is_new;  // made by this plan
+	bool changed; // what follows is to be taken
 	bool begun;
-	struct control_backend **old;  // the service's, sorted by endpoint
+	struct control_backend **old; // the service's, sorted by endpoint
 	uint32_t nb_old;
 	struct control_backend **backends; // wanted ones, in order
-	struct conf_backend *confs;    // of these, with strings of their own
-	bool *created;                 // of these: made by this plan
+	struct conf_backend *confs;        // of these, with strings of their own
+	bool *created;                     // of these: made by this plan
 	uint32_t nb_backends;
-	uint32_t max;                  // that there is room for
-	uint32_t next;                 // of conf->backends
+	uint32_t max;  // that there is room for
+	uint32_t next; // of conf->backends
 };
 
 struct plan {
 	struct backends *backends;
 	const struct conf *conf;
 	uint64_t number;
-	struct plan_service *services; // by service of conf
+	struct plan_service *services;  // by service of conf
 	struct control_service **order; // room for all services, old and new
-	uint32_t next;                 // service to work on
+	uint32_t next;                  // service to work on
 	bool committed;
 };
 
@@ -49,8 +49,8 @@ static int compare_by_endpoint(const void *a, const void *b)
 }
 
 /* The service's backend at the address that still counts; GONE ones may stand beside it. */
-static struct control_backend *find_old(const struct plan_service *wanted,
-	const struct net_endpoint *endpoint)
+static struct control_backend *find_old(
+	const struct plan_service *wanted, const struct net_endpoint *endpoint)
 {
 	uint32_t low = 0, high = wanted->nb_old;
 
@@ -62,7 +62,8 @@ static struct control_backend *find_old(const struct plan_service *wanted,
 			high = middle;
 	}
 	for (; low < wanted->nb_old &&
-		net_endpoint_equal(&wanted->old[low]->conf.endpoint, endpoint); low++)
+		net_endpoint_equal(&wanted->old[low]->conf.endpoint, endpoint);
+		low++)
 		if (wanted->old[low]->life != BACKEND_GONE)
 			return wanted->old[low];
 	return NULL;
@@ -75,8 +76,9 @@ static int begin_service(struct plan *plan, struct plan_service *wanted)
 	for (uint32_t b = 0; b < wanted->conf->nb_backends; b++) {
 		const struct conf_backend *conf = &wanted->conf->backends[b];
 		const struct net_addr *addrs;
-		max += conf->host == NULL ? 1 : resolver_addresses(plan->backends->resolver,
-			conf->host, wanted->conf->family, &addrs);
+		max += conf->host == NULL ? 1
+					  : resolver_addresses(plan->backends->resolver, conf->host,
+						    wanted->conf->family, &addrs);
 	}
 	wanted->max = max;
 
@@ -103,14 +105,14 @@ static int want_backend(struct plan *plan, struct plan_service *wanted,
 	uint32_t at = wanted->nb_backends;
 
 	if (backend != NULL && backend->plan == plan->number)
-		return 0; // listed twice: the first one counts
+		return 0;      // listed twice: the first one counts
 	if (at == wanted->max) // a name has more addresses since; there is another plan for these
 		return 0;
 	if (control_backend_conf_copy(&wanted->confs[at], conf, endpoint) < 0)
 		return -ENOMEM;
 	if (backend == NULL) {
-		backend = control_backend_create(plan->backends, wanted->service, conf, endpoint,
-			&wanted->conf->health);
+		backend = control_backend_create(
+			plan->backends, wanted->service, conf, endpoint, &wanted->conf->health);
 		if (backend == NULL) {
 			int err = -errno;
 			control_backend_conf_free(&wanted->confs[at]);
@@ -125,17 +127,17 @@ static int want_backend(struct plan *plan, struct plan_service *wanted,
 }
 
 /* Each address of a name is a backend. */
-static int want_name(struct plan *plan, struct plan_service *wanted,
-	const struct conf_backend *conf)
+static int want_name(
+	struct plan *plan, struct plan_service *wanted, const struct conf_backend *conf)
 {
 	const struct net_addr *addrs;
-	uint32_t nb = resolver_addresses(plan->backends->resolver, conf->host,
-		wanted->conf->family, &addrs);
+	uint32_t nb = resolver_addresses(
+		plan->backends->resolver, conf->host, wanted->conf->family, &addrs);
 	int err = 0;
 
 	for (uint32_t i = 0; i < nb && err == 0; i++)
-		err = want_backend(plan, wanted, conf,
-			&(struct net_endpoint){addrs[i], conf->endpoint.port});
+		err = want_backend(
+			plan, wanted, conf, &(struct net_endpoint){addrs[i], conf->endpoint.port});
 	return err;
 }
 
@@ -158,8 +160,8 @@ static struct control_service **sort_services(const struct backends *backends)
 	return sorted;
 }
 
-static struct control_service *find_service(struct control_service *const *sorted, uint32_t nb,
-	const char *name)
+static struct control_service *find_service(
+	struct control_service *const *sorted, uint32_t nb, const char *name)
 {
 	struct control_service key, *wanted = &key, **found;
 
@@ -242,9 +244,8 @@ int plan_step(struct plan *plan, uint64_t until_ns)
 		int err = wanted->changed && !wanted->begun ? begin_service(plan, wanted) : 0;
 		while (err == 0 && wanted->changed && wanted->next < wanted->conf->nb_backends) {
 			const struct conf_backend *conf = &wanted->conf->backends[wanted->next++];
-			err = conf->host == NULL
-				? want_backend(plan, wanted, conf, &conf->endpoint)
-				: want_name(plan, wanted, conf);
+			err = conf->host == NULL ? want_backend(plan, wanted, conf, &conf->endpoint)
+						 : want_name(plan, wanted, conf);
 			if (err == 0 && clock_ns() >= until_ns)
 				return 1;
 		}
@@ -271,8 +272,8 @@ static void remove_backend(struct plan *plan, struct control_backend *backend, u
 	backends_row_update(plan->backends, backend);
 }
 
-static void take_backends(struct plan *plan, struct plan_service *wanted, bool has_new_index,
-	uint64_t publication)
+static void take_backends(
+	struct plan *plan, struct plan_service *wanted, bool has_new_index, uint64_t publication)
 {
 	struct control_service *service = wanted->service;
 	uint32_t nb = wanted->nb_backends;
@@ -323,8 +324,8 @@ static void take_service(struct plan *plan, struct plan_service *wanted, uint64_
 	}
 	service->resets_removed = wanted->conf->on_remove == CONF_REMOVE_RESET;
 	if (has_new_index) {
-		control_service_take_index(plan->backends, service,
-			id_pool_get(plan->backends->indices));
+		control_service_take_index(
+			plan->backends, service, id_pool_get(plan->backends->indices));
 		service->changed = true;
 	}
 	if (!wanted->changed)
@@ -402,9 +403,11 @@ int plan_finish(struct plan *plan, uint64_t until_ns)
 			struct control_backend *backend = service->backends[b];
 			if (backend->life != BACKEND_LISTED)
 				unwatch_health(backends->watch, backend);
-			else if (watch_backend(backends->watch, backend, &service->conf->health) < 0)
+			else if (watch_backend(backends->watch, backend, &service->conf->health) <
+				0)
 				log_error("service %s: backend %s is still probed as before: no "
-					  "memory", service->name, backend->conf.name);
+					  "memory",
+					service->name, backend->conf.name);
 		}
 		if (service->conf != NULL)
 			free_service(plan, &plan->services[plan->next]);

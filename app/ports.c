@@ -22,15 +22,15 @@ struct ports {
 	uint32_t service, backend; // where the next look begins
 };
 
-const struct service_snat *ports_addresses(const struct backends *backends,
-	const struct control_backend *backend)
+const struct service_snat *ports_addresses(
+	const struct backends *backends, const struct control_backend *backend)
 {
 	return backend->conf.endpoint.addr.family == AF_INET6 ? &backends->endpoints.snat6
 							      : &backends->endpoints.snat4;
 }
 
-void ports_use(const struct backends *backends, const struct control_backend *backend, uint32_t index,
-	struct ports_use *use)
+void ports_use(const struct backends *backends, const struct control_backend *backend,
+	uint32_t index, struct ports_use *use)
 {
 	const struct snat_pool *pool = backend->endpoint->pools[index];
 
@@ -56,12 +56,14 @@ static void look_at(const struct ports *ports, struct control_backend *backend, 
 	net_addr_format(&ports_addresses(ports->backends, backend)->addrs[index], address);
 	if (use.is_high && !told->is_high)
 		log_limited(LOG_LEVEL_WARNING,
-			"service %s: backend %s %s: %u %% of the SNAT ports of %s are in use (%u of %u)",
+			"service %s: backend %s %s: %u %% of the SNAT ports of %s are in use (%u "
+			"of %u)",
 			backend->service->name, backend->conf.name, endpoint, use.percent, address,
 			use.used, use.size);
 	if (use.refused != told->refused)
 		log_limited(LOG_LEVEL_WARNING,
-			"service %s: backend %s %s: no SNAT port of %s was left, %lu times since the start",
+			"service %s: backend %s %s: no SNAT port of %s was left, %lu times since "
+			"the start",
 			backend->service->name, backend->conf.name, endpoint, address,
 			(unsigned long)use.refused);
 	if (!use.is_high && told->is_high)

@@ -31,11 +31,11 @@ struct ports *ports_create(struct event_base *events, struct backends *backends)
 void ports_destroy(struct ports *ports);
 
 /* The SNAT addresses towards the backend. */
-const struct service_snat *ports_addresses(const struct backends *backends,
-	const struct control_backend *backend);
+const struct service_snat *ports_addresses(
+	const struct backends *backends, const struct control_backend *backend);
 
 /* `index`: of these addresses. */
-void ports_use(const struct backends *backends, const struct control_backend *backend, uint32_t index,
-	struct ports_use *use);
+void ports_use(const struct backends *backends, const struct control_backend *backend,
+	uint32_t index, struct ports_use *use);
 
 #endif

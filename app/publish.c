@@ -23,14 +23,14 @@ struct retired {
 	struct service_table *table;
 	uint64_t token;
 	uint64_t since_ms;
-	uint64_t number;      // of the job that replaced it
+	uint64_t number; // of the job that replaced it
 	bool reported;
 };
 
 struct publisher {
 	struct publisher_source source;
 	struct event *event;
-	int eventfd;          // the builder tells the loop that there is news
+	int eventfd; // the builder tells the loop that there is news
 	uint64_t submitted;
 	uint64_t told_passed; // what passed() was called for last
 	pthread_t thread;
@@ -44,7 +44,7 @@ struct publisher {
 	bool is_built;
 	int err;
 	bool stop;
-	uint64_t passed;      // atomic too: read without the lock
+	uint64_t passed; // atomic too: read without the lock
 
 	// The builder's.
 	struct service **services; // as in the published table; a reference each
@@ -166,8 +166,8 @@ static int build_services(const struct publish_job *job, struct service **built)
 	return 0;
 }
 
-static void swap_services(struct publisher *publisher, const struct publish_job *job,
-	struct service **built)
+static void swap_services(
+	struct publisher *publisher, const struct publish_job *job, struct service **built)
 {
 	for (uint32_t i = 0; i < job->nb_changed; i++) {
 		struct service **place = &publisher->services[job->changed[i].index];
@@ -245,7 +245,8 @@ static void wake_loop(struct publisher *publisher)
 	uint64_t one = 1;
 
 	if (write(publisher->eventfd, &one, sizeof(one)) < 0)
-		log_error("eventfd: %s", strerror(errno)); // it is full only after 2^64 - 2 of these
+		log_error(
+			"eventfd: %s", strerror(errno)); // it is full only after 2^64 - 2 of these
 }
 
 /* Free what no worker has any more. A newer token passes no earlier than an older one. */
@@ -258,7 +259,8 @@ static void check_retired(struct publisher *publisher)
 		if (age_ms > RETIRED_REPORT_MS && !(*at)->reported) {
 			(*at)->reported = true;
 			log_warning("a replaced service table is still in use after %lu ms: "
-				    "a worker is stuck", (unsigned long)age_ms);
+				    "a worker is stuck",
+				(unsigned long)age_ms);
 		}
 		at = &(*at)->next;
 	}
@@ -379,8 +381,8 @@ struct publisher *publisher_create(const struct publisher_source *source)
 	pthread_condattr_destroy(&monotonic);
 	// Both, so that destroy may free both.
 	int failed = copy_snat(&publisher->source.snat4) | copy_snat(&publisher->source.snat6);
-	publisher->event = event_new(source->events, publisher->eventfd, EV_READ | EV_PERSIST,
-		on_news, publisher);
+	publisher->event = event_new(
+		source->events, publisher->eventfd, EV_READ | EV_PERSIST, on_news, publisher);
 	if (failed || publisher->eventfd < 0 || publisher->event == NULL ||
 		event_add(publisher->event, NULL) < 0)
 		goto fail;

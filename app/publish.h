@@ -27,8 +27,8 @@ struct rte_rcu_qsbr;
 
 /* One service of a job. The arrays are the job's. */
 struct publish_service {
-	uint32_t index;               // in the table
-	bool gone;                    // no service has the index any more; the rest is unset
+	uint32_t index; // in the table
+	bool gone;      // no service has the index any more; the rest is unset
 	char name[SERVICE_NAME_MAX + 1];
 	struct service_source source; // its arrays are those of `choice`, its access a reference
 	struct service_choice choice;
@@ -36,16 +36,16 @@ struct publish_service {
 
 /* What the next table differs in from the last one. */
 struct publish_job {
-	uint32_t nb_services;             // one beyond the highest index
-	struct publish_service *changed;  // of one that is there twice the last counts
+	uint32_t nb_services;            // one beyond the highest index
+	struct publish_service *changed; // of one that is there twice the last counts
 	uint32_t nb_changed;
 	uint32_t changed_room;
-	uint32_t nb_backends;             // one beyond the highest id
-	uint32_t *ids;                    // of the backends that changed,
-	struct service_backend *rows;     // and what they are now
+	uint32_t nb_backends;         // one beyond the highest id
+	uint32_t *ids;                // of the backends that changed,
+	struct service_backend *rows; // and what they are now
 	uint32_t nb_rows;
 	uint64_t reset_round;
-	struct service_key *keys;         // changes, or all; NULL: as before
+	struct service_key *keys; // changes, or all; NULL: as before
 	uint32_t nb_keys;
 	bool all_keys;
 };
@@ -62,12 +62,12 @@ void publish_job_destroy(struct publish_job *job);
 struct publisher_source {
 	struct event_base *events;
 	struct rte_rcu_qsbr *rcu;
-	struct service_table **root; // what the workers load; atomic
+	struct service_table **root;      // what the workers load; atomic
 	struct service_snat snat4, snat6; // copied
 	const struct snat *snat;
 
-	// The job's table is published, or `err` says why not (-ENOMEM) and nothing changed. The job
-	// is destroyed after the call.
+	// The job's table is published, or `err` says why not (-ENOMEM) and nothing changed. The
+	// job is destroyed after the call.
 	void (*done)(void *context, const struct publish_job *job, int err);
 	// A grace period is over: publisher_passed() has grown.
 	void (*passed)(void *context);

@@ -46,13 +46,13 @@ struct reload {
 	struct event *retry; // when something else is being applied
 	struct reload_status status;
 	bool is_running;
-	bool is_wanted;      // once more, when this one is done
+	bool is_wanted; // once more, when this one is done
 	struct waiter_list now;
 	struct waiter_list later;
 	pthread_t thread;
 	bool has_thread;
 	struct load load;
-	uint32_t nb_restored;  // backends that a temporary change was taken from
+	uint32_t nb_restored; // backends that a temporary change was taken from
 };
 
 static void start(struct reload *reload);
@@ -124,8 +124,9 @@ static void applied(void *context, int err)
 
 	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf, TIMEOUTS_ALL);
 	if (err == -ENOSPC)
-		fail(reload, "too many backends are left from before, with connections open; try "
-			     "again when some have ended");
+		fail(reload,
+			"too many backends are left from before, with connections open; try "
+			"again when some have ended");
 	else if (err < 0)
 		fail(reload, strerror(-err));
 	else
@@ -159,7 +160,7 @@ static void committed(void *context)
 static void apply(struct reload *reload)
 {
 	if (apply_start(reload->daemon->apply, reload->load.conf, reload->load.diff->changed,
-		committed, applied, reload) < 0)
+		    committed, applied, reload) < 0)
 		fail(reload, "out of memory");
 	else
 		reload->load.conf = NULL; // taken over
@@ -252,7 +253,8 @@ void reload_cancel_wait(struct reload *reload, struct reload_waiter *waiter)
 	if (!waiter->is_waiting)
 		return;
 	waiter->is_waiting = false;
-	TAILQ_FOREACH (other, &reload->now, entry) {
+	TAILQ_FOREACH(other, &reload->now, entry)
+	{
 		if (other == waiter) {
 			TAILQ_REMOVE(&reload->now, waiter, entry);
 			return;
@@ -283,8 +285,8 @@ struct reload *reload_create(struct daemon *daemon)
 	reload->status.loaded_ms = daemon->started_ms;
 	reload->load.eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	reload->signal = evsignal_new(daemon->events, SIGHUP, hung_up, reload);
-	reload->loaded = event_new(daemon->events, reload->load.eventfd, EV_READ | EV_PERSIST,
-		loaded, reload);
+	reload->loaded = event_new(
+		daemon->events, reload->load.eventfd, EV_READ | EV_PERSIST, loaded, reload);
 	reload->retry = evtimer_new(daemon->events, try_apply, reload);
 	if (reload->load.eventfd >= 0 && reload->signal != NULL && reload->loaded != NULL &&
 		reload->retry != NULL && event_add(reload->signal, NULL) == 0 &&

@@ -18,16 +18,16 @@ struct reload;
 #define RELOAD_ERROR_TEXT 512
 
 struct reload_status {
-	uint64_t loaded_ms;   // when the running configuration was taken; clock_ms()
+	uint64_t loaded_ms; // when the running configuration was taken; clock_ms()
 	uint64_t attempts;
 	uint64_t failures;
-	uint64_t failed_ms;   // when the last failed attempt ended; 0 when a later one succeeded
+	uint64_t failed_ms; // when the last failed attempt ended; 0 when a later one succeeded
 	char error[RELOAD_ERROR_TEXT]; // of that
 };
 
 /* How a reload ended: an error, or what changed, line by line; none when nothing did. */
 struct reload_result {
-	const char *error;    // NULL: it succeeded
+	const char *error; // NULL: it succeeded
 	char **lines;
 	unsigned nb_lines;
 };

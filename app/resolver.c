@@ -14,23 +14,23 @@
 #include "daemon.h"
 #include "log.h"
 
-#define ADDRESSES_MAX 256  // of one name
-#define TTL_MIN_MS 1000    // whatever the answer says
+#define ADDRESSES_MAX 256 // of one name
+#define TTL_MIN_MS 1000   // whatever the answer says
 #define TTL_MAX_MS 3600000
-#define RETRY_MS 5000      // after a failure, or sooner if it is due
-#define BUSY_RETRY_MS 5    // something else is being applied
+#define RETRY_MS 5000   // after a failure, or sooner if it is due
+#define BUSY_RETRY_MS 5 // something else is being applied
 #define RESOLV_CONF "/etc/resolv.conf"
 
 struct name {
 	struct resolver *resolver;
 	char *host;
 	sa_family_t family;
-	unsigned resolve_ms;  // the shortest that is asked for; 0 = TTL
+	unsigned resolve_ms;                  // the shortest that is asked for; 0 = TTL
 	struct net_addr addrs[ADDRESSES_MAX]; // of the last good answer, sorted
 	uint32_t nb_addrs;
-	bool is_wanted;       // by the running configuration
-	bool is_asked;        // an answer is to come
-	bool is_changed;      // not applied yet
+	bool is_wanted;  // by the running configuration
+	bool is_asked;   // an answer is to come
+	bool is_changed; // not applied yet
 	bool has_failed;
 	struct event *timer;
 	LIST_ENTRY(name) entry;
@@ -47,9 +47,9 @@ static struct name *find(const struct resolver *resolver, const char *host, sa_f
 {
 	struct name *name;
 
-	LIST_FOREACH (name, &resolver->names, entry)
-		if (name->family == family && strcmp(name->host, host) == 0)
-			return name;
+	LIST_FOREACH(name, &resolver->names, entry)
+	if (name->family == family && strcmp(name->host, host) == 0)
+		return name;
 	return NULL;
 }
 
@@ -86,8 +86,8 @@ static bool may_be_backend(const struct resolver *resolver, const struct net_add
 	return conf_addr_fault(addr) == NULL;
 }
 
-static uint32_t take_addresses(struct name *name, int count, const void *addresses,
-	struct net_addr *addrs)
+static uint32_t take_addresses(
+	struct name *name, int count, const void *addresses, struct net_addr *addrs)
 {
 	unsigned size = net_addr_size(name->family);
 	uint32_t nb = 0;
@@ -155,8 +155,9 @@ static void answered(int result, char type, int count, int ttl, void *addresses,
 				result == DNS_ERR_NONE ? "no address that a backend can have"
 						       : evdns_err_to_string(result));
 		name->has_failed = true;
-		ask_later(name, name->resolve_ms != 0 && name->resolve_ms < RETRY_MS
-			? name->resolve_ms : RETRY_MS);
+		ask_later(name,
+			name->resolve_ms != 0 && name->resolve_ms < RETRY_MS ? name->resolve_ms
+									     : RETRY_MS);
 		return;
 	}
 	name->has_failed = false;
@@ -233,10 +234,10 @@ static void apply_due(evutil_socket_t fd, short what, void *context)
 	changed = calloc(conf->nb_services + 1, sizeof(*changed));
 	for (unsigned s = 0; changed != NULL && s < conf->nb_services; s++)
 		any |= changed[s] = uses_changed(resolver, conf->services[s]);
-	if (any && apply_start(resolver->daemon->apply, NULL, changed, NULL, applied,
-			resolver) == 0) {
-		LIST_FOREACH (name, &resolver->names, entry)
-			name->is_changed = false;
+	if (any &&
+		apply_start(resolver->daemon->apply, NULL, changed, NULL, applied, resolver) == 0) {
+		LIST_FOREACH(name, &resolver->names, entry)
+		name->is_changed = false;
 	}
 	free(changed);
 }
@@ -261,10 +262,10 @@ static int set_servers(struct resolver *resolver, const struct conf *conf)
 	evdns_base_clear_nameservers_and_suspend(resolver->dns);
 	for (unsigned i = 0; i < conf->nb_resolvers; i++) {
 		struct sockaddr_storage server;
-		socklen_t size = net_addr_sockaddr(&conf->resolvers[i].addr,
-			conf->resolvers[i].port, &server);
-		evdns_base_nameserver_sockaddr_add(resolver->dns, (struct sockaddr *)&server, size,
-			0);
+		socklen_t size = net_addr_sockaddr(
+			&conf->resolvers[i].addr, conf->resolvers[i].port, &server);
+		evdns_base_nameserver_sockaddr_add(
+			resolver->dns, (struct sockaddr *)&server, size, 0);
 	}
 	if (conf->nb_resolvers == 0)
 		evdns_base_resolv_conf_parse(resolver->dns, DNS_OPTIONS_ALL, RESOLV_CONF);
@@ -291,7 +292,8 @@ static void want(struct resolver *resolver, const struct conf_backend *backend, 
 		}
 		ask_later(name, 0);
 	}
-	if (!name->is_wanted || (backend->resolve_ms != 0 &&
+	if (!name->is_wanted ||
+		(backend->resolve_ms != 0 &&
 			(name->resolve_ms == 0 || backend->resolve_ms < name->resolve_ms)))
 		name->resolve_ms = backend->resolve_ms;
 	name->is_wanted = true;
@@ -305,8 +307,8 @@ void resolver_follow(struct resolver *resolver, const struct conf *conf)
 	bool has_servers = false;
 	struct name *name, *next;
 
-	LIST_FOREACH (name, &resolver->names, entry)
-		name->is_wanted = false;
+	LIST_FOREACH(name, &resolver->names, entry)
+	name->is_wanted = false;
 	for (unsigned s = 0; s < conf->nb_services; s++) {
 		const struct conf_service *service = conf->services[s];
 		for (unsigned b = 0; service->nb_names != 0 && b < service->nb_backends; b++) {
@@ -322,7 +324,7 @@ void resolver_follow(struct resolver *resolver, const struct conf *conf)
 		next = LIST_NEXT(name, entry);
 		if (name->is_wanted)
 			ask_later(name, 0); // a reload asks for all anew
-		else if (!name->is_asked) // else its answer ends it
+		else if (!name->is_asked)   // else its answer ends it
 			name_destroy(name);
 	}
 }

@@ -62,7 +62,8 @@ static void look(evutil_socket_t fd, short what, void *context)
 		uint64_t still_ms = look_at(stall, w, now_ms);
 		bool *said = &stall->workers[w].said;
 		if (!*said && still_ms > SAY_MS + sleep_ms(stall)) {
-			log_error("worker %u stands still: no packet is served, no probe is judged", w);
+			log_error("worker %u stands still: no packet is served, no probe is judged",
+				w);
 			*said = true;
 		} else if (*said && still_ms == 0) {
 			log_warning("worker %u turns again", w);

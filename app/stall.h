@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Whether the workers turn: their loop counters move, each look at the queue counts. One that stands
- * still is said in the log, within a second; systemd's watchdog isn't fed then (notify.h), and a probe
- * that fails says nothing about its backend, since the answer waits in the port.
+ * Whether the workers turn: their loop counters move, each look at the queue counts. One that
+ * stands still is said in the log, within a second; systemd's watchdog isn't fed then (notify.h),
+ * and a probe that fails says nothing about its backend, since the answer waits in the port.
  *
  * Thread rule: control core. `workers` may be NULL until the first look.
  */

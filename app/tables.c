@@ -60,7 +60,8 @@ static void tell_refused(const struct flow_file *file)
 {
 	if (file->refused[0] != '\0')
 		log_warning("the flow table %s isn't taken: %s; it is kept as %s.refused, its "
-			    "connections are lost", file->path, file->refused, file->path);
+			    "connections are lost",
+			file->path, file->refused, file->path);
 }
 
 /* The file of a family, where there is room for it. -EBUSY is final; -ENOENT: not needed. */
@@ -89,8 +90,10 @@ static int open_file(struct daemon *daemon, sa_family_t family, char *message)
 				strerror(-err));
 	}
 	if (err < 0)
-		log_warning("the flow table finds no room in a file (%s): connections won't survive "
-			    "a restart", strerror(-err));
+		log_warning(
+			"the flow table finds no room in a file (%s): connections won't survive "
+			"a restart",
+			strerror(-err));
 	else
 		tell_refused(file);
 	return err;

@@ -14,9 +14,9 @@ struct daemon;
 
 /*
  * Make the tables that the services need, over their files if flows.persist says so, and one for a
- * family that only a file of the former process still has. daemon->secrets become those of the files.
- * Without room for a file the table lives in this process only, and a warning says so. 0 or -errno
- * with `message` (DEV_MESSAGE bytes).
+ * family that only a file of the former process still has. daemon->secrets become those of the
+ * files. Without room for a file the table lives in this process only, and a warning says so. 0 or
+ * -errno with `message` (DEV_MESSAGE bytes).
  */
 int tables_create(struct daemon *daemon, char *message);
 /* The workers must have ended. The files stay, unless daemon->forget. */

@@ -21,7 +21,7 @@
 // An answer holds 16,384 bytes. Objects are added to a page as long as their names and numbers,
 // each at its longest, are sure to fit.
 #define PAGE_BYTES 15000
-#define OBJECT_BYTES 700 // keys and numbers of an object
+#define OBJECT_BYTES 700   // keys and numbers of an object
 #define BACKEND_BYTES 1100 // likewise, of a backend
 
 // The library hands no context to its callbacks: one daemon a process, never freed.
@@ -69,7 +69,8 @@ static void tell_adopted(struct rte_tel_data *answer, const struct daemon *daemo
 	}
 	tell(answer, "adopted_ms", daemon->adopted_ms);
 	for (unsigned f = 0; f < 2 && refused[0] == '\0'; f++)
-		snprintf(refused, sizeof(refused), "%.*s", ERROR_TEXT - 1, daemon->files[f].refused);
+		snprintf(
+			refused, sizeof(refused), "%.*s", ERROR_TEXT - 1, daemon->files[f].refused);
 	tell_text(answer, "adopt_refused", refused);
 }
 
@@ -312,8 +313,8 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 	tell_text(object, "reason", health->reason);
 	tell(object, "since_s", (clock_ms() - health->since_ms) / 1000);
 	tell_text(object, "neighbour", route_names[backend->hop.state]);
-	tell_text(object, "mac", backend->hop.state == ROUTE_RESOLVED
-			? net_mac_format(&backend->hop.mac, mac) : "");
+	tell_text(object, "mac",
+		backend->hop.state == ROUTE_RESOLVED ? net_mac_format(&backend->hop.mac, mac) : "");
 	tell(object, "active", active(&sum));
 	tell(object, "connections", kept(&sum, &connects));
 	tell(object, "attempts", sum.opened);
@@ -357,7 +358,8 @@ static int tell_backends(struct rte_tel_data *answer, const char *parameters)
 /* One object for each SNAT address towards each backend, in the order of /weir/backends. */
 static uint32_t nb_snat(const struct backends *backends, const struct control_service *service)
 {
-	return service->nb_backends == 0 ? 0
+	return service->nb_backends == 0
+		? 0
 		: service->nb_backends * ports_addresses(backends, service->backends[0])->count;
 }
 
@@ -436,11 +438,12 @@ static int tell_workers(struct rte_tel_data *answer, const char *parameters)
 		tell(object, "from_kernel", counters.from_kernel);
 		tell(object, "from_kernel_lost", counters.from_kernel_lost);
 		tell(object, "loops", counters.loops);
-		tell(object, "busy_percent", 
+		tell(object, "busy_percent",
 			__atomic_load_n(&daemon->workers[w].busy_percent, __ATOMIC_RELAXED));
 		if (daemon->workers[w].times_loops) // since it was asked last
-			tell(object, "longest_loop_ns", __atomic_exchange_n(
-				&daemon->workers[w].longest_loop_ns, 0, __ATOMIC_RELAXED));
+			tell(object, "longest_loop_ns",
+				__atomic_exchange_n(
+					&daemon->workers[w].longest_loop_ns, 0, __ATOMIC_RELAXED));
 	}
 	return 0;
 }
@@ -499,8 +502,8 @@ static int tell_flows(struct rte_tel_data *answer, const char *parameters)
 		tell(object, "used", flow_table_used(tables[i]));
 		tell(object, "bytes", flow_table_size(tables[i]));
 		const struct flow_file *file = &daemon->files[stats_family(tables[i]->family)];
-		tell(object, "hugepages", file->fd >= 0 ? file->memory.hugepages
-			: tables[i]->memory.hugepages);
+		tell(object, "hugepages",
+			file->fd >= 0 ? file->memory.hugepages : tables[i]->memory.hugepages);
 		tell_text(object, "file", file->fd >= 0 ? file->path : "");
 		const struct stats_flows *flows = &sum.flows[stats_family(tables[i]->family)];
 		tell(object, "created", flows->created);
@@ -528,8 +531,10 @@ static const struct command {
 	const char *help;
 } commands[] = {
 	{"/weir/services", tell_services, "Services. Parameter: FIRST, default 0."},
-	{"/weir/backends", tell_backends, "Backends. Parameters: SERVICE,FIRST; default all from 0."},
-	{"/weir/snat", tell_snat, "SNAT ports by backend. Parameters: SERVICE,FIRST; default all from 0."},
+	{"/weir/backends", tell_backends,
+		"Backends. Parameters: SERVICE,FIRST; default all from 0."},
+	{"/weir/snat", tell_snat,
+		"SNAT ports by backend. Parameters: SERVICE,FIRST; default all from 0."},
 	{"/weir/workers", tell_workers, "Packets and load by worker. No parameters."},
 	{"/weir/drops", tell_drops, "Where packets went. Parameter: a worker, default the sum."},
 	{"/weir/flows", tell_flows, "Flow tables. No parameters."},

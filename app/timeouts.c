@@ -33,8 +33,8 @@ void timeouts_of_service(const struct conf_service *service, uint16_t timeout_s[
 		timeout_s[state] = service->timeout_s[timeout_of(state)];
 }
 
-void timeouts_at_start(const struct conf *conf, const struct conf_service *service,
-	uint16_t timeout_s[TCP_STATES])
+void timeouts_at_start(
+	const struct conf *conf, const struct conf_service *service, uint16_t timeout_s[TCP_STATES])
 {
 	timeout_s[TCP_NONE] = 0;
 	for (enum tcp_state state = TCP_SYN_SENT; state < TCP_STATES; state++) {

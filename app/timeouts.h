@@ -14,17 +14,18 @@ struct worker;
 void timeouts_of_service(const struct conf_service *service, uint16_t timeout_s[TCP_STATES]);
 
 /*
- * What counts for a flow of the service that was idle while no process was there; NULL: of one that isn't
- * in the file any more. Established ones whose ends are to be told stay for the first sweep, which does that.
+ * What counts for a flow of the service that was idle while no process was there; NULL: of one that
+ * isn't in the file any more. Established ones whose ends are to be told stay for the first sweep,
+ * which does that.
  */
 void timeouts_at_start(const struct conf *conf, const struct conf_service *service,
 	uint16_t timeout_s[TCP_STATES]);
 
 /*
- * Give the workers the file's timeouts; they may be running. Those that services have for themselves
- * come with the service table. So a reload takes two steps, lest a connection be forgotten by the old
- * time of its service or by the new one of all: those that grow before the table is published, all
- * when it has been. Control core.
+ * Give the workers the file's timeouts; they may be running. Those that services have for
+ * themselves come with the service table. So a reload takes two steps, lest a connection be
+ * forgotten by the old time of its service or by the new one of all: those that grow before the
+ * table is published, all when it has been. Control core.
  */
 enum timeouts_step { TIMEOUTS_RAISE, TIMEOUTS_ALL };
 void timeouts_set(struct worker *workers, unsigned nb_workers, const struct conf *conf,

@@ -23,18 +23,18 @@
 #define RELEASE_WAIT_MS 30000
 #define READY_WAIT_MS 30000
 #define FOLLOW_WAIT_S 10 // for the process before to end
-#define ANSWER_MS 5 // for the answer to who asked for it to leave
+#define ANSWER_MS 5      // for the answer to who asked for it to leave
 #define WORD 512
 
 // One a process. The words are whole messages: the sockets are SOCK_SEQPACKET.
 static struct {
 	char **argv;
-	cpu_set_t cpus;      // before any thread was bound to one
+	cpu_set_t cpus; // before any thread was bound to one
 	char binary[256];
-	int fd;              // to the successor, or to the process before; -1 = none
+	int fd; // to the successor, or to the process before; -1 = none
 	bool is_successor;
-	bool is_prepared;    // the successor waits for the port
-	pid_t pid;           // of the successor
+	bool is_prepared; // the successor waits for the port
+	pid_t pid;        // of the successor
 	struct event *event;
 	upgrade_told_fn told;
 	void *context;
@@ -125,9 +125,9 @@ static void on_word(evutil_socket_t fd, short what, void *context)
 			&(struct timeval){.tv_usec = ANSWER_MS * 1000});
 		return;
 	}
-	const char *error = word[0] != '\0' ? word : what & EV_TIMEOUT
-		? "the new process isn't prepared in time"
-		: "the new process ended before it was prepared; see the log";
+	const char *error = word[0] != '\0' ? word
+		: what & EV_TIMEOUT         ? "the new process isn't prepared in time"
+				    : "the new process ended before it was prepared; see the log";
 	log_error("upgrade: %s; going on", error);
 	kill(upgrade.pid, SIGKILL); // an own child, not waited for yet
 	forget_successor();
@@ -193,7 +193,8 @@ int upgrade_start(struct daemon *daemon, upgrade_told_fn told, void *context)
 	upgrade.began_ms = clock_ms();
 	if (err == 0) {
 		upgrade.event = event_new(daemon->events, pair[0], EV_READ, on_word, daemon);
-		if (upgrade.event == NULL || event_add(upgrade.event,
+		if (upgrade.event == NULL ||
+			event_add(upgrade.event,
 				&(struct timeval){.tv_sec = RELEASE_WAIT_MS / 1000}) < 0)
 			err = -ENOMEM;
 	}

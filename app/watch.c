@@ -73,8 +73,8 @@ static void health_changed(void *context, struct health_target *target)
 
 	if (watched == NULL)
 		return;
-	LIST_FOREACH (backend, &watched->backends, health_entry)
-		watch->source.health_changed(watch->source.context, backend);
+	LIST_FOREACH(backend, &watched->backends, health_entry)
+	watch->source.health_changed(watch->source.context, backend);
 }
 
 static void hop_changed(void *context, struct route_target *target)
@@ -85,8 +85,8 @@ static void hop_changed(void *context, struct route_target *target)
 
 	if (watched == NULL)
 		return;
-	LIST_FOREACH (backend, &watched->backends, route_entry)
-		watch->source.hop_changed(watch->source.context, backend);
+	LIST_FOREACH(backend, &watched->backends, route_entry)
+	watch->source.hop_changed(watch->source.context, backend);
 }
 
 struct watch *watch_create(const struct watch_source *source)
@@ -100,8 +100,8 @@ struct watch *watch_create(const struct watch_source *source)
 	if (watch->health != NULL)
 		health_set_served(watch->health, source->served, source->context);
 	if (watch->health != NULL)
-		watch->route = route_create(source->events, source->netns_fd, source->interface,
-			hop_changed, watch);
+		watch->route = route_create(
+			source->events, source->netns_fd, source->interface, hop_changed, watch);
 	if (watch->route != NULL)
 		return watch;
 	int err = errno;
@@ -144,11 +144,11 @@ static int watch_hop(struct watch *watch, struct control_backend *backend)
 	return 0;
 }
 
-static int watch_health(struct watch *watch, struct control_backend *backend,
-	const struct conf_health *conf)
+static int watch_health(
+	struct watch *watch, struct control_backend *backend, const struct conf_health *conf)
 {
-	struct health_target *target = health_target_get(watch->health, &backend->conf.endpoint,
-		conf);
+	struct health_target *target =
+		health_target_get(watch->health, &backend->conf.endpoint, conf);
 
 	if (target == NULL)
 		return -errno;
@@ -173,8 +173,8 @@ static int watch_health(struct watch *watch, struct control_backend *backend,
 	return 0;
 }
 
-int watch_backend(struct watch *watch, struct control_backend *backend,
-	const struct conf_health *conf)
+int watch_backend(
+	struct watch *watch, struct control_backend *backend, const struct conf_health *conf)
 {
 	if (watch == NULL)
 		return 0;

@@ -24,8 +24,8 @@ struct watch_source {
 	void (*health_changed)(void *context, struct control_backend *backend);
 	void (*hop_changed)(void *context, struct control_backend *backend);
 	// What is known of a backend's health from before; false: nothing.
-	bool (*known_health)(void *context, const struct control_backend *backend,
-		struct health_status *status);
+	bool (*known_health)(
+		void *context, const struct control_backend *backend, struct health_status *status);
 	bool (*served)(void *context); // packets are: or a failed probe says nothing
 	void *context;
 };
@@ -38,13 +38,13 @@ void watch_keep(struct watch *watch);
 void watch_destroy(struct watch *watch);
 
 /*
- * Start to probe the backend, unless it is disabled, and to follow its next hop; fine when it is watched
- * already, and then takes up another way of probing. What is known stands in backend->health and ->hop afterwards; a
- * verdict by the former way of probing holds until there is another. 0 or -errno, and then nothing
- * changed. `watch` NULL: nothing happens.
+ * Start to probe the backend, unless it is disabled, and to follow its next hop; fine when it is
+ * watched already, and then takes up another way of probing. What is known stands in
+ * backend->health and ->hop afterwards; a verdict by the former way of probing holds until there is
+ * another. 0 or -errno, and then nothing changed. `watch` NULL: nothing happens.
  */
-int watch_backend(struct watch *watch, struct control_backend *backend,
-	const struct conf_health *conf);
+int watch_backend(
+	struct watch *watch, struct control_backend *backend, const struct conf_health *conf);
 void unwatch_backend(struct watch *watch, struct control_backend *backend);
 /* Not probed any more, but its next hop is followed: old flows live on. */
 void unwatch_health(struct watch *watch, struct control_backend *backend);

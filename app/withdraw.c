@@ -5,13 +5,13 @@
 #include "exception.h"
 #include "log.h"
 
-static void want_withdrawn(bool *wanted, const struct conf_service *conf,
-	const struct conf_port *port)
+static void want_withdrawn(
+	bool *wanted, const struct conf_service *conf, const struct conf_port *port)
 {
 	for (unsigned l = 0; l < conf->nb_listens; l++)
 		for (unsigned a = 0; a < port->nb_addresses; a++)
-			wanted[a] |= net_addr_equal(&conf->listens[l].endpoint.addr,
-				&port->addresses[a].addr);
+			wanted[a] |= net_addr_equal(
+				&conf->listens[l].endpoint.addr, &port->addresses[a].addr);
 }
 
 bool withdraw_update(struct withdraw *withdraw, const struct backends *backends,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Small numbers for things that come and go, and are named by others for longer than they live. With
- * each number goes a generation, which changes when the number is taken again: who kept the pair
- * can't mistake the new one for the old.
+ * Small numbers for things that come and go, and are named by others for longer than they live.
+ * With each number goes a generation, which changes when the number is taken again: who kept the
+ * pair can't mistake the new one for the old.
  *
  * Thread rule: one thread per pool.
  */

@@ -40,7 +40,7 @@ void log_limit_report(struct log_limit *limit, enum log_level level, const char 
 
 #define log_limited(level, ...)                                                                    \
 	do {                                                                                       \
-		static __thread struct log_limit limit_here;                                                \
+		static __thread struct log_limit limit_here;                                       \
 		if (log_limit_allows(&limit_here)) {                                               \
 			log_write(level, LOG_MODULE, __VA_ARGS__);                                 \
 			log_limit_report(&limit_here, level, LOG_MODULE);                          \

@@ -6,8 +6,8 @@
 
 #include "conf_schema.h"
 
-static int read_prefix(struct conf_reader *reader, const config_setting_t *element,
-	struct net_prefix *prefix)
+static int read_prefix(
+	struct conf_reader *reader, const config_setting_t *element, struct net_prefix *prefix)
 {
 	const char *text = config_setting_get_string(element);
 	struct net_prefix network;
@@ -27,8 +27,8 @@ static int read_prefix(struct conf_reader *reader, const config_setting_t *eleme
 	return 0;
 }
 
-static int read_prefixes(struct conf_reader *reader, const config_setting_t *setting,
-	struct conf_prefixes *prefixes)
+static int read_prefixes(
+	struct conf_reader *reader, const config_setting_t *setting, struct conf_prefixes *prefixes)
 {
 	int nb = conf_reader_texts(reader, setting, CONF_ACCESS_EXPECTED, CONF_PREFIXES_MAX);
 
@@ -132,8 +132,8 @@ int conf_check_access(struct conf_reader *reader, const struct conf_service *ser
 	const config_setting_t *keys)
 {
 	const config_setting_t *deny = config_setting_get_member(keys, "deny");
-	int err = check_families(reader, service, &service->allow,
-		config_setting_get_member(keys, "allow"));
+	int err = check_families(
+		reader, service, &service->allow, config_setting_get_member(keys, "allow"));
 
 	if (err == 0)
 		err = check_families(reader, service, &service->deny, deny);

@@ -42,8 +42,8 @@ static int compare(const char *text, size_t length, const char *name)
 	return order != 0 ? order : name[length] == '\0' ? 0 : -1;
 }
 
-const struct conf_service *conf_carry_find(const struct conf_carry *carry, const char *text,
-	size_t length, const char *end)
+const struct conf_service *conf_carry_find(
+	const struct conf_carry *carry, const char *text, size_t length, const char *end)
 {
 	unsigned low = 0, high = carry->nb;
 
@@ -53,7 +53,9 @@ const struct conf_service *conf_carry_find(const struct conf_carry *carry, const
 		int order = compare(text, length, service->name);
 		if (order == 0)
 			return (size_t)(end - text) >= service->text_size &&
-				memcmp(text, service->text, service->text_size) == 0 ? service : NULL;
+					memcmp(text, service->text, service->text_size) == 0
+				? service
+				: NULL;
 		if (order < 0)
 			high = middle;
 		else

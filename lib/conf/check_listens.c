@@ -31,7 +31,9 @@ static const config_setting_t *setting_of(const struct conf_reader *reader,
 {
 	const config_setting_t *keys = conf_reader_service(reader, services, service);
 
-	return keys == NULL ? NULL : conf_reader_element(config_setting_get_member(keys, "listen"), listen);
+	return keys == NULL
+		? NULL
+		: conf_reader_element(config_setting_get_member(keys, "listen"), listen);
 }
 
 static int add(struct conf_reader *reader, struct spreads *spreads, const struct spread *spread)
@@ -72,7 +74,8 @@ static int spread_any(struct conf_reader *reader, const struct conf *conf, struc
 	const char *family = service->family == AF_INET6 ? "IPv6" : "IPv4";
 	return conf_reader_fail(reader, setting,
 		"\"%s\" means the port's %s addresses, as the backends are %s, and it has none; "
-		"add one to port.address", config_setting_get_string(setting), family, family);
+		"add one to port.address",
+		config_setting_get_string(setting), family, family);
 }
 
 /* "192.0.2.10:80" */
@@ -93,7 +96,8 @@ static int spread_one(struct conf_reader *reader, const struct conf *conf,
 	if (addr->family != service->family)
 		return conf_reader_fail(reader, setting,
 			"%s is %s and the backends are %s: weir does not translate between them; "
-			"make two services of it", text, addr->family == AF_INET6 ? "IPv6" : "IPv4",
+			"make two services of it",
+			text, addr->family == AF_INET6 ? "IPv6" : "IPv4",
 			service->family == AF_INET6 ? "IPv6" : "IPv4");
 	for (unsigned i = 0; i < conf->port.nb_addresses; i++)
 		if (net_addr_equal(addr, &conf->port.addresses[i].addr))
@@ -141,14 +145,16 @@ static int check_unique(struct conf_reader *reader, const struct conf *conf,
 
 	const config_setting_t *taken = setting_of(reader, services, first->service, first->listen);
 	unsigned line = conf_reader_line(reader, taken, &file);
-	return conf_reader_fail(reader, setting_of(reader, services, second->service, second->listen),
+	return conf_reader_fail(reader,
+		setting_of(reader, services, second->service, second->listen),
 		"%s is taken: service %s listens there by \"%s\" (%s:%u); give one another address "
-		"or port", net_endpoint_format(&second->endpoint, text),
-		conf->services[first->service]->name, config_setting_get_string(taken), file, line);
+		"or port",
+		net_endpoint_format(&second->endpoint, text), conf->services[first->service]->name,
+		config_setting_get_string(taken), file, line);
 }
 
-int conf_check_listens(struct conf_reader *reader, const struct conf *conf,
-	const config_setting_t *root)
+int conf_check_listens(
+	struct conf_reader *reader, const struct conf *conf, const config_setting_t *root)
 {
 	const config_setting_t *services = config_setting_get_member(root, "services");
 	struct spreads spreads = {NULL};

@@ -15,15 +15,15 @@ static bool is_pci(const char *device)
 
 	for (i = 0; form[i] != '\0'; i++) {
 		if (form[i] == 'x' ? device[i] == '\0' ||
-				    strchr("0123456789abcdefABCDEF", device[i]) == NULL
+					strchr("0123456789abcdefABCDEF", device[i]) == NULL
 				   : device[i] != form[i])
 			return false;
 	}
 	return device[i] == '\0' || device[i] == ',';
 }
 
-static int check_device(struct conf_reader *reader, const struct conf_port *port,
-	const config_setting_t *keys)
+static int check_device(
+	struct conf_reader *reader, const struct conf_port *port, const config_setting_t *keys)
 {
 	const config_setting_t *device = config_setting_get_member(keys, "device");
 	bool pci = is_pci(port->device);
@@ -42,8 +42,8 @@ static int check_device(struct conf_reader *reader, const struct conf_port *port
 	return 0;
 }
 
-static int check_addresses(struct conf_reader *reader, const struct conf_port *port,
-	const config_setting_t *keys)
+static int check_addresses(
+	struct conf_reader *reader, const struct conf_port *port, const config_setting_t *keys)
 {
 	const config_setting_t *addresses = config_setting_get_member(keys, "address");
 	bool v6 = false;
@@ -80,8 +80,8 @@ static bool is_link_local(const struct net_addr *addr)
 	return addr->family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)addr->v6);
 }
 
-static int check_gateway(struct conf_reader *reader, const struct conf_port *port,
-	const config_setting_t *element)
+static int check_gateway(
+	struct conf_reader *reader, const struct conf_port *port, const config_setting_t *element)
 {
 	const char *text = config_setting_get_string(element), *fault;
 	struct net_addr gateway;
@@ -102,8 +102,10 @@ static int check_gateway(struct conf_reader *reader, const struct conf_port *por
 		inside = inside || net_prefix_contains(prefix, &gateway);
 	}
 	if (fault != NULL)
-		return conf_reader_fail(reader, element, "\"%s\" is %s; expected the router's "
-			"address", text, fault);
+		return conf_reader_fail(reader, element,
+			"\"%s\" is %s; expected the router's "
+			"address",
+			text, fault);
 	if (!inside)
 		return conf_reader_fail(reader, element,
 			"\"%s\" lies in no prefix of port.address; "
@@ -112,8 +114,8 @@ static int check_gateway(struct conf_reader *reader, const struct conf_port *por
 	return 0;
 }
 
-static int check_snat(struct conf_reader *reader, const struct conf *conf,
-	const config_setting_t *keys)
+static int check_snat(
+	struct conf_reader *reader, const struct conf *conf, const config_setting_t *keys)
 {
 	const config_setting_t *addresses;
 
@@ -128,19 +130,20 @@ static int check_snat(struct conf_reader *reader, const struct conf *conf,
 		for (unsigned j = 0; j < conf->port.nb_addresses; j++)
 			found = found || net_addr_equal(addr, &conf->port.addresses[j].addr);
 		if (!found)
-			return conf_reader_fail(reader, element, "\"%s\" is not an address of the "
-				"port; add \"%s/%u\" to port.address", text, text,
-				net_addr_size(addr->family) * 8);
+			return conf_reader_fail(reader, element,
+				"\"%s\" is not an address of the "
+				"port; add \"%s/%u\" to port.address",
+				text, text, net_addr_size(addr->family) * 8);
 		for (unsigned j = 0; j < i; j++)
 			if (net_addr_equal(addr, &conf->snat.addresses[j]))
-				return conf_reader_fail(reader, element,
-					"\"%s\" is given twice; remove one", text);
+				return conf_reader_fail(
+					reader, element, "\"%s\" is given twice; remove one", text);
 	}
 	return 0;
 }
 
-int conf_check_port(struct conf_reader *reader, const struct conf *conf,
-	const config_setting_t *root)
+int conf_check_port(
+	struct conf_reader *reader, const struct conf *conf, const config_setting_t *root)
 {
 	const config_setting_t *keys = config_setting_get_member(root, "port");
 	const config_setting_t *gateway = config_setting_get_member(keys, "gateway");

@@ -12,8 +12,8 @@ static const char *family_name(sa_family_t family)
 	return family == AF_INET6 ? "IPv6" : "IPv4";
 }
 
-static int check_health(struct conf_reader *reader, const struct conf_health *health,
-	const config_setting_t *keys)
+static int check_health(
+	struct conf_reader *reader, const struct conf_health *health, const config_setting_t *keys)
 {
 	static const char *const http_keys[] = {"path", "host", "status"};
 	bool http = health->type == CONF_HEALTH_HTTP || health->type == CONF_HEALTH_HTTPS;
@@ -30,11 +30,12 @@ static int check_health(struct conf_reader *reader, const struct conf_health *he
 	}
 	key = config_setting_get_member(keys, "verify");
 	if (key != NULL && health->verify && health->type != CONF_HEALTH_HTTPS)
-		return conf_reader_fail(reader, key,
-			"is for HTTPS probes; add type = \"https\", or remove it");
+		return conf_reader_fail(
+			reader, key, "is for HTTPS probes; add type = \"https\", or remove it");
 	key = config_setting_get_member(keys, "timeout_ms");
 	if (key != NULL && health->timeout_ms > health->interval_ms)
-		return conf_reader_fail(reader, key, "%u is longer than interval_ms (%u): a probe "
+		return conf_reader_fail(reader, key,
+			"%u is longer than interval_ms (%u): a probe "
 			"must end before the next begins; lower it or raise interval_ms",
 			health->timeout_ms, health->interval_ms);
 	return 0;
@@ -73,8 +74,10 @@ static int check_backend_address(struct conf_reader *reader, const struct conf *
 			fault = conf_addr_fault_in(addr, prefix);
 	}
 	if (fault != NULL)
-		return conf_reader_fail(reader, element, "%s is %s; expected one that a host can "
-			"have", text, fault);
+		return conf_reader_fail(reader, element,
+			"%s is %s; expected one that a host can "
+			"have",
+			text, fault);
 	return 0;
 }
 
@@ -130,8 +133,8 @@ static int check_unique(struct conf_reader *reader, const struct conf_service *s
 		names || second->host != NULL ? second->name
 					      : net_endpoint_format(&second->endpoint, text),
 		(unsigned)(first - service->backends),
-		conf_reader_line(reader, config_setting_get_elem(backends, first - service->backends),
-			&file),
+		conf_reader_line(reader,
+			config_setting_get_elem(backends, first - service->backends), &file),
 		names ? "rename one" : "remove one, and use weight to give it a larger share");
 }
 
@@ -210,7 +213,8 @@ static const char *withdraw_fault(const struct conf *conf, const struct conf_lis
 		if (net_addr_equal(&conf->snat.addresses[i], addr))
 			return "is a SNAT address, which backends answer to";
 	return found == first && conf->snat.nb_addresses == 0
-		? "is the port's first one, which backends answer to" : NULL;
+		? "is the port's first one, which backends answer to"
+		: NULL;
 }
 
 static int check_withdraw(struct conf_reader *reader, const struct conf *conf,
@@ -218,18 +222,21 @@ static int check_withdraw(struct conf_reader *reader, const struct conf *conf,
 {
 	for (unsigned i = 0; i < service->nb_listens; i++) {
 		const char *fault = service->on_all_down != CONF_ALL_DOWN_WITHDRAW
-			? NULL : withdraw_fault(conf, &service->listens[i]);
+			? NULL
+			: withdraw_fault(conf, &service->listens[i]);
 		if (fault != NULL)
-			return conf_reader_fail(reader, config_setting_get_member(keys, "on_all_down"),
-				"listen address %u %s, so it can't be withdrawn; give the service an "
-				"address of its own, in port.address as \"ADDRESS/%u\"", i + 1, fault,
-				net_addr_size(service->family) * 8);
+			return conf_reader_fail(reader,
+				config_setting_get_member(keys, "on_all_down"),
+				"listen address %u %s, so it can't be withdrawn; give the service "
+				"an "
+				"address of its own, in port.address as \"ADDRESS/%u\"",
+				i + 1, fault, net_addr_size(service->family) * 8);
 	}
 	return 0;
 }
 
-int conf_check_services(struct conf_reader *reader, const struct conf *conf,
-	const config_setting_t *root)
+int conf_check_services(
+	struct conf_reader *reader, const struct conf *conf, const config_setting_t *root)
 {
 	const config_setting_t *services = config_setting_get_member(root, "services");
 
@@ -238,11 +245,11 @@ int conf_check_services(struct conf_reader *reader, const struct conf *conf,
 		const config_setting_t *keys = conf_reader_service(reader, services, i);
 		if (keys == NULL)
 			continue;
-		int err = check_health(reader, &service->health,
-			config_setting_get_member(keys, "health"));
+		int err = check_health(
+			reader, &service->health, config_setting_get_member(keys, "health"));
 		if (err == 0)
-			err = check_backends(reader, conf, service,
-				config_setting_get_member(keys, "backends"));
+			err = check_backends(
+				reader, conf, service, config_setting_get_member(keys, "backends"));
 		if (err == 0)
 			err = conf_check_access(reader, service, keys);
 		if (err == 0)

@@ -42,14 +42,15 @@ static bool same_snat(const struct conf_snat *a, const struct conf_snat *b)
 /* A service that is carried over was checked, but against the addresses of then. */
 static int check_carried(const struct conf_reader *reader, const struct conf *conf)
 {
-	if (reader->former == NULL || (same_prefixes(&conf->port, &reader->former->port) &&
+	if (reader->former == NULL ||
+		(same_prefixes(&conf->port, &reader->former->port) &&
 			same_snat(&conf->snat, &reader->former->snat)))
 		return 0;
 	return -EAGAIN;
 }
 
-static int read_and_check(struct conf_reader *reader, struct conf *conf,
-	const config_setting_t *root)
+static int read_and_check(
+	struct conf_reader *reader, struct conf *conf, const config_setting_t *root)
 {
 	int err = conf_schema_defaults(reader, conf_root_keys, conf);
 

@@ -21,11 +21,11 @@
 #include "punt.h"
 
 #define CONF_DEFAULT_PATH "/etc/weir/weir.conf"
-#define CONF_NAME_MAX 63      // bytes of a service's or backend's name
+#define CONF_NAME_MAX 63 // bytes of a service's or backend's name
 #define CONF_WEIGHT_MAX 256
 #define CONF_WORKERS_MAX 64
 #define CONF_RESOLVERS_MAX 8
-#define CONF_ADDRESSES_MAX 32 // addresses of the port, and SNAT addresses
+#define CONF_ADDRESSES_MAX 32    // addresses of the port, and SNAT addresses
 #define CONF_BACKENDS_MAX 131072 // over all services
 #define CONF_TIMEOUT_MAX_S 64800
 #define CONF_PREFIXES_MAX 131072 // of one list
@@ -35,23 +35,24 @@ enum conf_driver { CONF_DRIVER_AUTO, CONF_DRIVER_AF_XDP, CONF_DRIVER_AF_PACKET }
 struct conf_port {
 	char *device;            // PCI address, kernel interface, or DPDK device string
 	enum conf_driver driver; // for a kernel interface; AUTO = AF_XDP
-	struct net_prefix *addresses; // what weir0 carries; the first of a family is the SNAT default
+	struct net_prefix
+		*addresses; // what weir0 carries; the first of a family is the SNAT default
 	unsigned nb_addresses;
 	struct net_addr gateway4; // AF_UNSPEC = none
 	struct net_addr gateway6;
-	char *netns;             // network namespace of weir0; "" = the host's
-	unsigned mtu;            // bytes; 0 = the link's
+	char *netns;                       // network namespace of weir0; "" = the host's
+	unsigned mtu;                      // bytes; 0 = the link's
 	unsigned punt_limit[PUNT_CLASSES]; // packets a second
-	char **eal;              // further EAL arguments
+	char **eal;                        // further EAL arguments
 	unsigned nb_eal;
-	bool hugepages;          // false = --no-huge
+	bool hugepages; // false = --no-huge
 };
 
 struct conf_cores {
-	int control;             // CPU number; -1 = the first allowed
+	int control;                        // CPU number; -1 = the first allowed
 	unsigned workers[CONF_WORKERS_MAX]; // CPU numbers; a CPU may be named twice
-	unsigned nb_workers;     // 0 = one on the port's NUMA node
-	unsigned idle_sleep_us;  // 0 = always poll
+	unsigned nb_workers;                // 0 = one on the port's NUMA node
+	unsigned idle_sleep_us;             // 0 = always poll
 };
 
 /* The local ports that a SNAT address lends: host byte order, both ends included. */
@@ -68,9 +69,9 @@ struct conf_snat {
 };
 
 enum conf_tcp_timeout {
-	CONF_TIMEOUT_HALF_OPEN,   // SYN_SENT, SYN_RECV
+	CONF_TIMEOUT_HALF_OPEN, // SYN_SENT, SYN_RECV
 	CONF_TIMEOUT_ESTABLISHED,
-	CONF_TIMEOUT_CLOSING,     // FIN_WAIT, CLOSE_WAIT, LAST_ACK
+	CONF_TIMEOUT_CLOSING, // FIN_WAIT, CLOSE_WAIT, LAST_ACK
 	CONF_TIMEOUT_TIME_WAIT,
 	CONF_TIMEOUT_CLOSE,
 	CONF_TIMEOUTS
@@ -80,42 +81,42 @@ enum conf_health_type { CONF_HEALTH_NONE, CONF_HEALTH_TCP, CONF_HEALTH_HTTP, CON
 
 struct conf_health {
 	enum conf_health_type type;
-	uint16_t port;           // host byte order; 0 = the backend's
+	uint16_t port; // host byte order; 0 = the backend's
 	unsigned interval_ms;
 	unsigned timeout_ms;
 	unsigned rise;
 	unsigned fall;
-	char *path;              // HTTP: the request's target
-	char *host;              // HTTP: Host header and TLS name; NULL = the backend's "address:port"
-	unsigned status_first;   // HTTP: the expected status codes, both ends included
+	char *path; // HTTP: the request's target
+	char *host; // HTTP: Host header and TLS name; NULL = the backend's "address:port"
+	unsigned status_first; // HTTP: the expected status codes, both ends included
 	unsigned status_last;
-	bool verify;             // HTTPS: check the certificate against the system's store
+	bool verify; // HTTPS: check the certificate against the system's store
 };
 
 /* Backends judged by the clients' own connects. */
 struct conf_passive {
-	unsigned fails;          // refused or unanswered ones in the window; 0 = off
+	unsigned fails; // refused or unanswered ones in the window; 0 = off
 	unsigned window_ms;
-	unsigned retry_ms;       // how long it is out, the first time
+	unsigned retry_ms; // how long it is out, the first time
 };
 
 struct conf_listen {
-	bool any;                // ":80": every address of the port (of the service's family)
+	bool any;                     // ":80": every address of the port (of the service's family)
 	struct net_endpoint endpoint; // the port alone when any
 };
 
 enum conf_state { CONF_STATE_ACTIVE, CONF_STATE_DRAIN, CONF_STATE_DISABLED };
 
 struct conf_backend {
-	char *name;              // given, or the address's text; unique within the service
-	char *host;              // a DNS name in place of the address; NULL = none
+	char *name;                   // given, or the address's text; unique within the service
+	char *host;                   // a DNS name in place of the address; NULL = none
 	struct net_endpoint endpoint; // the port alone when it is a name
-	unsigned resolve_ms;     // how often the name is asked for; 0 = by the answer's TTL
-	unsigned weight;         // 0 to CONF_WEIGHT_MAX
+	unsigned resolve_ms;          // how often the name is asked for; 0 = by the answer's TTL
+	unsigned weight;              // 0 to CONF_WEIGHT_MAX
 	enum conf_state state;
-	bool backup;             // gets connections only while no other backend can
-	unsigned max_conns;      // connections at a time; 0 = any number
-	unsigned slow_start_ms;  // the service's, or its own; 0 = the whole weight at once
+	bool backup;            // gets connections only while no other backend can
+	unsigned max_conns;     // connections at a time; 0 = any number
+	unsigned slow_start_ms; // the service's, or its own; 0 = the whole weight at once
 };
 
 enum conf_scheduler {
@@ -145,18 +146,19 @@ struct conf_prefixes {
 
 struct conf_service {
 	char *name;
-	sa_family_t family;      // of its backends, and so of its listen addresses
+	sa_family_t family; // of its backends, and so of its listen addresses
 	struct conf_listen *listens;
 	unsigned nb_listens;
 	enum conf_scheduler scheduler;
 	enum conf_on_all_down on_all_down;
-	unsigned slow_start_ms;  // of backends that don't say otherwise
+	unsigned slow_start_ms;     // of backends that don't say otherwise
 	struct conf_prefixes allow; // clients that may connect, none = all; the longest prefix
 	struct conf_prefixes deny;  // that matches in either list decides
-	enum conf_on_remove on_remove; // what becomes of the connections of a backend that leaves the file
-	enum conf_on_down on_down;     // and of one that is down
+	enum conf_on_remove
+		on_remove; // what becomes of the connections of a backend that leaves the file
+	enum conf_on_down on_down; // and of one that is down
 	unsigned on_down_reset_ms;
-	enum conf_on_idle on_idle;     // and of one that was idle for too long
+	enum conf_on_idle on_idle;         // and of one that was idle for too long
 	unsigned timeout_s[CONF_TIMEOUTS]; // seconds; 0 = those of struct conf
 	unsigned connect_timeout_ms; // how long a backend may leave a SYN unanswered; 0 = any time
 	unsigned connect_tries;      // backends that a connection is offered to
@@ -165,26 +167,27 @@ struct conf_service {
 	struct conf_passive passive;
 	struct conf_backend *backends;
 	unsigned nb_backends;
-	unsigned nb_names;       // of these: DNS names
+	unsigned nb_names; // of these: DNS names
 
 	// This module's own: how it stands in the file, to know it again by.
-	char *text;              // from its name to its last }; NULL = parts of it are included
+	char *text; // from its name to its last }; NULL = parts of it are included
 	size_t text_size;
-	unsigned nb_settings;    // in it, and itself
-	unsigned references;     // of configurations; atomic
+	unsigned nb_settings; // in it, and itself
+	unsigned references;  // of configurations; atomic
 };
 
 struct conf {
-	char *instance;          // "" or the suffix of the file prefix: "b" gives weir-b
+	char *instance; // "" or the suffix of the file prefix: "b" gives weir-b
 	struct conf_port port;
 	struct conf_cores cores;
 	struct conf_snat snat;
-	unsigned flows;          // size of the flow table of each family that is in use
-	bool flows_persist;      // it is kept for the next start
+	unsigned flows;                    // size of the flow table of each family that is in use
+	bool flows_persist;                // it is kept for the next start
 	unsigned timeout_s[CONF_TIMEOUTS]; // seconds
 	struct net_endpoint resolvers[CONF_RESOLVERS_MAX]; // none = those of /etc/resolv.conf
 	unsigned nb_resolvers;
-	struct conf_service **services; // shared with the configuration that this one was reloaded from
+	struct conf_service *
+		*services; // shared with the configuration that this one was reloaded from
 	unsigned nb_services;
 };
 
@@ -200,8 +203,9 @@ struct conf_error {
 struct conf *conf_load(const char *path, struct conf_error *error);
 
 /*
- * The same once more, with the same result and the same messages, but faster where `former`, which was
- * loaded before, has services that stand in the file as they did: these are shared with it, not read.
+ * The same once more, with the same result and the same messages, but faster where `former`, which
+ * was loaded before, has services that stand in the file as they did: these are shared with it, not
+ * read.
  */
 struct conf *conf_reload(const char *path, const struct conf *former, struct conf_error *error);
 

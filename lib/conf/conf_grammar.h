@@ -29,7 +29,7 @@ struct conf_level {
 	uint32_t current; // the place of the setting in it that is being read, or CONF_NO_PLACE
 	uint32_t nb_settings;
 	enum conf_token_kind kind; // of the elements, in an array
-	unsigned line;    // where it opened
+	unsigned line;             // where it opened
 };
 
 struct conf_grammar {
@@ -40,13 +40,13 @@ struct conf_grammar {
 	const struct conf_file *file; // the tokens come from
 	unsigned base;                // levels that were open where the file was included
 	unsigned depth;
-	unsigned comma_line;          // of the last comma in a list
+	unsigned comma_line; // of the last comma in a list
 	const struct conf_file *comma_file;
 	struct conf_level levels[CONF_DEPTH_MAX + 1];
 };
 
-void conf_grammar_init(struct conf_grammar *grammar, struct conf_scan *scan, FILE *out,
-	struct conf_error *error);
+void conf_grammar_init(
+	struct conf_grammar *grammar, struct conf_scan *scan, FILE *out, struct conf_error *error);
 
 /* The next token of the file, neither END nor BAD nor INCLUDE. 0, or negative with error filled. */
 int conf_grammar_read(struct conf_grammar *grammar, const struct conf_token *token);

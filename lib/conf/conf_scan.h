@@ -20,11 +20,11 @@
 
 struct conf;
 
-#define CONF_DEPTH_MAX 16         // groups and lists in one another; the schema needs 5
-#define CONF_INCLUDE_DEPTH_MAX 10 // as libconfig
-#define CONF_FILES_MAX 4096       // read in all: ten of ten lines could ask for 10^10
+#define CONF_DEPTH_MAX 16            // groups and lists in one another; the schema needs 5
+#define CONF_INCLUDE_DEPTH_MAX 10    // as libconfig
+#define CONF_FILES_MAX 4096          // read in all: ten of ten lines could ask for 10^10
 #define CONF_SETTINGS_MAX (1u << 20) // 131,072 backends as groups of 4 keys take 0.66 M
-#define CONF_KEYS_MAX 8192        // keys of one group: libconfig searches them one by one
+#define CONF_KEYS_MAX 8192           // keys of one group: libconfig searches them one by one
 
 #define CONF_NO_PLACE UINT32_MAX
 
@@ -32,21 +32,21 @@ struct conf;
 struct conf_place {
 	const struct conf_file *file;
 	unsigned line;
-	uint32_t parent;      // the place of its group or list; CONF_NO_PLACE at the top
-	uint32_t index;       // among its parent's settings
+	uint32_t parent; // the place of its group or list; CONF_NO_PLACE at the top
+	uint32_t index;  // among its parent's settings
 	uint32_t name_length;
-	const char *name;     // not terminated; NULL = an element of a list
+	const char *name; // not terminated; NULL = an element of a list
 };
 
 struct conf_service;
 
 /* A service as it stands in a file. */
 struct conf_block {
-	const char *text;          // from its name to its last }; NULL = parts of it are included
+	const char *text; // from its name to its last }; NULL = parts of it are included
 	size_t size;
-	uint32_t nb_settings;      // in it, and itself
+	uint32_t nb_settings;               // in it, and itself
 	const struct conf_service *carried; // the former one, which it equals; NULL = to be read:
-	uint32_t element;          // its number in libconfig's group
+	uint32_t element;                   // its number in libconfig's group
 };
 
 struct conf_scan {
@@ -54,20 +54,20 @@ struct conf_scan {
 	struct conf_place *places; // of line n + 1 of the text
 	size_t nb_places;
 	size_t places_room;
-	struct conf_file **files;  // the first is the main one
+	struct conf_file **files; // the first is the main one
 	size_t nb_files;
 	struct conf_block *blocks; // by service
 	size_t nb_blocks;
 	size_t blocks_room;
-	size_t nb_carried;         // settings of former services, which have no place
+	size_t nb_carried; // settings of former services, which have no place
 };
 
 /*
  * Read and check the file and what it includes. 0, or negative with `error` filled in.
  *
- * With `former` (NULL = none), a service that stands there word for word as one of its services did is
- * not looked into, and libconfig has none of it. Lines are then not counted, so that an error only says
- * that there is one: read again, without.
+ * With `former` (NULL = none), a service that stands there word for word as one of its services did
+ * is not looked into, and libconfig has none of it. Lines are then not counted, so that an error
+ * only says that there is one: read again, without.
  */
 int conf_scan_read(struct conf_scan *scan, const char *path, const struct conf *former,
 	struct conf_error *error);
@@ -78,7 +78,7 @@ void conf_scan_fini(struct conf_scan *scan);
 const struct conf_place *conf_scan_place(const struct conf_scan *scan, unsigned line);
 
 /* "services.web.backends[0]"; "" for NULL. `path` holds CONF_PATH_TEXT bytes; it is returned. */
-const char *conf_scan_path(const struct conf_scan *scan, const struct conf_place *place,
-	char *path);
+const char *conf_scan_path(
+	const struct conf_scan *scan, const struct conf_place *place, char *path);
 
 #endif

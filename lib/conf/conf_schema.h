@@ -25,7 +25,7 @@ enum conf_key_type {
 struct conf_reader {
 	const struct conf_scan *scan;
 	struct conf_error *error;
-	unsigned nb_backends; // so far
+	unsigned nb_backends;      // so far
 	const struct conf *former; // whose services may be carried over; NULL = none
 };
 
@@ -37,24 +37,23 @@ struct conf_key {
 	size_t size;
 	long long min;
 	long long max;
-	long long initial;            // INTEGER, BOOLEAN, WORD
-	const char *const *words;     // NULL-terminated
-	const char *initial_text;     // TEXT; NULL stays NULL
+	long long initial;               // INTEGER, BOOLEAN, WORD
+	const char *const *words;        // NULL-terminated
+	const char *initial_text;        // TEXT; NULL stays NULL
 	bool (*valid)(const char *text); // TEXT
-	const struct conf_key *keys;  // GROUP, OWN
-	bool bare;                    // GROUP: an integer alone is its first key
-	const char *each;             // OWN: what stands for one element in the reference's paths
+	const struct conf_key *keys;     // GROUP, OWN
+	bool bare;                       // GROUP: an integer alone is its first key
+	const char *each; // OWN: what stands for one element in the reference's paths
 	int (*read)(struct conf_reader *reader, const config_setting_t *setting, void *object);
 	bool (*same)(const void *object, const void *other); // OWN: whether it is equal in both
-	bool restart; // at the top level: a change is not taken by a running weir
+	bool restart;         // at the top level: a change is not taken by a running weir
 	const char *expected; // TEXT, OWN: what would be right; else made from the row
 	const char *fallback; // the default in words, where `initial` doesn't tell
 	const char *doc;      // one line
 };
 
 /* Places of a struct's members in a table. */
-#define CONF_AT(type, member) \
-	.offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
+#define CONF_AT(type, member) .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
 
 /* Put every default in place; texts are allocated. 0, or -ENOMEM with the error filled in. */
 int conf_schema_defaults(struct conf_reader *reader, const struct conf_key *keys, void *object);
@@ -88,18 +87,18 @@ int conf_reader_texts(const struct conf_reader *reader, const config_setting_t *
 const config_setting_t *conf_reader_element(const config_setting_t *setting, unsigned n);
 
 /* The group of the n-th service; NULL when it was carried over. */
-const config_setting_t *conf_reader_service(const struct conf_reader *reader,
-	const config_setting_t *services, unsigned n);
+const config_setting_t *conf_reader_service(
+	const struct conf_reader *reader, const config_setting_t *services, unsigned n);
 
 /* The line of a setting in its file, and that file's name. */
-unsigned conf_reader_line(const struct conf_reader *reader, const config_setting_t *setting,
-	const char **file);
+unsigned conf_reader_line(
+	const struct conf_reader *reader, const config_setting_t *setting, const char **file);
 
 /* The tables. */
-extern const struct conf_key conf_root_keys[];   // struct conf
-extern const struct conf_key conf_port_keys[];   // struct conf_port
+extern const struct conf_key conf_root_keys[];    // struct conf
+extern const struct conf_key conf_port_keys[];    // struct conf_port
 extern const struct conf_key conf_service_keys[]; // struct conf_service
-extern const struct conf_key conf_health_keys[]; // struct conf_health
+extern const struct conf_key conf_health_keys[];  // struct conf_health
 
 /* Reads the group of services into struct conf. */
 int conf_services_read(struct conf_reader *reader, const config_setting_t *setting, void *object);
@@ -112,14 +111,14 @@ bool conf_allow_same(const void *from, const void *to);
 bool conf_deny_same(const void *from, const void *to);
 
 /* What holds between keys: each 0, or negative with the error filled in. */
-int conf_check_port(struct conf_reader *reader, const struct conf *conf,
-	const config_setting_t *root);
-int conf_check_services(struct conf_reader *reader, const struct conf *conf,
-	const config_setting_t *root);
+int conf_check_port(
+	struct conf_reader *reader, const struct conf *conf, const config_setting_t *root);
+int conf_check_services(
+	struct conf_reader *reader, const struct conf *conf, const config_setting_t *root);
 /* Of one service, whose group is `keys`. */
 int conf_check_access(struct conf_reader *reader, const struct conf_service *service,
 	const config_setting_t *keys);
-int conf_check_listens(struct conf_reader *reader, const struct conf *conf,
-	const config_setting_t *root);
+int conf_check_listens(
+	struct conf_reader *reader, const struct conf *conf, const config_setting_t *root);
 
 #endif

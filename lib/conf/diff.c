@@ -22,9 +22,9 @@ struct line {
 	FILE *out;
 	char *text;
 	size_t size;
-	const char *prefix;  // before the first fragment
-	unsigned count;      // fragments
-	unsigned held_back;  // of these, beyond LINE_MAX
+	const char *prefix; // before the first fragment
+	unsigned count;     // fragments
+	unsigned held_back; // of these, beyond LINE_MAX
 };
 
 static int line_open(struct line *line, const char *prefix)
@@ -178,8 +178,8 @@ static int compare_backends(const struct conf_backend *a, const struct conf_back
 
 static int compare_places(const void *a, const void *b)
 {
-	return compare_backends(*(const struct conf_backend *const *)a,
-		*(const struct conf_backend *const *)b);
+	return compare_backends(
+		*(const struct conf_backend *const *)a, *(const struct conf_backend *const *)b);
 }
 
 static const char *address_of(const struct conf_backend *backend, char *text)
@@ -207,8 +207,8 @@ static void print_backend(struct line *line, char sign, const struct conf_backen
 		fprintf(out, "%s%s", backend->backup ? " backup" : "", states[backend->state]);
 }
 
-static bool diff_backend(struct line *line, const struct conf_backend *from,
-	const struct conf_backend *to)
+static bool diff_backend(
+	struct line *line, const struct conf_backend *from, const struct conf_backend *to)
 {
 	char label[CONF_NAME_MAX + 4];
 
@@ -283,8 +283,8 @@ static int compare_names(const void *a, const void *b)
 		(*(const struct conf_service *const *)b)->name);
 }
 
-static int service_line(struct line *line, const struct conf_service *service, char *prefix,
-	size_t size)
+static int service_line(
+	struct line *line, const struct conf_service *service, char *prefix, size_t size)
 {
 	snprintf(prefix, size, "service %s: ", service->name);
 	return line_open(line, prefix);
@@ -331,8 +331,8 @@ static int diff_services(struct conf_diff *diff, const struct conf *from, const 
 		qsort(old, from->nb_services, sizeof(*old), compare_names);
 	for (unsigned i = 0; err == 0 && i < to->nb_services; i++) {
 		const struct conf_service *wanted = to->services[i];
-		const struct conf_service **found = bsearch(&wanted, old, from->nb_services,
-			sizeof(*old), compare_names);
+		const struct conf_service **found =
+			bsearch(&wanted, old, from->nb_services, sizeof(*old), compare_names);
 		if (found == NULL) {
 			diff->changed[i] = true;
 			err = whole_service(diff, wanted, '+');
@@ -345,7 +345,8 @@ static int diff_services(struct conf_diff *diff, const struct conf *from, const 
 	}
 	for (unsigned i = 0; err == 0 && i < from->nb_services; i++)
 		if (!kept[(const struct conf_service **)bsearch(&from->services[i], old,
-			    from->nb_services, sizeof(*old), compare_names) - old])
+				  from->nb_services, sizeof(*old), compare_names) -
+			    old])
 			err = whole_service(diff, from->services[i], '-');
 	free(old);
 	free(kept);
@@ -364,8 +365,8 @@ static bool diff_root_key(struct line *line, const struct conf_key *key, const s
 }
 
 /* The first key that only a restart can change: refused in words. */
-static int check_restart(const struct conf *from, const struct conf *to, const char *path,
-	struct conf_error *error)
+static int check_restart(
+	const struct conf *from, const struct conf *to, const char *path, struct conf_error *error)
 {
 	for (const struct conf_key *key = conf_root_keys; key->name != NULL; key++) {
 		struct line line;
@@ -378,9 +379,11 @@ static int check_restart(const struct conf *from, const struct conf *to, const c
 		if (text == NULL)
 			return conf_error_memory(error, path);
 		if (differs)
-			conf_error_set(error, path, 0, "", "%s: a running weir can't take this; "
+			conf_error_set(error, path, 0, "",
+				"%s: a running weir can't take this; "
 				"nothing was changed. Put it back and reload, or restart weir: "
-				"systemctl restart weir", text);
+				"systemctl restart weir",
+				text);
 		free(text);
 		if (differs)
 			return -EINVAL;
@@ -400,8 +403,8 @@ static int diff_root(struct conf_diff *diff, const struct conf *from, const stru
 	return add_line(diff, &line);
 }
 
-struct conf_diff *conf_diff_create(const struct conf *from, const struct conf *to, const char *path,
-	struct conf_error *error)
+struct conf_diff *conf_diff_create(
+	const struct conf *from, const struct conf *to, const char *path, struct conf_error *error)
 {
 	struct conf_diff *diff;
 

@@ -18,8 +18,8 @@ static bool in_group(struct conf_grammar *g)
 	return top(g)->close == '\0' || top(g)->close == '}';
 }
 
-void conf_grammar_init(struct conf_grammar *g, struct conf_scan *scan, FILE *out,
-	struct conf_error *error)
+void conf_grammar_init(
+	struct conf_grammar *g, struct conf_scan *scan, FILE *out, struct conf_error *error)
 {
 	memset(g, 0, sizeof(*g));
 	g->scan = scan;
@@ -76,15 +76,15 @@ static int add_place(struct conf_grammar *g, const struct conf_token *token, con
 static int begin_line(struct conf_grammar *g, const struct conf_token *token, const char *name)
 {
 	if (g->scan->nb_places == CONF_SETTINGS_MAX)
-		return conf_grammar_fail(g, token->line, "more than %u settings in all",
-			CONF_SETTINGS_MAX);
+		return conf_grammar_fail(
+			g, token->line, "more than %u settings in all", CONF_SETTINGS_MAX);
 
 	int err = add_place(g, token, name);
 	if (err < 0)
 		return err;
 	if (name != NULL && top(g)->nb_settings > CONF_KEYS_MAX)
-		return conf_grammar_fail(g, token->line, "more than %u keys in one group",
-			CONF_KEYS_MAX);
+		return conf_grammar_fail(
+			g, token->line, "more than %u keys in one group", CONF_KEYS_MAX);
 	if (g->scan->nb_places > 1)
 		fputc('\n', g->out);
 	return 0;
@@ -117,11 +117,13 @@ static int open_level(struct conf_grammar *g, const struct conf_token *token)
 		return conf_grammar_fail(g, token->line,
 			"%c inside [ ], which holds plain values only; write ( ) for a list", sign);
 	if (g->depth == CONF_DEPTH_MAX)
-		return conf_grammar_fail(g, token->line, "nested more than %u deep",
-			CONF_DEPTH_MAX);
+		return conf_grammar_fail(
+			g, token->line, "nested more than %u deep", CONF_DEPTH_MAX);
 	fputc(sign, g->out);
 	g->levels[g->depth + 1] = (struct conf_level){
-		.close = sign == '{' ? '}' : sign == '(' ? ')' : ']',
+		.close = sign == '{'  ? '}'
+			: sign == '(' ? ')'
+				      : ']',
 		.self = top(g)->current,
 		.current = CONF_NO_PLACE,
 		.line = token->line,
@@ -138,8 +140,8 @@ static int close_level(struct conf_grammar *g, const struct conf_token *token)
 	if (g->depth == 0)
 		return conf_grammar_fail(g, token->line, "%c closes nothing; remove it", sign);
 	if (g->depth == g->base)
-		return conf_grammar_fail(g, token->line, "%c closes what the including file opened",
-			sign);
+		return conf_grammar_fail(
+			g, token->line, "%c closes what the including file opened", sign);
 	if (sign != top(g)->close)
 		return conf_grammar_fail(g, token->line,
 			"%c where %c is expected, for what opened in line %u", sign, top(g)->close,
@@ -175,8 +177,10 @@ static int read_value(struct conf_grammar *g, const struct conf_token *token)
 	if (top(g)->close == ']' && top(g)->nb_settings == 1)
 		top(g)->kind = token->kind;
 	if (top(g)->close == ']' && top(g)->kind != token->kind)
-		return conf_grammar_fail(g, token->line, "%.*s is of another type than the element "
-			"before it; an array holds values of one type", shown(token), token->text);
+		return conf_grammar_fail(g, token->line,
+			"%.*s is of another type than the element "
+			"before it; an array holds values of one type",
+			shown(token), token->text);
 	if (token->kind == CONF_TOKEN_INTEGER)
 		fprintf(g->out, "%lldL", token->number);
 	else

@@ -16,7 +16,8 @@ static bool is_special(const char *text, size_t length)
 	return false;
 }
 
-/* The whole name. In a pattern the directory, which isn't part of it, is made to stand for itself. */
+/* The whole name. In a pattern the directory, which isn't part of it, is made to stand for itself.
+ */
 static char *make_name(const char *base, const char *text, size_t length, bool is_pattern)
 {
 	const char *slash = text[0] == '/' ? NULL : strrchr(base, '/');
@@ -79,8 +80,10 @@ const char *conf_include_find(struct conf_include *include, const char *base, co
 {
 	const char *fault = NULL;
 
-	*include = (struct conf_include){.is_pattern = is_special(text, length), .text = text,
-		.length = length, .line = line};
+	*include = (struct conf_include){.is_pattern = is_special(text, length),
+		.text = text,
+		.length = length,
+		.line = line};
 	char *name = make_name(base, text, length, include->is_pattern);
 	if (name == NULL)
 		return strerror(ENOMEM);

@@ -31,8 +31,7 @@ static bool valid_netns(const char *text)
 		strcmp(text, "..") != 0;
 }
 
-static int read_addresses(struct conf_reader *reader, const config_setting_t *setting,
-	void *object)
+static int read_addresses(struct conf_reader *reader, const config_setting_t *setting, void *object)
 {
 	struct conf_port *port = object;
 	int nb = conf_reader_texts(reader, setting, ADDRESS_EXPECTED, CONF_ADDRESSES_MAX);
@@ -71,8 +70,7 @@ static bool same_addresses(const void *object, const void *other)
 	return same;
 }
 
-static int read_gateways(struct conf_reader *reader, const config_setting_t *setting,
-	void *object)
+static int read_gateways(struct conf_reader *reader, const config_setting_t *setting, void *object)
 {
 	struct conf_port *port = object;
 	int nb = conf_reader_texts(reader, setting, GATEWAY_EXPECTED, 2);
@@ -117,8 +115,8 @@ static int read_eal(struct conf_reader *reader, const config_setting_t *setting,
 		const config_setting_t *element = conf_reader_element(setting, i);
 		const char *text = config_setting_get_string(element);
 		if (text == NULL || text[0] == '\0')
-			return conf_reader_fail(reader, element, "is an empty string; expected "
-				EAL_EXPECTED);
+			return conf_reader_fail(
+				reader, element, "is an empty string; expected " EAL_EXPECTED);
 		port->eal[i] = strdup(text);
 		if (port->eal[i] == NULL)
 			return conf_reader_memory(reader);
@@ -137,9 +135,11 @@ static bool same_eal(const void *object, const void *other)
 	return same;
 }
 
-#define PUNT(name_, class, initial_, doc_) \
-	{name_, CONF_INTEGER, CONF_AT(struct conf_port, punt_limit[class]), .min = 1, \
-		.max = 10000000, .initial = initial_, .doc = doc_}
+#define PUNT(name_, class, initial_, doc_)                                                         \
+	{                                                                                          \
+		name_, CONF_INTEGER, CONF_AT(struct conf_port, punt_limit[class]),                 \
+			.min = 1, .max = 10000000, .initial = initial_, .doc = doc_                \
+	}
 
 static const struct conf_key punt_keys[] = {
 	PUNT("arp", PUNT_ARP, 1000, "ARP and neighbour discovery, packets a second"),
@@ -160,8 +160,7 @@ const struct conf_key conf_port_keys[] = {
 		.expected = ADDRESS_EXPECTED,
 		.doc = "what the port carries: its own addresses and the virtual ones, at most 32"},
 	{"gateway", CONF_OWN, .read = read_gateways, .same = same_gateways,
-		.expected = GATEWAY_EXPECTED,
-		.fallback = "none",
+		.expected = GATEWAY_EXPECTED, .fallback = "none",
 		.doc = "default route; within one of the prefixes, or an IPv6 link-local address"},
 	{"netns", CONF_TEXT, CONF_AT(struct conf_port, netns), .valid = valid_netns,
 		.expected = "a name of at most 63 bytes, or \"\" for the host's",
@@ -173,8 +172,8 @@ const struct conf_key conf_port_keys[] = {
 		.doc = "longest IP packet in bytes; IPv6 wants 1280 or more"},
 	{"hugepages", CONF_BOOLEAN, CONF_AT(struct conf_port, hugepages), .initial = true,
 		.doc = "false = ordinary memory: slower, and no PCI device"},
-	{"eal", CONF_OWN, .read = read_eal, .same = same_eal, .expected = EAL_EXPECTED, .fallback = "none",
-		.doc = "further arguments of DPDK's environment layer"},
+	{"eal", CONF_OWN, .read = read_eal, .same = same_eal, .expected = EAL_EXPECTED,
+		.fallback = "none", .doc = "further arguments of DPDK's environment layer"},
 	{"punt", CONF_GROUP, .keys = punt_keys,
 		.doc = "how much of which class of packets the kernel gets at most"},
 	{NULL},

@@ -27,8 +27,9 @@ static bool valid_host(const char *text)
 	size_t length = strlen(text);
 
 	return length > 0 && length <= 255 &&
-		strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-			     "0123456789.-_:[]") == length;
+		strspn(text,
+			"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+			"0123456789.-_:[]") == length;
 }
 
 /* "200" or "200-299". */
@@ -64,8 +65,8 @@ static int read_status(struct conf_reader *reader, const config_setting_t *setti
 	if (conf_reader_text(reader, setting, STATUS_EXPECTED, &text) < 0)
 		return -EINVAL;
 	if (!parse_status(text, health))
-		return conf_reader_fail(reader, setting, "\"%.60s\" is not valid; expected "
-			STATUS_EXPECTED, text);
+		return conf_reader_fail(
+			reader, setting, "\"%.60s\" is not valid; expected " STATUS_EXPECTED, text);
 	return 0;
 }
 

@@ -13,8 +13,8 @@ static const char *value_text(const struct conf_key *key, char *text, size_t siz
 		snprintf(text, size, "%lld to %lld", key->min, key->max);
 	} else if (key->type == CONF_WORD) {
 		for (unsigned i = 0; key->words[i] != NULL; i++)
-			at += snprintf(text + at, size - at, "%s\"%s\"", i > 0 ? ", " : "",
-				key->words[i]);
+			at += snprintf(
+				text + at, size - at, "%s\"%s\"", i > 0 ? ", " : "", key->words[i]);
 	} else if (key->type == CONF_BOOLEAN) {
 		return "true, false";
 	} else {

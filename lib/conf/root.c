@@ -9,7 +9,7 @@
 
 #define WORKERS_EXPECTED "an array of 1 to 64 CPU numbers from 0 to 1023, as in [ 1, 2 ]"
 #define SNAT_ADDRESSES_EXPECTED "addresses out of port.address, as in [ \"192.0.2.10\" ]"
-#define RESOLVERS_EXPECTED \
+#define RESOLVERS_EXPECTED                                                                         \
 	"at most 8 addresses, with or without a port, as in \"192.0.2.53\" or \"192.0.2.53:53\""
 #define SNAT_PORTS_EXPECTED "at most 4 ranges within 1 to 65535, as in [ \"1024-32767\" ]"
 
@@ -29,8 +29,8 @@ static int read_workers(struct conf_reader *reader, const config_setting_t *sett
 			conf_reader_kind(setting));
 	nb = config_setting_length(setting);
 	if (nb == 0 || nb > CONF_WORKERS_MAX)
-		return conf_reader_fail(reader, setting, "has %u elements; expected "
-			WORKERS_EXPECTED, nb);
+		return conf_reader_fail(
+			reader, setting, "has %u elements; expected " WORKERS_EXPECTED, nb);
 	for (unsigned i = 0; i < nb; i++) {
 		const config_setting_t *element = config_setting_get_elem(setting, i);
 		if (config_setting_type(element) != CONFIG_TYPE_INT64)
@@ -59,8 +59,8 @@ static const struct conf_key cores_keys[] = {
 	{"control", CONF_INTEGER, CONF_AT(struct conf_cores, control), .max = 1023, .initial = -1,
 		.fallback = "the first CPU that weir may use",
 		.doc = "CPU of all but packets: probes, telemetry, signals; it never busy-polls"},
-	{"workers", CONF_OWN, .read = read_workers, .same = same_workers, .expected = WORKERS_EXPECTED,
-		.fallback = "one, on the port's NUMA node",
+	{"workers", CONF_OWN, .read = read_workers, .same = same_workers,
+		.expected = WORKERS_EXPECTED, .fallback = "one, on the port's NUMA node",
 		.doc = "CPUs of the workers, one rx and tx queue each; a CPU may be named twice"},
 	{"idle_sleep_us", CONF_INTEGER, CONF_AT(struct conf_cores, idle_sleep_us), .max = 1000000,
 		.initial = 50,
@@ -68,8 +68,8 @@ static const struct conf_key cores_keys[] = {
 	{NULL},
 };
 
-static int read_snat_addresses(struct conf_reader *reader, const config_setting_t *setting,
-	void *object)
+static int read_snat_addresses(
+	struct conf_reader *reader, const config_setting_t *setting, void *object)
 {
 	struct conf_snat *snat = object;
 	int nb = conf_reader_texts(reader, setting, SNAT_ADDRESSES_EXPECTED, CONF_ADDRESSES_MAX);
@@ -109,8 +109,8 @@ static bool parse_range(const char *text, struct conf_port_range *range)
 	return ends[0] <= ends[1];
 }
 
-static int read_snat_ports(struct conf_reader *reader, const config_setting_t *setting,
-	void *object)
+static int read_snat_ports(
+	struct conf_reader *reader, const config_setting_t *setting, void *object)
 {
 	struct conf_snat *snat = object;
 	int nb = conf_reader_texts(reader, setting, SNAT_PORTS_EXPECTED, 4);
@@ -122,8 +122,10 @@ static int read_snat_ports(struct conf_reader *reader, const config_setting_t *s
 		const char *text = config_setting_get_string(element);
 		struct conf_port_range *range = &snat->ranges[i];
 		if (!parse_range(text, range))
-			return conf_reader_fail(reader, element, "\"%.60s\" is no range of ports; "
-				"expected " SNAT_PORTS_EXPECTED, text);
+			return conf_reader_fail(reader, element,
+				"\"%.60s\" is no range of ports; "
+				"expected " SNAT_PORTS_EXPECTED,
+				text);
 		for (int j = 0; j < i; j++)
 			if (range->first <= snat->ranges[j].last &&
 				snat->ranges[j].first <= range->last)
@@ -165,8 +167,7 @@ static const struct conf_key snat_keys[] = {
 	{NULL},
 };
 
-static int read_resolvers(struct conf_reader *reader, const config_setting_t *setting,
-	void *object)
+static int read_resolvers(struct conf_reader *reader, const config_setting_t *setting, void *object)
 {
 	struct conf *conf = object;
 	int nb = conf_reader_texts(reader, setting, RESOLVERS_EXPECTED, CONF_RESOLVERS_MAX);
@@ -196,9 +197,11 @@ static bool same_resolvers(const void *object, const void *other)
 	return same;
 }
 
-#define TIMEOUT(name_, index, initial_, doc_) \
-	{name_, CONF_INTEGER, CONF_AT(struct conf, timeout_s[index]), .min = 1, .max = CONF_TIMEOUT_MAX_S, \
-		.initial = initial_, .doc = doc_}
+#define TIMEOUT(name_, index, initial_, doc_)                                                      \
+	{                                                                                          \
+		name_, CONF_INTEGER, CONF_AT(struct conf, timeout_s[index]),                       \
+			.min = 1, .max = CONF_TIMEOUT_MAX_S, .initial = initial_, .doc = doc_      \
+	}
 
 static const struct conf_key timeout_keys[] = {
 	TIMEOUT("half_open_s", CONF_TIMEOUT_HALF_OPEN, 240,
@@ -218,8 +221,9 @@ static const struct conf_key flows_keys[] = {
 	{"size", CONF_INTEGER, CONF_AT(struct conf, flows), .min = 1024, .max = 67108864,
 		.initial = 1048576, .doc = "connections that it holds"},
 	{"persist", CONF_BOOLEAN, CONF_AT(struct conf, flows_persist), .initial = true,
-		.doc = "keep connections, health and weir0 for the next start when weir ends, as when it is "
-			"killed"},
+		.doc = "keep connections, health and weir0 for the next start when weir ends, as "
+		       "when it is "
+		       "killed"},
 	{NULL},
 };
 
@@ -228,7 +232,8 @@ const struct conf_key conf_root_keys[] = {
 		.valid = valid_instance, .expected = "at most 16 of a-z, 0-9 and -",
 		.restart = true,
 		.doc = "\"b\" makes this one weir-b, so that several can run on one machine"},
-	{"flows", CONF_GROUP, .keys = flows_keys, .bare = true, .restart = true, // from struct conf, too
+	{"flows", CONF_GROUP, .keys = flows_keys, .bare = true,
+		.restart = true, // from struct conf, too
 		.expected = "an integer from 1024 to 67108864, which is flows.size, or a group",
 		.doc = "the flow table of each family"},
 	{"port", CONF_GROUP, true, .offset = offsetof(struct conf, port), .keys = conf_port_keys,
@@ -241,7 +246,8 @@ const struct conf_key conf_root_keys[] = {
 		.doc = "when idle connections are forgotten"},
 	{"resolvers", CONF_OWN, .read = read_resolvers, .same = same_resolvers,
 		.expected = RESOLVERS_EXPECTED, .fallback = "those of /etc/resolv.conf",
-		.doc = "DNS servers that the names of backends are asked of, from the host's namespace"},
+		.doc = "DNS servers that the names of backends are asked of, from the host's "
+		       "namespace"},
 	{"services", CONF_OWN, true, .read = conf_services_read, .keys = conf_service_keys,
 		.each = ".NAME", .expected = "a group of services, as in { web = { ... }; }",
 		.doc = "what is balanced; each service is a group under a name of its own"},

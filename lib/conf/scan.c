@@ -16,7 +16,7 @@
 struct open_file {
 	struct conf_file *file;
 	struct conf_token_reader tokens;
-	unsigned depth; // levels that were open where it was included
+	unsigned depth;              // levels that were open where it was included
 	struct conf_include include; // the last one in it
 };
 
@@ -77,11 +77,11 @@ static int enter_file(struct reader *r, struct conf_file *file)
 	follow(r);
 	nul = memchr(kept->text, '\0', kept->size);
 	if (nul != NULL)
-		return conf_grammar_fail(&r->grammar, line_of(kept, nul),
-			"NUL byte; the file must be plain text");
+		return conf_grammar_fail(
+			&r->grammar, line_of(kept, nul), "NUL byte; the file must be plain text");
 	if (r->nb_bytes > CONF_FILE_MAX)
-		return conf_grammar_fail(&r->grammar, 0,
-			"with this one the files are larger than 16 MiB together");
+		return conf_grammar_fail(
+			&r->grammar, 0, "with this one the files are larger than 16 MiB together");
 	return 0;
 }
 
@@ -99,8 +99,8 @@ static const char *loop_fault(const struct reader *r, const struct conf_file *fi
 	return NULL;
 }
 
-static int include_fail(struct reader *r, const struct conf_include *include, const char *name,
-	const char *fault)
+static int include_fail(
+	struct reader *r, const struct conf_include *include, const char *name, const char *fault)
 {
 	return conf_grammar_fail(&r->grammar, include->line, "@include \"%.*s\": %s%s%s",
 		(int)include->length, include->text, include->is_pattern ? name : "",
@@ -132,8 +132,8 @@ static int include(struct reader *r, const struct conf_token *token)
 	if (r->block != NULL)
 		r->block->text = NULL; // it isn't whole in one place
 	conf_include_fini(&open->include);
-	fault = conf_include_find(&open->include, open->file->name, token->text, token->length,
-		token->line);
+	fault = conf_include_find(
+		&open->include, open->file->name, token->text, token->length, token->line);
 	return fault == NULL ? 0 : include_fail(r, &open->include, "", fault);
 }
 
@@ -167,8 +167,8 @@ static int add_block(struct reader *r, const struct conf_token *name)
 	r->block_places = scan->nb_places;
 	*r->block = (struct conf_block){
 		.text = name->text,
-		.carried = conf_carry_find(&r->carry, name->text, name->length,
-			r->open[r->nb_open - 1].tokens.end),
+		.carried = conf_carry_find(
+			&r->carry, name->text, name->length, r->open[r->nb_open - 1].tokens.end),
 		.element = r->nb_elements,
 	};
 	r->nb_elements += r->block->carried == NULL;

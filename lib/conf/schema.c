@@ -11,8 +11,8 @@
 
 #define EXPECTED_TEXT 160
 
-unsigned conf_reader_line(const struct conf_reader *reader, const config_setting_t *setting,
-	const char **file)
+unsigned conf_reader_line(
+	const struct conf_reader *reader, const config_setting_t *setting, const char **file)
 {
 	const struct conf_place *place =
 		conf_scan_place(reader->scan, config_setting_source_line(setting));
@@ -21,8 +21,8 @@ unsigned conf_reader_line(const struct conf_reader *reader, const config_setting
 	return place != NULL ? place->line : 1;
 }
 
-int conf_reader_fail(const struct conf_reader *reader, const config_setting_t *setting,
-	const char *format, ...)
+int conf_reader_fail(
+	const struct conf_reader *reader, const config_setting_t *setting, const char *format, ...)
 {
 	char path[CONF_PATH_TEXT];
 	const char *file;
@@ -63,8 +63,8 @@ int conf_reader_text(const struct conf_reader *reader, const config_setting_t *s
 	const char *expected, const char **text)
 {
 	if (config_setting_type(setting) != CONFIG_TYPE_STRING)
-		return conf_reader_fail(reader, setting, "is %s; expected %s",
-			conf_reader_kind(setting), expected);
+		return conf_reader_fail(
+			reader, setting, "is %s; expected %s", conf_reader_kind(setting), expected);
 	*text = config_setting_get_string(setting);
 	if (*text == NULL) // libconfig's empty string
 		*text = "";
@@ -86,8 +86,8 @@ const config_setting_t *conf_reader_element(const config_setting_t *setting, uns
 	return is_sequence(setting) ? config_setting_get_elem(setting, n) : setting;
 }
 
-const config_setting_t *conf_reader_service(const struct conf_reader *reader,
-	const config_setting_t *services, unsigned n)
+const config_setting_t *conf_reader_service(
+	const struct conf_reader *reader, const config_setting_t *services, unsigned n)
 {
 	const struct conf_block *block = &reader->scan->blocks[n];
 
@@ -103,8 +103,8 @@ int conf_reader_texts(const struct conf_reader *reader, const config_setting_t *
 	if (nb == 0)
 		return conf_reader_fail(reader, setting, "is empty; expected %s", expected);
 	if (nb > max)
-		return conf_reader_fail(reader, setting, "has %u elements; expected at most %u",
-			nb, max);
+		return conf_reader_fail(
+			reader, setting, "has %u elements; expected at most %u", nb, max);
 	for (unsigned i = 0; i < nb; i++) {
 		if (conf_reader_text(reader, conf_reader_element(setting, i), expected, &text) < 0)
 			return -EINVAL;
@@ -129,7 +129,10 @@ static const char *expected_text(const struct conf_key *key, char *text)
 	else
 		for (const char *const *word = key->words; *word != NULL; word++)
 			at += snprintf(text + at, EXPECTED_TEXT - at, "%s\"%s\"",
-				word == key->words ? "" : word[1] == NULL ? " or " : ", ", *word);
+				word == key->words        ? ""
+					: word[1] == NULL ? " or "
+							  : ", ",
+				*word);
 	return text;
 }
 
@@ -148,8 +151,8 @@ static void store_integer(const struct conf_key *key, void *object, long long va
 	}
 }
 
-static int store_text(struct conf_reader *reader, const struct conf_key *key, void *object,
-	const char *text)
+static int store_text(
+	struct conf_reader *reader, const struct conf_key *key, void *object, const char *text)
 {
 	char **at = (char **)((char *)object + key->offset);
 	char *copy = strdup(text);
@@ -182,8 +185,8 @@ static int read_integer(struct conf_reader *reader, const struct conf_key *key,
 	long long value = config_setting_get_int64(setting);
 
 	if (value < key->min || value > key->max)
-		return conf_reader_fail(reader, setting, "%lld is out of range; expected %s", value,
-			expected);
+		return conf_reader_fail(
+			reader, setting, "%lld is out of range; expected %s", value, expected);
 	store_integer(key, object, value);
 	return 0;
 }
@@ -235,8 +238,8 @@ static int read_key(struct conf_reader *reader, const struct conf_key *key,
 	else if (key->type == CONF_GROUP)
 		fits = type == CONFIG_TYPE_GROUP;
 	if (!fits)
-		return conf_reader_fail(reader, setting, "is %s; expected %s",
-			conf_reader_kind(setting), expected);
+		return conf_reader_fail(
+			reader, setting, "is %s; expected %s", conf_reader_kind(setting), expected);
 
 	switch (key->type) {
 	case CONF_INTEGER:
@@ -255,8 +258,8 @@ static int read_key(struct conf_reader *reader, const struct conf_key *key,
 	}
 }
 
-static int unknown_key(struct conf_reader *reader, const struct conf_key *keys,
-	const config_setting_t *setting)
+static int unknown_key(
+	struct conf_reader *reader, const struct conf_key *keys, const config_setting_t *setting)
 {
 	const char *name = config_setting_name(setting), *nearest;
 	const char *names[32] = {NULL};
@@ -266,8 +269,8 @@ static int unknown_key(struct conf_reader *reader, const struct conf_key *keys,
 		names[nb++] = key->name;
 	nearest = conf_nearest(name, names, nb);
 	if (nearest != NULL)
-		return conf_reader_fail(reader, setting, "unknown key; did you mean \"%s\"?",
-			nearest);
+		return conf_reader_fail(
+			reader, setting, "unknown key; did you mean \"%s\"?", nearest);
 
 	char list[256] = "";
 	size_t at = 0;
@@ -277,8 +280,8 @@ static int unknown_key(struct conf_reader *reader, const struct conf_key *keys,
 }
 
 /* Reported at the group's place, by the path that the key would have. */
-static int missing_key(struct conf_reader *reader, const struct conf_key *key,
-	const config_setting_t *group)
+static int missing_key(
+	struct conf_reader *reader, const struct conf_key *key, const config_setting_t *group)
 {
 	const struct conf_place *place =
 		conf_scan_place(reader->scan, config_setting_source_line(group));

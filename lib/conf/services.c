@@ -35,8 +35,9 @@ static bool valid_name(const char *text)
 	size_t length = strlen(text);
 
 	return length > 0 && length <= CONF_NAME_MAX &&
-		strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-			     "0123456789.-_:[]") == length;
+		strspn(text,
+			"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+			"0123456789.-_:[]") == length;
 }
 
 static int read_endpoint(struct conf_reader *reader, const config_setting_t *setting,
@@ -52,14 +53,16 @@ static int read_endpoint(struct conf_reader *reader, const config_setting_t *set
 	return 0;
 }
 
-static int read_listen(struct conf_reader *reader, const config_setting_t *setting,
-	struct conf_listen *listen)
+static int read_listen(
+	struct conf_reader *reader, const config_setting_t *setting, struct conf_listen *listen)
 {
 	const char *text = config_setting_get_string(setting), *fault;
 
 	if (text != NULL && strspn(text, "0123456789") == strlen(text) && text[0] != '\0')
-		return conf_reader_fail(reader, setting, "\"%.5s\" lacks its colon; expected "
-			"\":port\", as in \":80\"", text);
+		return conf_reader_fail(reader, setting,
+			"\"%.5s\" lacks its colon; expected "
+			"\":port\", as in \":80\"",
+			text);
 	listen->any = text != NULL && text[0] == ':' && text[1] != ':';
 	if (!listen->any)
 		return read_endpoint(reader, setting, LISTEN_EXPECTED, &listen->endpoint);
@@ -100,8 +103,8 @@ static bool same_listens(const void *object, const void *other)
 	return same;
 }
 
-static int read_backend_address(struct conf_reader *reader, const config_setting_t *setting,
-	void *object)
+static int read_backend_address(
+	struct conf_reader *reader, const config_setting_t *setting, void *object)
 {
 	struct conf_backend *backend = object;
 	const char *text = config_setting_get_string(setting), *fault;
@@ -119,7 +122,8 @@ static int read_backend_address(struct conf_reader *reader, const config_setting
 static const struct conf_key backend_keys[] = {
 	{"address", CONF_OWN, true, .read = read_backend_address,
 		.expected = "\"address:port\", as in \"10.0.0.11:8080\"",
-		.doc = "address and port that connections are sent to, or a DNS name and port; each "
+		.doc = "address and port that connections are sent to, or a DNS name and port; "
+		       "each "
 		       "address of a name is a backend"},
 	{"resolve_ms", CONF_INTEGER, CONF_AT(struct conf_backend, resolve_ms), .max = 86400000,
 		.fallback = "by the answer's TTL",
@@ -142,8 +146,8 @@ static const struct conf_key backend_keys[] = {
 	{NULL},
 };
 
-static int read_backend(struct conf_reader *reader, const config_setting_t *setting,
-	struct conf_backend *backend)
+static int read_backend(
+	struct conf_reader *reader, const config_setting_t *setting, struct conf_backend *backend)
 {
 	char text[NET_ENDPOINT_TEXT];
 	int err;
@@ -158,7 +162,9 @@ static int read_backend(struct conf_reader *reader, const config_setting_t *sett
 	if (backend->host != NULL) {
 		char *name = NULL;
 		backend->name = asprintf(&name, "%.*s:%u", CONF_NAME_MAX - 6, backend->host,
-					ntohs(backend->endpoint.port)) < 0 ? NULL : name;
+					ntohs(backend->endpoint.port)) < 0
+			? NULL
+			: name;
 	} else {
 		backend->name = strdup(net_endpoint_format(&backend->endpoint, text));
 	}
@@ -175,8 +181,8 @@ static int read_backends(struct conf_reader *reader, const config_setting_t *set
 			conf_reader_kind(setting));
 	nb = config_setting_length(setting);
 	if (nb == 0)
-		return conf_reader_fail(reader, setting, "holds no backend; expected "
-			BACKENDS_EXPECTED);
+		return conf_reader_fail(
+			reader, setting, "holds no backend; expected " BACKENDS_EXPECTED);
 	reader->nb_backends += nb;
 	if (reader->nb_backends > CONF_BACKENDS_MAX)
 		return conf_reader_fail(reader, setting, "more than %u backends in all services",
@@ -186,17 +192,20 @@ static int read_backends(struct conf_reader *reader, const config_setting_t *set
 		return conf_reader_memory(reader);
 	service->nb_backends = nb;
 	for (unsigned i = 0; i < nb; i++) {
-		int err = read_backend(reader, config_setting_get_elem(setting, i),
-			&service->backends[i]);
+		int err = read_backend(
+			reader, config_setting_get_elem(setting, i), &service->backends[i]);
 		if (err < 0)
 			return err;
 	}
 	return 0;
 }
 
-#define TIMEOUT(name_, index, doc_) \
-	{name_, CONF_INTEGER, CONF_AT(struct conf_service, timeout_s[index]), .min = 1, \
-		.max = CONF_TIMEOUT_MAX_S, .fallback = "`timeouts." name_ "`", .doc = doc_}
+#define TIMEOUT(name_, index, doc_)                                                                \
+	{                                                                                          \
+		name_, CONF_INTEGER, CONF_AT(struct conf_service, timeout_s[index]),               \
+			.min = 1, .max = CONF_TIMEOUT_MAX_S, .fallback = "`timeouts." name_ "`",   \
+			.doc = doc_                                                                \
+	}
 
 static const struct conf_key timeout_keys[] = {
 	TIMEOUT("half_open_s", CONF_TIMEOUT_HALF_OPEN,
@@ -213,13 +222,15 @@ static const struct conf_key timeout_keys[] = {
 
 static const struct conf_key passive_keys[] = {
 	{"fails", CONF_INTEGER, CONF_AT(struct conf_passive, fails), .max = 1000, .initial = 5,
-		.doc = "connects refused or unanswered within window_ms that take a backend out; 0 = "
+		.doc = "connects refused or unanswered within window_ms that take a backend out; 0 "
+		       "= "
 		       "none do"},
 	{"window_ms", CONF_INTEGER, CONF_AT(struct conf_passive, window_ms), .min = 100,
 		.max = 3600000, .initial = 2000, .doc = "within which they are counted"},
 	{"retry_ms", CONF_INTEGER, CONF_AT(struct conf_passive, retry_ms), .min = 100,
 		.max = 3600000, .initial = 5000,
-		.doc = "how long it is out where no probe says more; each time in a row twice as long, "
+		.doc = "how long it is out where no probe says more; each time in a row twice as "
+		       "long, "
 		       "up to 32 times"},
 	{NULL},
 };
@@ -231,41 +242,49 @@ const struct conf_key conf_service_keys[] = {
 	{"scheduler", CONF_WORD, CONF_AT(struct conf_service, scheduler), .words = schedulers,
 		.doc = "how the backend of a new connection is chosen"},
 	{"on_all_down", CONF_WORD, CONF_AT(struct conf_service, on_all_down), .words = all_down,
-		.doc = "what a client gets while no backend is up: a reset at once, silence, any backend; "
+		.doc = "what a client gets while no backend is up: a reset at once, silence, any "
+		       "backend; "
 		       "withdraw = a reset, and the address leaves weir0"},
 	{"on_remove", CONF_WORD, CONF_AT(struct conf_service, on_remove), .words = on_remove,
-		.doc = "the connections of a backend that leaves the file: they live on, or are reset"},
+		.doc = "the connections of a backend that leaves the file: they live on, or are "
+		       "reset"},
 	{"on_down", CONF_WORD, CONF_AT(struct conf_service, on_down), .words = on_down,
-		.doc = "the connections of a backend that is down: auto = reset unless it still accepts "
+		.doc = "the connections of a backend that is down: auto = reset unless it still "
+		       "accepts "
 		       "connections"},
 	{"on_down_reset_ms", CONF_INTEGER, CONF_AT(struct conf_service, on_down_reset_ms),
 		.max = 3600000, .initial = 10000,
 		.doc = "how long it must have been down for that; 0 = at once"},
 	{"on_idle", CONF_WORD, CONF_AT(struct conf_service, on_idle), .words = on_idle,
-		.doc = "an established connection that was idle for too long: it is forgotten in silence, "
+		.doc = "an established connection that was idle for too long: it is forgotten in "
+		       "silence, "
 		       "or both sides get a reset"},
 	{"timeouts", CONF_GROUP, .keys = timeout_keys, // its keys count from struct conf_service
 		.doc = "when its idle connections are forgotten"},
 	{"connect_timeout_ms", CONF_INTEGER, CONF_AT(struct conf_service, connect_timeout_ms),
 		.max = 60000, .initial = 250,
-		.doc = "a connection that its backend leaves unanswered for so long is given another "
+		.doc = "a connection that its backend leaves unanswered for so long is given "
+		       "another "
 		       "one; 0 = never for that"},
 	{"connect_tries", CONF_INTEGER, CONF_AT(struct conf_service, connect_tries), .min = 1,
 		.max = 8, .initial = 3,
 		.doc = "how many backends a connection is offered to before its client is refused"},
 	{"retry_budget", CONF_INTEGER, CONF_AT(struct conf_service, retry_budget), .max = 100,
 		.initial = 20,
-		.doc = "how many connections may be given another backend for silence: percent of those "
+		.doc = "how many connections may be given another backend for silence: percent of "
+		       "those "
 		       "of the last second, or 10 a second where that is more"},
 	{"slow_start_ms", CONF_INTEGER, CONF_AT(struct conf_service, slow_start_ms),
 		.max = SLOW_START_MAX_MS,
 		.doc = "how long a backend that came up grows from a tenth of its weight to the "
 		       "whole"},
-	{"allow", CONF_OWN, .read = conf_allow_read, .same = conf_allow_same, .expected = CONF_ACCESS_EXPECTED,
-		.fallback = "all", .doc = "clients that may connect, and no others; of both lists "
-					  "the longest prefix that matches decides"},
-	{"deny", CONF_OWN, .read = conf_deny_read, .same = conf_deny_same, .expected = CONF_ACCESS_EXPECTED,
-		.fallback = "none", .doc = "clients that may not connect: they get no answer"},
+	{"allow", CONF_OWN, .read = conf_allow_read, .same = conf_allow_same,
+		.expected = CONF_ACCESS_EXPECTED, .fallback = "all",
+		.doc = "clients that may connect, and no others; of both lists "
+		       "the longest prefix that matches decides"},
+	{"deny", CONF_OWN, .read = conf_deny_read, .same = conf_deny_same,
+		.expected = CONF_ACCESS_EXPECTED, .fallback = "none",
+		.doc = "clients that may not connect: they get no answer"},
 	{"health", CONF_GROUP, .offset = offsetof(struct conf_service, health),
 		.keys = conf_health_keys, .doc = "how the backends are probed"},
 	{"passive", CONF_GROUP, .offset = offsetof(struct conf_service, passive),
@@ -287,18 +306,22 @@ static sa_family_t family_of(const struct conf_service *service)
 	return AF_INET;
 }
 
-static int read_service(struct conf_reader *reader, const config_setting_t *setting,
-	struct conf_service *service)
+static int read_service(
+	struct conf_reader *reader, const config_setting_t *setting, struct conf_service *service)
 {
 	const char *name = config_setting_name(setting);
 	int err;
 
 	if (!config_setting_is_group(setting))
-		return conf_reader_fail(reader, setting, "is %s; expected a service, as in "
-			"{ listen = \":80\"; backends = ( ... ); }", conf_reader_kind(setting));
+		return conf_reader_fail(reader, setting,
+			"is %s; expected a service, as in "
+			"{ listen = \":80\"; backends = ( ... ); }",
+			conf_reader_kind(setting));
 	if (strlen(name) > CONF_NAME_MAX)
-		return conf_reader_fail(reader, setting, "the name is too long; expected at most "
-			"%u bytes", CONF_NAME_MAX);
+		return conf_reader_fail(reader, setting,
+			"the name is too long; expected at most "
+			"%u bytes",
+			CONF_NAME_MAX);
 	service->name = strdup(name);
 	if (service->name == NULL)
 		return conf_reader_memory(reader);
@@ -327,8 +350,8 @@ static int read_service(struct conf_reader *reader, const config_setting_t *sett
 }
 
 /* How it stands in the file is kept with it, for the next time. */
-static int keep_block(struct conf_reader *reader, const struct conf_block *block,
-	struct conf_service *service)
+static int keep_block(
+	struct conf_reader *reader, const struct conf_block *block, struct conf_service *service)
 {
 	service->nb_settings = block->nb_settings;
 	if (block->text == NULL)
@@ -349,13 +372,14 @@ static int add_service(struct conf_reader *reader, const config_setting_t *setti
 	if (service == NULL)
 		return conf_reader_memory(reader);
 	service->references = 1;
-	conf->services[conf->nb_services++] = service; // whatever becomes of it, conf_free() frees it
+	conf->services[conf->nb_services++] =
+		service; // whatever becomes of it, conf_free() frees it
 	int err = read_service(reader, setting, service);
 	return err < 0 ? err : keep_block(reader, block, service);
 }
 
-static int share_service(struct conf_reader *reader, const struct conf_service *carried,
-	struct conf *conf)
+static int share_service(
+	struct conf_reader *reader, const struct conf_service *carried, struct conf *conf)
 {
 	// All but the count of its owners is never written to.
 	struct conf_service *service = (struct conf_service *)carried;
@@ -363,7 +387,8 @@ static int share_service(struct conf_reader *reader, const struct conf_service *
 	__atomic_fetch_add(&service->references, 1, __ATOMIC_RELAXED);
 	conf->services[conf->nb_services++] = service;
 	reader->nb_backends += service->nb_backends;
-	return reader->nb_backends <= CONF_BACKENDS_MAX ? 0 : -EAGAIN; // which one, the whole text says
+	return reader->nb_backends <= CONF_BACKENDS_MAX ? 0
+							: -EAGAIN; // which one, the whole text says
 }
 
 int conf_services_read(struct conf_reader *reader, const config_setting_t *setting, void *object)
@@ -378,14 +403,16 @@ int conf_services_read(struct conf_reader *reader, const config_setting_t *setti
 			conf_reader_kind(setting));
 	nb = reader->scan->nb_blocks; // those that libconfig has, and those carried over
 	if (nb == 0)
-		return conf_reader_fail(reader, setting, "holds no service; expected at least one, "
+		return conf_reader_fail(reader, setting,
+			"holds no service; expected at least one, "
 			"as in { web = { ... }; }");
 	conf->services = calloc(nb, sizeof(*conf->services));
 	if (conf->services == NULL)
 		return conf_reader_memory(reader);
 	for (unsigned i = 0; i < nb; i++) {
 		const struct conf_block *block = &reader->scan->blocks[i];
-		int err = block->carried != NULL ? share_service(reader, block->carried, conf)
+		int err = block->carried != NULL
+			? share_service(reader, block->carried, conf)
 			: add_service(reader, conf_reader_service(reader, setting, i), block, conf);
 		if (err < 0)
 			return err;

@@ -25,8 +25,8 @@ void conf_token_init(struct conf_token_reader *reader, const char *text, size_t 
 	reader->fault[0] = '\0';
 }
 
-static void __attribute__((format(printf, 3, 4))) bad(struct conf_token_reader *reader,
-	struct conf_token *token, const char *format, ...)
+static void __attribute__((format(printf, 3, 4)))
+bad(struct conf_token_reader *reader, struct conf_token *token, const char *format, ...)
 {
 	va_list args;
 
@@ -125,8 +125,8 @@ static void read_include(struct conf_token_reader *reader, struct conf_token *to
 		bad(reader, token, "@include takes a file name without backslashes");
 }
 
-static void read_integer(struct conf_token_reader *reader, struct conf_token *token,
-	const char *word)
+static void read_integer(
+	struct conf_token_reader *reader, struct conf_token *token, const char *word)
 {
 	bool negative = word[0] == '-';
 	const char *digits = word + (word[0] == '-' || word[0] == '+');

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * From the client's SYN to the backend's answer. A backend that refuses the connection or is silent
- * costs the client nothing but time: the flow is given another backend, and the SYN that was kept is
- * sent on to that one.
+ * costs the client nothing but time: the flow is given another backend, and the SYN that was kept
+ * is sent on to that one.
  *
  *     SYN ─► begin: kept ─► SYN-ACK ─► end: from here on the flow has this backend
  *              │ ▲
@@ -10,15 +10,16 @@
  *              ├─ RST ───────────┘      none left: the client gets the RST
  *              ├─ silence ───────┘      within the retry budget; else the client's next SYN
  *              ├─ the client's SYN again, after silence
- *              └─ a challenge: the backend still holds a connection of the SNAT tuple, of which Weir
- *                 knows nothing (any more): it gets the RST that ends that one, and the SYN again
+ *              └─ a challenge: the backend still holds a connection of the SNAT tuple, of which
+ * Weir knows nothing (any more): it gets the RST that ends that one, and the SYN again
  *
- * Silence is no answer within connect_timeout_ms, or twice the time that the backend takes on average
- * where that is longer: a backend that is far away is not dead. As long as nobody of the service has
- * answered this worker, it is about a second, after which a client sends its SYN again (RFC 6298).
+ * Silence is no answer within connect_timeout_ms, or twice the time that the backend takes on
+ * average where that is longer: a backend that is far away is not dead. As long as nobody of the
+ * service has answered this worker, it is about a second, after which a client sends its SYN again
+ * (RFC 6298).
  *
- * Any worker may have the next packet: who decides about a flow claims its side record first, and who
- * changes its state first has decided.
+ * Any worker may have the next packet: who decides about a flow claims its side record first, and
+ * who changes its state first has decided.
  */
 #include <rte_mbuf.h>
 
@@ -112,8 +113,8 @@ static uint64_t first_due_ms(const struct service *service, uint64_t now_ms)
 }
 
 /* The flow's backend is sent the SYN for the first time: another one of those that were tried. */
-static void start_waiting(struct flow_side *side, uint32_t id, const struct service_backend *backend,
-	uint64_t now_us)
+static void start_waiting(
+	struct flow_side *side, uint32_t id, const struct service_backend *backend, uint64_t now_us)
 {
 	side->tried[side->nb_tried++] = id;
 	side->epoch = backend->epoch;
@@ -123,8 +124,9 @@ static void start_waiting(struct flow_side *side, uint32_t id, const struct serv
 }
 
 /* A new side record. False: the SYN ought to be kept and can't be. */
-static bool start(struct flow_side *side, const struct service *service, const struct packet *packet,
-	uint32_t id, const struct service_backend *backend, uint64_t now_us)
+static bool start(struct flow_side *side, const struct service *service,
+	const struct packet *packet, uint32_t id, const struct service_backend *backend,
+	uint64_t now_us)
 {
 	bool is_kept = true;
 
@@ -156,7 +158,8 @@ static void drop_side(struct connecting *c)
 	flow_side_put(c->flows->sides, c->side);
 }
 
-/* Send the kept SYN to the flow's backend in a buffer that is not a client's packet: among the replies. */
+/* Send the kept SYN to the flow's backend in a buffer that is not a client's packet: among the
+ * replies. */
 static void send_kept(struct connecting *c, struct rte_mbuf *mbuf)
 {
 	struct pipeline *pipeline = c->pipeline;
@@ -203,8 +206,8 @@ static bool choose(struct connecting *c, struct pipeline_syn *syn)
 }
 
 /*
- * Give the flow another backend: c->flow is then the record that took its place, and the side record
- * is claimed; the SYN is still to be sent. `packet`: the client's SYN.
+ * Give the flow another backend: c->flow is then the record that took its place, and the side
+ * record is claimed; the SYN is still to be sent. `packet`: the client's SYN.
  */
 static enum outcome move(struct connecting *c, struct packet *packet, enum price price)
 {
@@ -224,7 +227,8 @@ static enum outcome move(struct connecting *c, struct packet *packet, enum price
 	}
 	if (price == FREE_IF_WELL)
 		price = stats_connect_is_suspect(&pipeline->connects[syn.id]) ? BUDGETED : FREE;
-	if (price == BUDGETED && !retry_take(&pipeline->retries[c->index], c->now_ms,
+	if (price == BUDGETED &&
+		!retry_take(&pipeline->retries[c->index], c->now_ms,
 			c->service->connect.retry_percent, RTE_MAX(pipeline->nb_peers, 1u))) {
 		pipeline->stats->live.flows[stats_family(c->flows->family)].over_budget++;
 		goto stays;
@@ -232,8 +236,8 @@ static enum outcome move(struct connecting *c, struct packet *packet, enum price
 	syn.flow->side = flow_side_index(c->flows->sides, c->side);
 	syn.flow->flags |= FLOW_SIDE;
 	if (!pipeline_take_over_tuple(pipeline, c->table, c->flows, &syn) ||
-		!flow_table_replace(c->flows, pipeline->worker, old, syn.flow, &syn.hashes,
-			TCP_SYN_SENT))
+		!flow_table_replace(
+			c->flows, pipeline->worker, old, syn.flow, &syn.hashes, TCP_SYN_SENT))
 		goto stays;
 	count_moved(c, old);
 	c->flow = syn.flow;
@@ -307,16 +311,17 @@ static bool refused(struct connecting *c, struct rte_mbuf *mbuf)
 
 /*
  * The backend has answered by a challenge: the RST that the client would send goes there in the
- * challenge's buffer, and the tick sends the SYN again, once for each that came from the client. True: so
- * it was done.
+ * challenge's buffer, and the tick sends the SYN again, once for each that came from the client.
+ * True: so it was done.
  */
 static bool challenged(struct connecting *c, struct packet *packet)
 {
 	struct flow_side *side = c->side;
 
 	if (c->service == NULL || !kept_syn_is_there(side)) {
-		wait_until(c, c->service != NULL ? first_due_ms(c->service, c->now_ms)
-						 : c->now_ms + KEPT_MS);
+		wait_until(c,
+			c->service != NULL ? first_due_ms(c->service, c->now_ms)
+					   : c->now_ms + KEPT_MS);
 		return false; // it goes to the client, who does the same
 	}
 	pipeline_reset(c->pipeline, packet);
@@ -339,7 +344,8 @@ static bool repeated(struct connecting *c, struct packet *packet)
 	// The latest one is as good, or of another attempt.
 	if (service != NULL && service->connect.tries > 1)
 		kept_syn_put(c->side, packet);
-	if (has_timeout && (!c->table->backends[c->id].resolved ||
+	if (has_timeout &&
+		(!c->table->backends[c->id].resolved ||
 			c->now_ms >= sent_ms(c->side) + patience_ms(c))) {
 		note_silence(c);
 		// It is the client's own SYN, wherever it goes; but a first time, wait a while.
@@ -417,7 +423,8 @@ static void silent(struct connecting *c)
 	note_silence(c);
 	if (is_last) {
 		patient_until_ms = RTE_MAX(patient_until_ms, sent_ms(c->side) + LAST_TRY_MS);
-		if (c->now_ms < patient_until_ms || !flow_table_may_remove(c->flows, pipeline->worker))
+		if (c->now_ms < patient_until_ms ||
+			!flow_table_may_remove(c->flows, pipeline->worker))
 			wait_until(c, RTE_MAX(patient_until_ms, c->now_ms + 1));
 		else
 			give_up(c);
@@ -425,7 +432,8 @@ static void silent(struct connecting *c)
 	}
 	enum outcome outcome = STAYS;
 	mbuf = kept_syn_is_there(c->side) && pipeline->new_mbuf != NULL
-		? pipeline->new_mbuf(pipeline->new_mbuf_context) : NULL;
+		? pipeline->new_mbuf(pipeline->new_mbuf_context)
+		: NULL;
 	if (mbuf != NULL)
 		outcome = move_kept(c, mbuf, BUDGETED);
 	if (mbuf != NULL && outcome != MOVED)
@@ -492,7 +500,8 @@ static void keep_again(struct connecting *c, const struct packet *packet)
 		return;
 	start(c->side, c->service, packet, c->id, &c->table->backends[c->id], c->pipeline->now_us);
 	c->side->repeats = 1;
-	__atomic_store_n(&c->flow->side, flow_side_index(c->flows->sides, c->side), __ATOMIC_RELAXED);
+	__atomic_store_n(
+		&c->flow->side, flow_side_index(c->flows->sides, c->side), __ATOMIC_RELAXED);
 	flow_set_flag(c->flow, FLOW_SIDE);
 	wait_until(c, first_due_ms(c->service, c->now_ms));
 	c->side = NULL;
@@ -502,7 +511,10 @@ bool pipeline_connect_packet(struct pipeline *pipeline, const struct service_tab
 	struct flow_table *flows, struct packet *packet, struct flow *flow,
 	enum flow_direction direction, uint64_t now_ms)
 {
-	struct connecting c = {.pipeline = pipeline, .table = table, .flows = flows, .flow = flow,
+	struct connecting c = {.pipeline = pipeline,
+		.table = table,
+		.flows = flows,
+		.flow = flow,
 		.now_ms = now_ms};
 	bool from_client = direction == FLOW_FROM_CLIENT, refuses = false;
 
@@ -518,8 +530,8 @@ bool pipeline_connect_packet(struct pipeline *pipeline, const struct service_tab
 	look_up_service(&c);
 	pipeline->connects[c.id].refused += refuses;
 	if (flow_has(flow, FLOW_SIDE))
-		c.side = flow_side_claim(flows->sides, __atomic_load_n(&flow->side, __ATOMIC_RELAXED),
-			number(&c));
+		c.side = flow_side_claim(
+			flows->sides, __atomic_load_n(&flow->side, __ATOMIC_RELAXED), number(&c));
 	else if (from_client)
 		keep_again(&c, packet);
 	if (c.side == NULL)
@@ -532,18 +544,22 @@ bool pipeline_connect_packet(struct pipeline *pipeline, const struct service_tab
 bool pipeline_connect_unreachable(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct rte_mbuf *mbuf, struct flow *flow)
 {
-	struct connecting c = {.pipeline = pipeline, .table = table, .flows = flows, .flow = flow,
+	struct connecting c = {.pipeline = pipeline,
+		.table = table,
+		.flows = flows,
+		.flow = flow,
 		.now_ms = pipeline->now_us / 1000};
 
 	look_up_service(&c);
 	pipeline->connects[c.id].refused++;
 	if (!flow_has(flow, FLOW_SIDE))
 		return false;
-	c.side = flow_side_claim(flows->sides, __atomic_load_n(&flow->side, __ATOMIC_RELAXED),
-		number(&c));
+	c.side = flow_side_claim(
+		flows->sides, __atomic_load_n(&flow->side, __ATOMIC_RELAXED), number(&c));
 	if (c.side != NULL && refused(&c, mbuf))
 		return true;
-	// Nobody else can help the client while its flow is here, and not claimed by another worker.
+	// Nobody else can help the client while its flow is here, and not claimed by another
+	// worker.
 	if (c.side != NULL && flow_state(flow) == TCP_SYN_SENT)
 		return false;
 	pipeline_drop(pipeline, mbuf, STATS_DROP_ICMP_NO_FLOW);
@@ -553,7 +569,8 @@ bool pipeline_connect_unreachable(struct pipeline *pipeline, const struct servic
 static bool tick_table(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, uint64_t now_ms)
 {
-	struct connecting c = {.pipeline = pipeline, .table = table, .flows = flows, .now_ms = now_ms};
+	struct connecting c = {
+		.pipeline = pipeline, .table = table, .flows = flows, .now_ms = now_ms};
 	uint32_t owner;
 
 	for (unsigned i = 0; i < MOVES_A_TICK; i++) {

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * ICMP errors about packets that Weir has sent on. They are for whoever sent the packet at first:
- * without them a path with a smaller MTU is a black hole. To the flow they mean nothing: anybody can
- * forge one, so it neither ends nor moves a flow nor keeps it alive (RFC 5382 REQ-10, RFC 5508 REQ-6),
- * and the ends judge it by the sequence number that it quotes (RFC 5927).
+ * without them a path with a smaller MTU is a black hole. To the flow they mean nothing: anybody
+ * can forge one, so it neither ends nor moves a flow nor keeps it alive (RFC 5382 REQ-10, RFC 5508
+ * REQ-6), and the ends judge it by the sequence number that it quotes (RFC 5927).
  *
- * But for a connection that the backend hasn't answered yet: there the client would give up at once,
- * though another backend would take it. A firewall that rejects, or a router that doesn't find the
- * host, refuses the connection as a RST does, and must prove itself likewise: only who saw the SYN
- * knows its number and the SNAT port.
+ * But for a connection that the backend hasn't answered yet: there the client would give up at
+ * once, though another backend would take it. A firewall that rejects, or a router that doesn't
+ * find the host, refuses the connection as a RST does, and must prove itself likewise: only who saw
+ * the SYN knows its number and the SNAT port.
  */
 #include <netinet/icmp6.h>
 #include <netinet/ip_icmp.h>
@@ -47,14 +47,15 @@ static uint32_t find(const struct pipeline *pipeline, sa_family_t family, const 
 
 	if (flows == NULL)
 		return FLOW_NOT_FOUND;
-	return flow_table_find(flows, flow_hash(pipeline->hasher, family, tuple->addrs, tuple->ports),
-		tuple->addrs, tuple->ports);
+	return flow_table_find(flows,
+		flow_hash(pipeline->hasher, family, tuple->addrs, tuple->ports), tuple->addrs,
+		tuple->ports);
 }
 
 /* Quotes a packet that only a flow could have sent: of a service, or from a lent port to a backend.
  * All else is about the kernel's own connections, probes for one. */
-static bool is_balanced(const struct service_table *table, sa_family_t family,
-	const struct tuple *tuple)
+static bool is_balanced(
+	const struct service_table *table, sa_family_t family, const struct tuple *tuple)
 {
 	uint16_t port[2];
 
@@ -74,13 +75,14 @@ static bool is_unreachable(const struct packet *packet)
 	return icmp[0] == ICMP_UNREACH && icmp[1] != ICMP_UNREACH_NEEDFRAG;
 }
 
-static bool refuses_connection(const struct packet *packet, const struct flow *flow,
-	enum flow_direction direction)
+static bool refuses_connection(
+	const struct packet *packet, const struct flow *flow, enum flow_direction direction)
 {
 	return direction == FLOW_FROM_BACKEND && flow_state(flow) == TCP_SYN_SENT &&
 		is_unreachable(packet) &&
-		flow_seq_at_sender(flow, FLOW_FROM_CLIENT, rte_be_to_cpu_32(packet->tcp->sent_seq)) ==
-			track_load(&flow->ack[FLOW_FROM_BACKEND]); // as its SYN was noted
+		flow_seq_at_sender(
+			flow, FLOW_FROM_CLIENT, rte_be_to_cpu_32(packet->tcp->sent_seq)) ==
+		track_load(&flow->ack[FLOW_FROM_BACKEND]); // as its SYN was noted
 }
 
 static void forward(struct pipeline *pipeline, const struct service_table *table,
@@ -94,14 +96,15 @@ static void forward(struct pipeline *pipeline, const struct service_table *table
 		pipeline_drop(pipeline, packet->mbuf, STATS_DROP_TTL);
 		return;
 	}
-	if (id >= table->nb_backends || (direction == FLOW_FROM_CLIENT &&
-			table->backends[id].tag != flow->backend)) {
+	if (id >= table->nb_backends ||
+		(direction == FLOW_FROM_CLIENT && table->backends[id].tag != flow->backend)) {
 		pipeline_drop(pipeline, packet->mbuf, STATS_DROP_NO_NEIGHBOUR);
 		return;
 	}
 	nat_icmp_error(packet, flow, direction);
-	memcpy(&ether->dst_addr, direction == FLOW_FROM_CLIENT
-		? (const void *)&table->backends[id].next_hop : (const void *)&client,
+	memcpy(&ether->dst_addr,
+		direction == FLOW_FROM_CLIENT ? (const void *)&table->backends[id].next_hop
+					      : (const void *)&client,
 		sizeof(ether->dst_addr));
 	memcpy(&ether->src_addr, &pipeline->mac, sizeof(ether->src_addr));
 	pipeline->backends[id].packets[direction]++;
@@ -109,8 +112,8 @@ static void forward(struct pipeline *pipeline, const struct service_table *table
 	pipeline_out_add(&pipeline->forward, packet->mbuf);
 }
 
-void pipeline_icmp_error(struct pipeline *pipeline, const struct service_table *table,
-	const struct packet *packet)
+void pipeline_icmp_error(
+	struct pipeline *pipeline, const struct service_table *table, const struct packet *packet)
 {
 	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
 	struct tuple tuple;
@@ -118,7 +121,8 @@ void pipeline_icmp_error(struct pipeline *pipeline, const struct service_table *
 	reverse_of_quote(packet, &tuple);
 	uint32_t entry = find(pipeline, packet->family, &tuple);
 	struct flow *flow = entry == FLOW_NOT_FOUND ? NULL : flow_entry_flow(flows, entry);
-	// The client of a detached flow has another one by that tuple: it is told nothing of this one.
+	// The client of a detached flow has another one by that tuple: it is told nothing of this
+	// one.
 	if (flow != NULL && !flow_has(flow, FLOW_DETACHED)) {
 		enum flow_direction direction = flow_entry_direction(entry);
 		if (!refuses_connection(packet, flow, direction) ||

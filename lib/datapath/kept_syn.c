@@ -4,7 +4,6 @@
 #include <rte_mbuf.h>
 #include <rte_memcpy.h>
 
-
 bool kept_syn_put(struct flow_side *side, const struct packet *packet)
 {
 	const uint8_t *frame = packet->l3 - sizeof(struct rte_ether_hdr);
@@ -42,7 +41,8 @@ static void parse(const struct flow_side *side, const struct flow_table *flows, 
 		.protocol = IPPROTO_TCP,
 	};
 	memcpy(&packet->ports, tcp, sizeof(packet->ports));
-	packet->hash = flow_hash(&flows->hasher, packet->family, packet_addrs(packet), packet->ports);
+	packet->hash =
+		flow_hash(&flows->hasher, packet->family, packet_addrs(packet), packet->ports);
 }
 
 void kept_syn_read(struct flow_side *side, const struct flow_table *flows, struct packet *packet)
@@ -50,8 +50,8 @@ void kept_syn_read(struct flow_side *side, const struct flow_table *flows, struc
 	parse(side, flows, side->frame, packet);
 }
 
-void kept_syn_copy(const struct flow_side *side, const struct flow_table *flows, struct rte_mbuf *mbuf,
-	struct packet *packet)
+void kept_syn_copy(const struct flow_side *side, const struct flow_table *flows,
+	struct rte_mbuf *mbuf, struct packet *packet)
 {
 	unsigned size = side->frame_size;
 

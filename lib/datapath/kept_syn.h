@@ -34,7 +34,7 @@ bool kept_syn_fits(const struct flow_side *side, const struct rte_mbuf *mbuf);
 void kept_syn_read(struct flow_side *side, const struct flow_table *flows, struct packet *packet);
 
 /* The same of a copy in place of what the buffer has. */
-void kept_syn_copy(const struct flow_side *side, const struct flow_table *flows, struct rte_mbuf *mbuf,
-	struct packet *packet);
+void kept_syn_copy(const struct flow_side *side, const struct flow_table *flows,
+	struct rte_mbuf *mbuf, struct packet *packet);
 
 #endif

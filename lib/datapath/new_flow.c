@@ -24,15 +24,16 @@ static void refuse(struct pipeline *pipeline, struct packet *packet, uint64_t *c
 	pipeline_reset(pipeline, packet);
 }
 
-/* Which of the SNAT addresses it is; `count` = none. The few one by one: whether a hash finds its place
- * empty at once is a toss of a coin. */
+/* Which of the SNAT addresses it is; `count` = none. The few one by one: whether a hash finds its
+ * place empty at once is a toss of a coin. */
 static uint32_t snat_index(const struct service_snat *snat, sa_family_t family, const void *addr)
 {
 	uint32_t i = 0;
 
 	// Constant sizes: compared without a call.
-	while (i < snat->count && (family == AF_INET6 ? memcmp(snat->addrs[i].v6, addr, 16)
-						      : memcmp(snat->addrs[i].v6, addr, 4)) != 0)
+	while (i < snat->count &&
+		(family == AF_INET6 ? memcmp(snat->addrs[i].v6, addr, 16)
+				    : memcmp(snat->addrs[i].v6, addr, 4)) != 0)
 		i++;
 	return i;
 }
@@ -63,7 +64,8 @@ static void snat_put(const struct service_table *table, struct flow *flow, sa_fa
 	const struct service_backend *backend = &table->backends[id];
 
 	// The pools of a backend that is gone are gone with it.
-	if (id >= table->nb_backends || backend->generation != FLOW_BACKEND_GENERATION(flow->backend))
+	if (id >= table->nb_backends ||
+		backend->generation != FLOW_BACKEND_GENERATION(flow->backend))
 		return;
 	const struct service_snat *snat = service_snat(table, family);
 	uint32_t i = snat_index(snat, family, flow_addr(flow, family, FLOW_SNAT));
@@ -99,8 +101,8 @@ uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_tabl
 		if (state == TCP_NONE)
 			continue;
 		uint32_t id = FLOW_BACKEND_ID(ended[i]->backend);
-		// A worker that found the flow before may still write there, of an answer: then the side
-		// record is not to be had, and ends by its timer.
+		// A worker that found the flow before may still write there, of an answer: then the
+		// side record is not to be had, and ends by its timer.
 		if (state == TCP_SYN_SENT)
 			pipeline_connect_end(pipeline, table, flows, ended[i],
 				__atomic_load_n(&ended[i]->side, __ATOMIC_RELAXED), false);
@@ -133,8 +135,8 @@ void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table 
 
 /* The oldest flows that may give way are ended: closed ones several at a time, so that their misses
  * overlap, a half-open one alone. False: there is none. */
-static bool make_room(struct pipeline *pipeline, const struct service_table *table,
-	struct flow_table *flows)
+static bool make_room(
+	struct pipeline *pipeline, const struct service_table *table, struct flow_table *flows)
 {
 	struct flow *oldest[EVICT_BURST];
 	uint32_t count = 0;
@@ -157,14 +159,15 @@ static bool make_room(struct pipeline *pipeline, const struct service_table *tab
  * two steps of ours. Below the limit it is a grace period that is waited for, and nothing is won by
  * more room.
  */
-static struct flow *record_get(struct pipeline *pipeline, const struct service_table *table,
-	struct flow_table *flows)
+static struct flow *record_get(
+	struct pipeline *pipeline, const struct service_table *table, struct flow_table *flows)
 {
 	struct flow *flow = flow_table_alloc(flows, pipeline->worker);
 
 	for (unsigned i = 0; unlikely(flow == NULL) && i < RECORD_TRIES; i++) {
 		if (!flow_table_may_remove(flows, pipeline->worker) ||
-			(flow_table_used(flows) >= flows->limit && !make_room(pipeline, table, flows)))
+			(flow_table_used(flows) >= flows->limit &&
+				!make_room(pipeline, table, flows)))
 			return NULL;
 		flow = flow_table_alloc(flows, pipeline->worker);
 	}
@@ -179,7 +182,8 @@ static void fill(struct pipeline *pipeline, struct pipeline_syn *syn)
 	sa_family_t family = packet->family;
 	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)packet->l3 - 1;
 
-	// The state stays TCP_NONE and is not touched: sweeps of other workers read it, and last_seen.
+	// The state stays TCP_NONE and is not touched: sweeps of other workers read it, and
+	// last_seen.
 	memset(flow, 0, offsetof(struct flow, last_seen));
 	__atomic_store_n(&flow->last_seen, (uint16_t)pipeline->now_s, __ATOMIC_RELAXED);
 	flow->flags = 0;
@@ -191,8 +195,7 @@ static void fill(struct pipeline *pipeline, struct pipeline_syn *syn)
 	flow->port[FLOW_BACKEND] = backend->port;
 	memcpy(&flow->client_mac, &ether->src_addr, sizeof(flow->client_mac));
 	flow->worker = pipeline->worker;
-	flow->end[FLOW_FROM_CLIENT] =
-		rte_be_to_cpu_32(packet->tcp->sent_seq) + packet->payload + 1;
+	flow->end[FLOW_FROM_CLIENT] = rte_be_to_cpu_32(packet->tcp->sent_seq) + packet->payload + 1;
 	flow->ack[FLOW_FROM_BACKEND] = rte_be_to_cpu_32(packet->tcp->sent_seq);
 	flow->backend = backend->generation << FLOW_BACKEND_ID_BITS | syn->id;
 }
@@ -216,8 +219,8 @@ static bool choose(struct pipeline *pipeline, const struct service_table *table,
 		refuse(pipeline, syn->packet, &counters->refused_flows_full);
 		return false;
 	}
-	syn->id = pipeline_pick(pipeline, service, &pipeline->cursors[syn->service], syn->packet,
-		now_ms);
+	syn->id = pipeline_pick(
+		pipeline, service, &pipeline->cursors[syn->service], syn->packet, now_ms);
 	if (unlikely(syn->id == SERVICE_NONE)) {
 		refuse(pipeline, syn->packet, &counters->refused_max_conns);
 		count_up(&pipeline->service_stats[syn->service].refused_max_conns);
@@ -264,8 +267,8 @@ static bool complete(struct pipeline *pipeline, const struct service_table *tabl
 }
 
 /* What the new flow's SYN says, against what its tuple was last used with. */
-static void take_over_numbers(struct pipeline *pipeline, struct pipeline_syn *syn,
-	const struct flow *before)
+static void take_over_numbers(
+	struct pipeline *pipeline, struct pipeline_syn *syn, const struct flow *before)
 {
 	struct flow_syn said = {
 		.seq = rte_be_to_cpu_32(syn->packet->tcp->sent_seq),
@@ -298,7 +301,8 @@ bool pipeline_take_over_tuple(struct pipeline *pipeline, const struct service_ta
 
 /* Where ports are lent again soon, most are a closed flow's still: ask for its record, then for its
  * buckets. */
-static void prefetch_closed(struct flow_table *flows, struct pipeline_syn *const *syns, uint32_t count)
+static void prefetch_closed(
+	struct flow_table *flows, struct pipeline_syn *const *syns, uint32_t count)
 {
 	uint32_t entries[PIPELINE_BURST];
 
@@ -325,8 +329,8 @@ static void insert(struct pipeline *pipeline, const struct service_table *table,
 
 	pipeline_connect_begin(pipeline, table, flows, syn, now_ms);
 	if (likely(pipeline_take_over_tuple(pipeline, table, flows, syn)))
-		inserted = flow_table_insert(flows, pipeline->worker, syn->flow, &syn->hashes,
-			TCP_SYN_SENT);
+		inserted = flow_table_insert(
+			flows, pipeline->worker, syn->flow, &syn->hashes, TCP_SYN_SENT);
 
 	if (likely(inserted == syn->flow)) {
 		counters->created++;
@@ -368,8 +372,8 @@ void pipeline_admit(struct pipeline *pipeline, const struct service_table *table
 		insert(pipeline, table, flows, completed[i], now_ms);
 }
 
-bool pipeline_is_lent(const struct service_table *table, sa_family_t family, const void *addrs,
-	uint32_t ports)
+bool pipeline_is_lent(
+	const struct service_table *table, sa_family_t family, const void *addrs, uint32_t ports)
 {
 	const uint8_t *source = addrs, *destination = source + net_addr_size(family);
 	uint16_t port[2]; // source and destination
@@ -398,8 +402,8 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 		pipeline_drop(pipeline, packet->mbuf, STATS_DROP_BAD_ADDRESS);
 		return;
 	}
-	service = service_find(table, SERVICE_KEY_VIP, packet->family, destination,
-		packet->tcp->dst_port);
+	service = service_find(
+		table, SERVICE_KEY_VIP, packet->family, destination, packet->tcp->dst_port);
 	if (likely(service != SERVICE_NONE)) {
 		if (unlikely(snat_index(snat, packet->family, packet_addrs(packet)) < snat->count))
 			pipeline_drop(pipeline, packet->mbuf, STATS_DROP_BAD_ADDRESS); // our own

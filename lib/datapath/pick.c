@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Which backend a SYN goes to, where more is to be minded than the flow's hash: the client's address,
- * the load of the backends, their limits.
+ * Which backend a SYN goes to, where more is to be minded than the flow's hash: the client's
+ * address, the load of the backends, their limits.
  *
  * How many connections a backend has is the sum of what the workers counted, each for itself: no
  * counter is shared, so a service that asks for none of this pays nothing. A limit is compared with
@@ -136,8 +136,8 @@ static bool is_among(uint32_t id, const uint32_t *tried, unsigned nb_tried)
 }
 
 uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_table *table,
-	const struct service *service, struct scheduler_cursor *cursor,
-	const struct packet *packet, const uint32_t *tried, unsigned nb_tried, uint64_t now_ms)
+	const struct service *service, struct scheduler_cursor *cursor, const struct packet *packet,
+	const uint32_t *tried, unsigned nb_tried, uint64_t now_ms)
 {
 	const struct scheduler_ops *scheduler = service->scheduler;
 	const struct scheduler_load load = {pipeline->active, service->candidates, service->limits};
@@ -149,14 +149,16 @@ uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_tab
 	if (scheduler->pick_by_load != NULL)
 		refresh(pipeline, service, cursor, now_ms);
 	// What the scheduler would choose next; behind its picks whoever comes first.
-	for (uint32_t looked = 0; looked < MAX_PICKS + RTE_MIN(count, (uint32_t)MAX_LOOKED); looked++) {
+	for (uint32_t looked = 0; looked < MAX_PICKS + RTE_MIN(count, (uint32_t)MAX_LOOKED);
+		looked++) {
 		if (looked == 0 && scheduler->pick_by_load != NULL)
 			index = scheduler->pick_by_load(service->schedule, &load, cursor);
 		else if (looked < MAX_PICKS && scheduler->pick != NULL)
 			index = scheduler->pick(service->schedule, hash = hash_again(hash), cursor);
 		else
 			index = looked <= MAX_PICKS ? hash_again(hash) % count
-						    : index + 1 < count ? index + 1 : 0;
+				: index + 1 < count ? index + 1
+						    : 0;
 		uint32_t id = service->candidates[index];
 		if (is_among(id, tried, nb_tried) || !table->backends[id].resolved ||
 			(service->limits != NULL && is_full(pipeline, service, index)))

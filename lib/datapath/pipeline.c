@@ -23,10 +23,15 @@ static const uint8_t drop_by_kind[] = {
 void pipeline_init(struct pipeline *pipeline)
 {
 	static const uint16_t defaults[TCP_STATES] = {
-		[TCP_SYN_SENT] = 240, [TCP_SYN_RECV] = 240, [TCP_SYN_SENT2] = 240,
+		[TCP_SYN_SENT] = 240,
+		[TCP_SYN_RECV] = 240,
+		[TCP_SYN_SENT2] = 240,
 		[TCP_ESTABLISHED] = 7440,
-		[TCP_FIN_WAIT] = 240, [TCP_CLOSE_WAIT] = 240, [TCP_LAST_ACK] = 240,
-		[TCP_TIME_WAIT] = 60, [TCP_CLOSE] = 60,
+		[TCP_FIN_WAIT] = 240,
+		[TCP_CLOSE_WAIT] = 240,
+		[TCP_LAST_ACK] = 240,
+		[TCP_TIME_WAIT] = 60,
+		[TCP_CLOSE] = 60,
 	};
 
 	memcpy(pipeline->timeout_s, defaults, sizeof(defaults));
@@ -49,15 +54,16 @@ bool pipeline_rate_allows(struct pipeline_rate *rate, uint64_t now_ms)
 	return true;
 }
 
-void pipeline_punt(struct pipeline *pipeline, const struct service_table *table,
-	const struct packet *packet)
+void pipeline_punt(
+	struct pipeline *pipeline, const struct service_table *table, const struct packet *packet)
 {
 	enum punt_class class = PUNT_REST;
 
 	if (packet->kind == PACKET_ARP)
 		class = PUNT_ARP;
-	else if (packet->family != 0 && service_find(table, SERVICE_KEY_HOST, packet->family,
-			packet_addrs(packet), 0) != SERVICE_NONE)
+	else if (packet->family != 0 &&
+		service_find(table, SERVICE_KEY_HOST, packet->family, packet_addrs(packet), 0) !=
+			SERVICE_NONE)
 		class = PUNT_BACKEND;
 	pipeline_out_add(&pipeline->punt[class], packet->mbuf);
 }
@@ -91,8 +97,8 @@ static void learn_client_mac(struct flow *flow, const uint8_t *frame)
 
 	memcpy(&sender, frame + RTE_ETHER_ADDR_LEN, sizeof(sender)); // and the type
 	if (((sender ^ known) & MAC_OF_WORD) != 0)
-		__atomic_store_n(&flow->client_word, (sender & MAC_OF_WORD) | (known & ~MAC_OF_WORD),
-			__ATOMIC_RELAXED);
+		__atomic_store_n(&flow->client_word,
+			(sender & MAC_OF_WORD) | (known & ~MAC_OF_WORD), __ATOMIC_RELAXED);
 }
 
 /*
@@ -118,8 +124,8 @@ static inline void put_out(struct pipeline *pipeline, const struct packet *packe
 }
 
 /*
- * Whether the packet's receiver takes it, as far as its checksum says. That is worth a look only where
- * the packet would change the flow's state, or keep the flow alive.
+ * Whether the packet's receiver takes it, as far as its checksum says. That is worth a look only
+ * where the packet would change the flow's state, or keep the flow alive.
  */
 static bool is_sound(const struct pipeline *pipeline, const struct packet *packet,
 	const struct flow *flow, enum flow_direction direction)
@@ -146,12 +152,12 @@ static bool track(struct pipeline *pipeline, const struct service_table *table,
 	do { // again when another worker changed it in the meantime
 		state = flow_state(flow);
 		next = track_state(flow, packet, direction, state, &counts);
-	} while (next != state &&
-		!pipeline_set_state(pipeline, table, flows, flow, state, next));
+	} while (next != state && !pipeline_set_state(pipeline, table, flows, flow, state, next));
 	if (state == TCP_SYN_SENT && next != state)
 		pipeline_connect_end(pipeline, table, flows, flow, side,
 			direction == FLOW_FROM_BACKEND && next != TCP_CLOSE);
-	// Before the backend has answered, there is no stream, and a side record in place of its numbers.
+	// Before the backend has answered, there is no stream, and a side record in place of its
+	// numbers.
 	if (!(packet->flags & (RTE_TCP_SYN_FLAG | RTE_TCP_RST_FLAG)) && next != TCP_SYN_SENT)
 		track_stream(flow, packet, direction);
 	else if (!counts)
@@ -165,15 +171,15 @@ void pipeline_forward(struct pipeline *pipeline, const struct service_table *tab
 {
 	uint32_t id = FLOW_BACKEND_ID(flow->backend);
 
-	if (id >= table->nb_backends || (direction == FLOW_FROM_CLIENT &&
-			table->backends[id].tag != flow->backend)) {
+	if (id >= table->nb_backends ||
+		(direction == FLOW_FROM_CLIENT && table->backends[id].tag != flow->backend)) {
 		pipeline_drop(pipeline, packet->mbuf, STATS_DROP_NO_NEIGHBOUR);
 		return;
 	}
 	if (direction == FLOW_FROM_CLIENT)
 		learn_client_mac(flow, packet->l3 - sizeof(struct rte_ether_hdr));
 	if (unlikely(!track(pipeline, table, packet, flow, direction) &&
-		direction == FLOW_FROM_BACKEND)) {
+		    direction == FLOW_FROM_BACKEND)) {
 		// Moved to another backend since it was found: this one's answer is no client's.
 		pipeline_new_flow(pipeline, table, packet, pipeline->now_us / 1000);
 		return;
@@ -186,8 +192,8 @@ void pipeline_forward(struct pipeline *pipeline, const struct service_table *tab
 }
 
 /* A client's SYN on a flow that is closing starts a new connection at once. */
-static bool starts_anew(const struct packet *packet, const struct flow *flow,
-	enum flow_direction direction)
+static bool starts_anew(
+	const struct packet *packet, const struct flow *flow, enum flow_direction direction)
 {
 	return pipeline_is_first_syn(packet->flags) && direction == FLOW_FROM_CLIENT &&
 		tcp_state_closing(flow_state(flow));
@@ -203,11 +209,12 @@ static __attribute__((noinline)) void process_other(struct pipeline *pipeline,
 {
 	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
 
-	// No bucket carries the signature: no need to look again, but for flows that are made or moved
-	// meanwhile.
+	// No bucket carries the signature: no need to look again, but for flows that are made or
+	// moved meanwhile.
 	if (pipeline->nb_syns != 0 && !(packet->flags & RTE_TCP_SYN_FLAG))
 		pipeline_admit(pipeline, table, packet->family, now_ms);
-	// A flow whose tuple was seen to match is known, unless it is gone, or a SYN took its place.
+	// A flow whose tuple was seen to match is known, unless it is gone, or a SYN took its
+	// place.
 	else if (matches && flow_state(flow_entry_flow(flows, entry)) != TCP_NONE)
 		goto known;
 	if (entry != FLOW_NOT_FOUND || pipeline->look_again)
@@ -244,10 +251,10 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 		goto other;
 	struct flow *flow = flow_entry_flow_of(flows, entry, family);
 	enum flow_direction direction = flow_entry_direction(entry);
-	matches = flow_matches(flow, direction, family, packet_addrs_of(packet, family),
-		packet->ports);
+	matches = flow_matches(
+		flow, direction, family, packet_addrs_of(packet, family), packet->ports);
 	if (unlikely(!matches || !flow_is_plain(flow) || !track_is_plain(packet) ||
-		nat_ttl(packet, family) <= 1))
+		    nat_ttl(packet, family) <= 1))
 		goto other;
 	uint32_t id = FLOW_BACKEND_ID(flow->backend);
 	const struct service_backend *backend = &table->backends[id];
@@ -260,7 +267,8 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 	source ^= __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
 	if (unlikely((source & MAC_OF_WORD & from_client) != 0))
 		goto other;
-	// What its receiver drops keeps no flow alive (case A16): the first one of a second is summed.
+	// What its receiver drops keeps no flow alive (case A16): the first one of a second is
+	// summed.
 	if (unlikely(!track_is_seen(flow, pipeline->now_s))) {
 		if (unlikely(!packet_sum_is_right(packet)))
 			goto other;
@@ -278,7 +286,7 @@ struct burst {
 	struct packet packets[PIPELINE_BURST];
 	const struct flow_bucket *buckets[PIPELINE_BURST]; // where each is looked up first
 	uint32_t count;
-	uint32_t hashed; // so many of them have their hash, and their bucket was asked for
+	uint32_t hashed;      // so many of them have their hash, and their bucket was asked for
 	union flow_span span; // of the index, when the first was looked up
 };
 
@@ -293,8 +301,8 @@ static __rte_always_inline void hash_parsed(struct pipeline *pipeline,
 	flow_hash_burst(pipeline->hasher, family, burst->packets + burst->hashed,
 		burst->count - burst->hashed);
 	for (uint32_t i = burst->hashed; i < burst->count; i++) {
-		burst->buckets[i] = &flows->index.buckets[flow_hash_primary(burst->span.settled,
-			burst->packets[i].hash)];
+		burst->buckets[i] = &flows->index.buckets[flow_hash_primary(
+			burst->span.settled, burst->packets[i].hash)];
 		rte_prefetch0(burst->buckets[i]);
 	}
 	burst->hashed = burst->count;
@@ -323,8 +331,8 @@ static __rte_always_inline void run_family(struct pipeline *pipeline,
 	const struct flow_bucket *buckets = flows->index.buckets;
 	uint32_t nb_buckets = burst->span.settled;
 	for (uint32_t i = 0; i < count; i++) {
-		entries[i] = flow_bucket_candidate(burst->buckets[i],
-			flow_hash_signature(packets[i].hash));
+		entries[i] = flow_bucket_candidate(
+			burst->buckets[i], flow_hash_signature(packets[i].hash));
 		if (likely(entries[i] != FLOW_NOT_FOUND)) {
 			flow_entry_prefetch(flows, entries[i], family);
 		} else {
@@ -353,8 +361,8 @@ static __attribute__((noinline)) void sort_other(struct pipeline *pipeline,
 	const struct service_table *table, struct burst *ip4, struct burst *ip6,
 	struct rte_mbuf *mbuf, uint64_t own)
 {
-	struct packet *packet = packet_parse_other(&ip4->packets[ip4->count],
-		&ip6->packets[ip6->count], mbuf, own);
+	struct packet *packet =
+		packet_parse_other(&ip4->packets[ip4->count], &ip6->packets[ip6->count], mbuf, own);
 
 	if (packet->kind == PACKET_TCP && packet->family == AF_INET)
 		ip4->count++;
@@ -369,8 +377,8 @@ static __attribute__((noinline)) void sort_other(struct pipeline *pipeline,
 }
 
 /* Ask for the headers of the next packets. */
-static __rte_always_inline void prefetch_headers(struct rte_mbuf *const *mbufs, uint32_t count,
-	bool long_headers)
+static __rte_always_inline void prefetch_headers(
+	struct rte_mbuf *const *mbufs, uint32_t count, bool long_headers)
 {
 	for (uint32_t i = 0; i < count; i++) {
 		const uint8_t *frame = rte_pktmbuf_mtod(mbufs[i], const uint8_t *);
@@ -380,12 +388,11 @@ static __rte_always_inline void prefetch_headers(struct rte_mbuf *const *mbufs, 
 	}
 }
 
-void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t count,
-	uint64_t now_ms)
+void pipeline_run(
+	struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t count, uint64_t now_ms)
 {
 	// Acquire: the table is seen as it was before it was published.
-	const struct service_table *table =
-		__atomic_load_n(pipeline->services, __ATOMIC_ACQUIRE);
+	const struct service_table *table = __atomic_load_n(pipeline->services, __ATOMIC_ACQUIRE);
 	uint64_t own = packet_own(&pipeline->mac);
 	bool ip6_seen = pipeline->ip6_seen; // their headers reach into a second line
 	struct burst ip4, ip6;
@@ -402,8 +409,8 @@ void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t c
 		uint32_t end = RTE_MIN(at + STRIDE, count);
 		prefetch_headers(mbufs + end, RTE_MIN(count - end, (uint32_t)STRIDE), ip6_seen);
 		for (uint32_t i = at; i < end; i++) {
-			sa_family_t family = packet_parse_plain(&ip4.packets[ip4.count],
-				&ip6.packets[ip6.count], mbufs[i], own);
+			sa_family_t family = packet_parse_plain(
+				&ip4.packets[ip4.count], &ip6.packets[ip6.count], mbufs[i], own);
 			if (likely(family == AF_INET))
 				ip4.count++;
 			else if (likely(family == AF_INET6))

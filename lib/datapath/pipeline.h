@@ -53,21 +53,21 @@ struct pipeline_syn {
 	const struct service_backend *backend;
 	struct flow *flow;
 	uint32_t service;
-	uint32_t id;             // of the backend
+	uint32_t id; // of the backend
 	struct flow_hashes hashes;
 };
 
 /* How far the walk over this worker's records has come that ends flows of marked backends. */
 struct pipeline_walk {
-	uint64_t round[2];  // of the service table, by table: what the first walk was for
-	uint32_t at[2];     // next record
-	uint32_t left[2];   // records of the first walk
+	uint64_t round[2]; // of the service table, by table: what the first walk was for
+	uint32_t at[2];    // next record
+	uint32_t left[2];  // records of the first walk
 	uint64_t walked_ms;
 };
 
 /*
- * The backends whose connects failed of late, for the control core: what was counted says the rest. An
- * id may be overwritten before it was read; who fails on comes back.
+ * The backends whose connects failed of late, for the control core: what was counted says the rest.
+ * An id may be overwritten before it was read; who fails on comes back.
  */
 #define PIPELINE_FAILS 64
 struct pipeline_fails {
@@ -78,48 +78,49 @@ struct pipeline_fails {
 struct pipeline {
 	// Set by the owner before the first run.
 	unsigned worker;
-	struct net_mac mac;                      // the port's
-	struct flow_table *flows4;               // NULL when no service has the family
+	struct net_mac mac;        // the port's
+	struct flow_table *flows4; // NULL when no service has the family
 	struct flow_table *flows6;
-	const struct flow_hasher *hasher;        // that both tables were made with
+	const struct flow_hasher *hasher;            // that both tables were made with
 	const struct service_table *const *services; // where the published table stands; atomic
 	struct stats_worker *stats;
-	struct stats_backend *backends;          // by backend id, this worker's own
-	uint32_t *active;                        // by backend id: its connections, as this worker sees
-	struct stats_connect *connects;          // by backend id, this worker's own
-	struct retry *retries;                   // by service index, this worker's own
-	struct stats_backend *const *peers;      // `backends` of all workers, this one's too
+	struct stats_backend *backends;     // by backend id, this worker's own
+	uint32_t *active;                   // by backend id: its connections, as this worker sees
+	struct stats_connect *connects;     // by backend id, this worker's own
+	struct retry *retries;              // by service index, this worker's own
+	struct stats_backend *const *peers; // `backends` of all workers, this one's too
 	unsigned nb_peers;
-	struct scheduler_cursor *cursors;        // by service index, this worker's own
-	struct stats_service *service_stats;     // likewise; read by the control core
-	uint16_t timeout_s[TCP_STATES];          // idle seconds by state, below 2^16 - 64, where the
-	                                         // service has none of its own; atomic
-	uint16_t least_timeout_s[TCP_STATES];    // the shortest of these and of all services'; atomic
-	struct rte_mbuf *(*new_mbuf)(void *context); // for packets that Weir makes; NULL = none left
+	struct scheduler_cursor *cursors;     // by service index, this worker's own
+	struct stats_service *service_stats;  // likewise; read by the control core
+	uint16_t timeout_s[TCP_STATES];       // idle seconds by state, below 2^16 - 64, where the
+					      // service has none of its own; atomic
+	uint16_t least_timeout_s[TCP_STATES]; // the shortest of these and of all services'; atomic
+	struct rte_mbuf *(*new_mbuf)(
+		void *context); // for packets that Weir makes; NULL = none left
 	void *new_mbuf_context;
-	uint32_t now_part_us;                    // of the millisecond that the next run is told; 0 where
-	                                         // the clock is no finer
+	uint32_t now_part_us; // of the millisecond that the next run is told; 0 where
+			      // the clock is no finer
 
 	// Out: whoever calls empties them after each run. A dropped packet is counted already; the
 	// others are counted by who sends them.
 	struct pipeline_out forward;
-	struct pipeline_out reply;               // made of received packets, which count as answered,
-	                                         // or by the tick
+	struct pipeline_out reply; // made of received packets, which count as answered,
+				   // or by the tick
 	struct pipeline_out punt[PUNT_CLASSES];
 	struct pipeline_out drop;
 
 	// Its own.
-	struct pipeline_rate reset_rate;         // RST to packets without a flow
-	struct pipeline_rate icmp_rate;          // time exceeded
-	uint32_t now_s;                          // of this run: pipeline_second()
-	uint64_t now_us;                         // likewise
-	bool look_again;                         // a flow that wasn't found may be there: SYNs of this
-	                                         // burst have made flows, or the index grows
-	bool ip6_seen;                           // in the last run
+	struct pipeline_rate reset_rate; // RST to packets without a flow
+	struct pipeline_rate icmp_rate;  // time exceeded
+	uint32_t now_s;                  // of this run: pipeline_second()
+	uint64_t now_us;                 // likewise
+	bool look_again;                 // a flow that wasn't found may be there: SYNs of this
+					 // burst have made flows, or the index grows
+	bool ip6_seen;                   // in the last run
 	uint32_t nb_syns;
 	struct pipeline_syn syns[PIPELINE_BURST];
-	uint64_t swept_ms;                       // the last tick
-	uint64_t sweep_due[2];                   // records that the sweep is behind, by table
+	uint64_t swept_ms;     // the last tick
+	uint64_t sweep_due[2]; // records that the sweep is behind, by table
 	struct pipeline_walk walk;
 	struct pipeline_fails fails;
 };
@@ -131,8 +132,8 @@ void pipeline_init(struct pipeline *pipeline);
  * Take `count` (at most PIPELINE_BURST) received packets through; each ends up in exactly one of
  * the out bursts. `now_ms`: monotonic.
  */
-void pipeline_run(struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t count,
-	uint64_t now_ms);
+void pipeline_run(
+	struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t count, uint64_t now_ms);
 
 /*
  * What time and the service table demand: grace periods, expiry, resets of flows whose backend is
@@ -146,8 +147,8 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget);
 struct packet;
 
 /* Hand to the kernel: what isn't TCP, and TCP that is no service's. */
-void pipeline_punt(struct pipeline *pipeline, const struct service_table *table,
-	const struct packet *packet);
+void pipeline_punt(
+	struct pipeline *pipeline, const struct service_table *table, const struct packet *packet);
 
 /*
  * A TCP packet that no flow knows. Ends in an out burst, or, a service's SYN, waits among the syns
@@ -158,12 +159,12 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 
 /* Whether the tuple is one that Weir lends: from a backend's address and port to a SNAT port. Who
  * comes with it is no business of the kernel's, though the flow is gone. */
-bool pipeline_is_lent(const struct service_table *table, sa_family_t family, const void *addrs,
-	uint32_t ports);
+bool pipeline_is_lent(
+	const struct service_table *table, sa_family_t family, const void *addrs, uint32_t ports);
 
 /* An ICMP error that quotes a TCP packet: to whoever sent that, or the kernel's, or dropped. */
-void pipeline_icmp_error(struct pipeline *pipeline, const struct service_table *table,
-	const struct packet *packet);
+void pipeline_icmp_error(
+	struct pipeline *pipeline, const struct service_table *table, const struct packet *packet);
 
 /* Make flows of the waiting SYNs, all of one family, and forward them. */
 void pipeline_admit(struct pipeline *pipeline, const struct service_table *table,
@@ -184,18 +185,18 @@ void pipeline_prefetch_pick(const struct service *service, const struct packet *
 
 /* Another one for a connection that some did not take; one more of these is no choice. */
 uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_table *table,
-	const struct service *service, struct scheduler_cursor *cursor,
-	const struct packet *packet, const uint32_t *tried, unsigned nb_tried, uint64_t now_ms);
+	const struct service *service, struct scheduler_cursor *cursor, const struct packet *packet,
+	const uint32_t *tried, unsigned nb_tried, uint64_t now_ms);
 
 /*
- * The record of a SYN, whose backend is known: all but its state, with a SNAT address and port; and the
- * hashes. False: no port is left.
+ * The record of a SYN, whose backend is known: all but its state, with a SNAT address and port; and
+ * the hashes. False: no port is left.
  */
 bool pipeline_fill(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct pipeline_syn *syn);
 /* A filled record that is no flow: its port back. */
-void pipeline_unfill(const struct service_table *table, struct flow_table *flows,
-	struct flow *flow);
+void pipeline_unfill(
+	const struct service_table *table, struct flow_table *flows, struct flow *flow);
 /* A closed flow gave its SNAT port back, and makes way when that is lent again. False: not now. */
 bool pipeline_take_over_tuple(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct pipeline_syn *syn);
@@ -205,16 +206,16 @@ bool pipeline_take_over_tuple(struct pipeline *pipeline, const struct service_ta
 /* A filled record is about to be a flow: keep the SYN, start the time. */
 void pipeline_connect_begin(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, const struct pipeline_syn *syn, uint64_t now_ms);
-/* The flow has left TCP_SYN_SENT; `side` is what its record said before. `answered`: by the backend,
- * and it takes the connection. */
+/* The flow has left TCP_SYN_SENT; `side` is what its record said before. `answered`: by the
+ * backend, and it takes the connection. */
 void pipeline_connect_end(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow *flow, uint32_t side, bool answered);
 /* A packet of a flow in TCP_SYN_SENT. True: it was taken, and all is done. */
 bool pipeline_connect_packet(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct packet *packet, struct flow *flow,
 	enum flow_direction direction, uint64_t now_ms);
-/* The backend of a flow in TCP_SYN_SENT can't be reached: as if it had refused; `mbuf` says so. True: it
- * was taken, and all is done. */
+/* The backend of a flow in TCP_SYN_SENT can't be reached: as if it had refused; `mbuf` says so.
+ * True: it was taken, and all is done. */
 bool pipeline_connect_unreachable(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct rte_mbuf *mbuf, struct flow *flow);
 /* The part of the tick that looks after silent backends. True: there is more to do at once. */
@@ -247,8 +248,9 @@ void pipeline_forward(struct pipeline *pipeline, const struct service_table *tab
 	struct packet *packet, struct flow *flow, enum flow_direction direction);
 
 /*
- * Change a flow's state; false when another worker did. A flow that closes gives its SNAT port back:
- * it stays for what comes late, until the port is lent again (longest free first) or time is up.
+ * Change a flow's state; false when another worker did. A flow that closes gives its SNAT port
+ * back: it stays for what comes late, until the port is lent again (longest free first) or time is
+ * up.
  */
 bool pipeline_set_state(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow *flow, enum tcp_state from, enum tcp_state to);
@@ -258,24 +260,24 @@ bool pipeline_set_state(struct pipeline *pipeline, const struct service_table *t
 uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow **ended, uint32_t count);
 
-/* The client's tuple is to be another flow's. The closing flow ends; or it stays under the backend's
- * tuple, closed, when what it knows will be needed by who gets its SNAT port next. */
+/* The client's tuple is to be another flow's. The closing flow ends; or it stays under the
+ * backend's tuple, closed, when what it knows will be needed by who gets its SNAT port next. */
 void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow *flow);
 
 /* The part of the tick that ends flows of backends marked by the service table. */
 bool pipeline_reset_flows(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget);
 
-/* Both ends of a flow get a RST that they take (RFC 5961); the caller ends the flow. False, and nothing
- * was done: no room in the out burst. */
+/* Both ends of a flow get a RST that they take (RFC 5961); the caller ends the flow. False, and
+ * nothing was done: no room in the out burst. */
 bool pipeline_reset_ends(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow *flow);
 
 /* Answer the packet by a RST in its own buffer (RFC 9293, 3.10.7.1). */
 void pipeline_reset(struct pipeline *pipeline, struct packet *packet);
 /* The same, within the rate; else drop. A RST is never answered. */
-void pipeline_reset_limited(struct pipeline *pipeline, struct packet *packet,
-	enum stats_drop reason, uint64_t now_ms);
+void pipeline_reset_limited(
+	struct pipeline *pipeline, struct packet *packet, enum stats_drop reason, uint64_t now_ms);
 /* Answer by an ICMP time exceeded (RFC 792, RFC 4443), within the rate. */
 void pipeline_time_exceeded(struct pipeline *pipeline, struct packet *packet, uint64_t now_ms);
 
@@ -293,8 +295,8 @@ static inline void pipeline_out_add(struct pipeline_out *out, struct rte_mbuf *m
 	out->mbufs[out->count++] = mbuf;
 }
 
-static inline void pipeline_drop(struct pipeline *pipeline, struct rte_mbuf *mbuf,
-	enum stats_drop reason)
+static inline void pipeline_drop(
+	struct pipeline *pipeline, struct rte_mbuf *mbuf, enum stats_drop reason)
 {
 	pipeline->stats->live.drops[reason]++;
 	pipeline_out_add(&pipeline->drop, mbuf);

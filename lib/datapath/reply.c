@@ -85,7 +85,8 @@ void pipeline_reset(struct pipeline *pipeline, struct packet *packet)
 	} else {
 		fields.flags |= RTE_TCP_ACK_FLAG;
 		fields.ack = rte_cpu_to_be_32(rte_be_to_cpu_32(tcp->sent_seq) + packet->payload +
-			!!(packet->flags & RTE_TCP_SYN_FLAG) + !!(packet->flags & RTE_TCP_FIN_FLAG));
+			!!(packet->flags & RTE_TCP_SYN_FLAG) +
+			!!(packet->flags & RTE_TCP_FIN_FLAG));
 	}
 	// Options and extension headers go: the TCP header moves up behind the plain IP header.
 	segment_write(packet->l3, packet->family, &fields);
@@ -93,8 +94,8 @@ void pipeline_reset(struct pipeline *pipeline, struct packet *packet)
 	send_answer(pipeline, packet, segment_size(packet->family));
 }
 
-void pipeline_reset_limited(struct pipeline *pipeline, struct packet *packet,
-	enum stats_drop reason, uint64_t now_ms)
+void pipeline_reset_limited(
+	struct pipeline *pipeline, struct packet *packet, enum stats_drop reason, uint64_t now_ms)
 {
 	if (!(packet->flags & RTE_TCP_RST_FLAG) &&
 		pipeline_rate_allows(&pipeline->reset_rate, now_ms))
@@ -103,7 +104,8 @@ void pipeline_reset_limited(struct pipeline *pipeline, struct packet *packet,
 		pipeline_drop(pipeline, packet->mbuf, reason);
 }
 
-/* What an error quotes: the IP header and 8 bytes (RFC 792), or as much as fits 1,280 (RFC 4443). */
+/* What an error quotes: the IP header and 8 bytes (RFC 792), or as much as fits 1,280 (RFC 4443).
+ */
 static unsigned quoted_size(const struct packet *packet, unsigned space)
 {
 	unsigned to_tcp = (uint8_t *)packet->tcp - packet->l3;

@@ -2,12 +2,12 @@
 /*
  * Ending the flows of a backend on its behalf, when the service table says so: both ends get a RST
  * that they take. RFC 5961: a RST counts when its number is the next one that the receiver expects.
- * That is where the sender's data ends, as far as it arrived, and else what the receiver acknowledged
- * last; where the two differ, both are sent. What hits neither is answered by a challenge, which
- * meets no flow here, and so an exact RST.
+ * That is where the sender's data ends, as far as it arrived, and else what the receiver
+ * acknowledged last; where the two differ, both are sent. What hits neither is answered by a
+ * challenge, which meets no flow here, and so an exact RST.
  *
- * Each worker walks its share of the records: at once and fast when there is a new backend to reset,
- * then at the sweep's pace, for what another worker made with an older table.
+ * Each worker walks its share of the records: at once and fast when there is a new backend to
+ * reset, then at the sweep's pace, for what another worker made with an older table.
  */
 #include <rte_mbuf.h>
 
@@ -17,7 +17,7 @@
 #include "segment.h"
 #include "track.h"
 
-#define WALK_FACTOR 8     // records a tick, by the sweep's budget: most need a look only
+#define WALK_FACTOR 8 // records a tick, by the sweep's budget: most need a look only
 #define WALK_PERIOD_MS 2000
 #define PACKETS_A_FLOW 4
 
@@ -73,12 +73,12 @@ static bool send_reset(struct pipeline *pipeline, sa_family_t family, struct flo
 		return false;
 	const uint16_t ports[2] = {flow->port[end->source], flow->port[end->destination]};
 	memcpy(&fields.ports, ports, sizeof(fields.ports));
-	struct rte_ether_hdr *ether = (struct rte_ether_hdr *)rte_pktmbuf_append(mbuf,
-		sizeof(*ether) + segment_size(family));
+	struct rte_ether_hdr *ether = (struct rte_ether_hdr *)rte_pktmbuf_append(
+		mbuf, sizeof(*ether) + segment_size(family));
 	memcpy(&ether->dst_addr, to, sizeof(*to));
 	memcpy(&ether->src_addr, &pipeline->mac, sizeof(pipeline->mac));
-	ether->ether_type = family == AF_INET6 ? RTE_BE16(RTE_ETHER_TYPE_IPV6)
-					       : RTE_BE16(RTE_ETHER_TYPE_IPV4);
+	ether->ether_type =
+		family == AF_INET6 ? RTE_BE16(RTE_ETHER_TYPE_IPV6) : RTE_BE16(RTE_ETHER_TYPE_IPV4);
 	segment_write((uint8_t *)(ether + 1), family, &fields);
 	pipeline_out_add(&pipeline->reply, mbuf);
 	return true;
@@ -114,8 +114,7 @@ bool pipeline_reset_ends(struct pipeline *pipeline, const struct service_table *
 	if (pipeline->reply.count + PACKETS_A_FLOW > RTE_DIM(pipeline->reply.mbufs))
 		return false;
 	// If a buffer is lacking now, what either end sends next is answered.
-	if (reset_end(pipeline, flows->family, flow, &to_client, &client) &&
-		backend->resolved)
+	if (reset_end(pipeline, flows->family, flow, &to_client, &client) && backend->resolved)
 		reset_end(pipeline, flows->family, flow, &to_backend, &backend->next_hop);
 	return true;
 }
@@ -163,8 +162,8 @@ bool pipeline_reset_flows(struct pipeline *pipeline, uint64_t now_ms, uint32_t b
 		uint32_t count = (uint64_t)share * elapsed_ms / WALK_PERIOD_MS;
 		if (state->left[i] != 0)
 			count = RTE_MIN(state->left[i], budget * WALK_FACTOR);
-		uint32_t walked = flow_table_walk(tables[i], pipeline->worker, &state->at[i], count,
-			reset_flow, &walk);
+		uint32_t walked = flow_table_walk(
+			tables[i], pipeline->worker, &state->at[i], count, reset_flow, &walk);
 		state->left[i] -= RTE_MIN(walked, state->left[i]);
 		more |= state->left[i] != 0;
 	}

@@ -15,7 +15,7 @@ void rss_check_init(struct rss_check *check, const struct dev_port *port)
 		check->state = port->rss_table.known ? RSS_CHECKING : RSS_UNKNOWN;
 	if (check->state == RSS_UNKNOWN)
 		log_info("RSS: %s doesn't tell how it spreads connections; answers may come by "
-			"another worker than their connection's, which costs speed only",
+			 "another worker than their connection's, which costs speed only",
 			port->driver);
 }
 
@@ -62,12 +62,12 @@ static bool decide(struct rss_check *check, enum rss_state state)
 {
 	uint32_t checking = RSS_CHECKING;
 
-	return __atomic_compare_exchange_n(&check->state, &checking, state, false,
-		__ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	return __atomic_compare_exchange_n(
+		&check->state, &checking, state, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
-void rss_check_packets(struct rss_check *check, unsigned queue, struct rte_mbuf **mbufs,
-	uint32_t count)
+void rss_check_packets(
+	struct rss_check *check, unsigned queue, struct rte_mbuf **mbufs, uint32_t count)
 {
 	const struct dev_rss *rss = &check->port->rss_table;
 	struct packet packet;
@@ -79,16 +79,20 @@ void rss_check_packets(struct rss_check *check, unsigned queue, struct rte_mbuf 
 		if (!is_right(rss, queue, &packet)) {
 			if (decide(check, RSS_MISMATCH))
 				log_warning("RSS: a packet came by queue %u, which isn't what the "
-					"key and the redirection table of %s say: answers may come by "
-					"another worker than their connection's, which costs speed only",
+					    "key and the redirection table of %s say: answers may "
+					    "come by "
+					    "another worker than their connection's, which costs "
+					    "speed only",
 					queue, check->port->driver);
 			return;
 		}
 		if (__atomic_add_fetch(&check->right, 1, __ATOMIC_RELAXED) < RSS_CHECK_PACKETS)
 			continue;
 		if (decide(check, RSS_VERIFIED))
-			log_info("RSS verified by %u packets: backends' answers come by the worker of "
-				"their connection", RSS_CHECK_PACKETS);
+			log_info("RSS verified by %u packets: backends' answers come by the worker "
+				 "of "
+				 "their connection",
+				RSS_CHECK_PACKETS);
 		return;
 	}
 }

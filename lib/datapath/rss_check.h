@@ -24,16 +24,16 @@ struct rte_mbuf;
 #define RSS_CHECK_PACKETS 64 // right ones, over all workers, to believe it
 
 enum rss_state {
-	RSS_OFF,      // one queue, or TCP connections aren't spread by the device
-	RSS_UNKNOWN,  // they are, but by what key or table it doesn't tell
+	RSS_OFF,     // one queue, or TCP connections aren't spread by the device
+	RSS_UNKNOWN, // they are, but by what key or table it doesn't tell
 	RSS_CHECKING,
 	RSS_VERIFIED,
 	RSS_MISMATCH,
 };
 
 struct rss_check {
-	uint32_t state;              // enum rss_state; atomic
-	uint32_t right;              // packets that came as foretold; atomic
+	uint32_t state; // enum rss_state; atomic
+	uint32_t right; // packets that came as foretold; atomic
 	const struct dev_port *port;
 } __attribute__((aligned(64)));
 
@@ -43,12 +43,12 @@ void rss_check_init(struct rss_check *check, const struct dev_port *port);
 const char *rss_check_text(const struct rss_check *check);
 
 /* The slow half of rss_check_burst(). */
-void rss_check_packets(struct rss_check *check, unsigned queue, struct rte_mbuf **mbufs,
-	uint32_t count);
+void rss_check_packets(
+	struct rss_check *check, unsigned queue, struct rte_mbuf **mbufs, uint32_t count);
 
 /* Look at what came by the queue. */
-static inline void rss_check_burst(struct rss_check *check, unsigned queue, struct rte_mbuf **mbufs,
-	uint32_t count)
+static inline void rss_check_burst(
+	struct rss_check *check, unsigned queue, struct rte_mbuf **mbufs, uint32_t count)
 {
 	if (unlikely(__atomic_load_n(&check->state, __ATOMIC_RELAXED) == RSS_CHECKING))
 		rss_check_packets(check, queue, mbufs, count);

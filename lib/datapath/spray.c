@@ -46,7 +46,8 @@ void worker_spray_destroy(struct worker_spray *spray)
 }
 
 /* Another worker than the flow's last; the receiver's neighbour when there is no flow yet. */
-static unsigned next_worker(struct worker_spray *spray, struct worker *worker, struct rte_mbuf *mbuf)
+static unsigned next_worker(
+	struct worker_spray *spray, struct worker *worker, struct rte_mbuf *mbuf)
 {
 	const struct pipeline *pipeline = &worker->pipeline;
 	unsigned other = (pipeline->worker + 1) % spray->nb_workers;
@@ -56,7 +57,8 @@ static unsigned next_worker(struct worker_spray *spray, struct worker *worker, s
 	const struct flow_table *flows = pipeline_flows(pipeline, packet.family);
 	if (packet.kind != PACKET_TCP || flows == NULL)
 		return other;
-	uint64_t hash = flow_hash(pipeline->hasher, packet.family, packet_addrs(&packet), packet.ports);
+	uint64_t hash =
+		flow_hash(pipeline->hasher, packet.family, packet_addrs(&packet), packet.ports);
 	uint32_t entry = flow_table_find(flows, hash, packet_addrs(&packet), packet.ports);
 	if (entry == FLOW_NOT_FOUND)
 		return other;
@@ -68,8 +70,8 @@ static unsigned next_worker(struct worker_spray *spray, struct worker *worker, s
 	return *last;
 }
 
-uint32_t worker_spray(struct worker_spray *spray, struct worker *worker, struct rte_mbuf **mbufs,
-	uint32_t count)
+uint32_t worker_spray(
+	struct worker_spray *spray, struct worker *worker, struct rte_mbuf **mbufs, uint32_t count)
 {
 	uint32_t kept = 0;
 
@@ -78,6 +80,7 @@ uint32_t worker_spray(struct worker_spray *spray, struct worker *worker, struct 
 		if (rte_ring_mp_enqueue(spray->rings[to], mbufs[i]) != 0)
 			mbufs[kept++] = mbufs[i]; // no room there: it stays
 	}
-	return kept + rte_ring_sc_dequeue_burst(spray->rings[worker->pipeline.worker],
-		(void **)mbufs + kept, PIPELINE_BURST - kept, NULL);
+	return kept +
+		rte_ring_sc_dequeue_burst(spray->rings[worker->pipeline.worker],
+			(void **)mbufs + kept, PIPELINE_BURST - kept, NULL);
 }

@@ -24,8 +24,8 @@ struct sweep {
 static void end_idle(struct sweep *sweep)
 {
 	sweep->pipeline->stats->live.flows[stats_family(sweep->flows->family)].expired +=
-		pipeline_end_flows(sweep->pipeline, sweep->table, sweep->flows, sweep->idle,
-			sweep->nb_idle);
+		pipeline_end_flows(
+			sweep->pipeline, sweep->table, sweep->flows, sweep->idle, sweep->nb_idle);
 	sweep->nb_idle = 0;
 }
 
@@ -68,8 +68,8 @@ static enum flow_idle look(void *context, struct flow *flow, uint16_t idle_s)
 }
 
 /* False: not all was looked at, for want of room for packets. */
-static bool sweep(struct pipeline *pipeline, struct flow_table *flows, uint32_t count,
-	uint64_t now_ms)
+static bool sweep(
+	struct pipeline *pipeline, struct flow_table *flows, uint32_t count, uint64_t now_ms)
 {
 	struct sweep context = {
 		.pipeline = pipeline,
@@ -100,7 +100,8 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 		if (flow_table_grace_age(tables[i], pipeline->worker, now_ms) > GRACE_REPORT_MS)
 			log_limited(LOG_LEVEL_WARNING,
 				"worker %u: a grace period has been waiting for over a second: "
-				"some worker is stuck", pipeline->worker);
+				"some worker is stuck",
+				pipeline->worker);
 		// What the budget doesn't allow stays due, at the most every record once.
 		uint64_t share = flow_table_share(tables[i], pipeline->worker);
 		uint64_t due = pipeline->sweep_due[i];

@@ -7,15 +7,16 @@
 #define FLIGHT_MAX (1u << 20)
 
 /* The packet's acknowledgement, in the numbers of the side that it is for. */
-static uint32_t acknowledged(const struct flow *flow, const struct packet *packet,
-	enum flow_direction direction)
+static uint32_t acknowledged(
+	const struct flow *flow, const struct packet *packet, enum flow_direction direction)
 {
 	return flow_seq_at_sender(flow, 1 - direction, rte_be_to_cpu_32(packet->tcp->recv_ack));
 }
 
 /*
- * What was sent up to `end` is not acknowledged already, and not too much under way. A client may be
- * anybody, and where its data ends proves nothing; a backend's packets had to know the SNAT port.
+ * What was sent up to `end` is not acknowledged already, and not too much under way. A client may
+ * be anybody, and where its data ends proves nothing; a backend's packets had to know the SNAT
+ * port.
  */
 static bool is_under_way(const struct flow *flow, enum flow_direction direction, uint32_t end)
 {
@@ -36,7 +37,7 @@ static bool reset_is_exact(const struct flow *flow, const struct packet *packet,
 	if (state == TCP_SYN_SENT && direction == FLOW_FROM_BACKEND)
 		return (packet->flags & RTE_TCP_ACK_FLAG) &&
 			acknowledged(flow, packet, direction) ==
-				track_load(&flow->end[FLOW_FROM_CLIENT]);
+			track_load(&flow->end[FLOW_FROM_CLIENT]);
 	if (state == TCP_SYN_SENT)
 		return seq == track_load(&flow->end[FLOW_FROM_CLIENT]);
 	return seq == track_load(&flow->ack[1 - direction]) ||
@@ -50,12 +51,12 @@ bool track_refuses(const struct flow *flow, const struct packet *packet)
 }
 
 /* Acknowledges the other side's SYN: its number, and the data with it, if any. */
-static bool acknowledges_syn(const struct flow *flow, const struct packet *packet,
-	enum flow_direction direction)
+static bool acknowledges_syn(
+	const struct flow *flow, const struct packet *packet, enum flow_direction direction)
 {
 	return (packet->flags & RTE_TCP_ACK_FLAG) &&
-		track_load(&flow->end[1 - direction]) -
-				acknowledged(flow, packet, direction) <= UINT16_MAX;
+		track_load(&flow->end[1 - direction]) - acknowledged(flow, packet, direction) <=
+		UINT16_MAX;
 }
 
 bool track_challenges(const struct flow *flow, const struct packet *packet)
@@ -76,8 +77,8 @@ static bool is_credible(const struct flow *flow, const struct packet *packet,
 	case TCP_EVENT_SYNACK:
 		return tcp_state_half_open(state) && acknowledges_syn(flow, packet, direction);
 	case TCP_EVENT_FIN:
-		return is_under_way(flow, direction, rte_be_to_cpu_32(packet->tcp->sent_seq) +
-				packet->payload + 1) &&
+		return is_under_way(flow, direction,
+			       rte_be_to_cpu_32(packet->tcp->sent_seq) + packet->payload + 1) &&
 			(state != TCP_SYN_RECV || acknowledges_syn(flow, packet, direction));
 	default:
 		return state != TCP_SYN_RECV || acknowledges_syn(flow, packet, direction);
@@ -85,8 +86,8 @@ static bool is_credible(const struct flow *flow, const struct packet *packet,
 }
 
 /* A FIN that does not acknowledge the other side's: who closes first keeps a TIME_WAIT. */
-static bool closes_first(const struct flow *flow, const struct packet *packet,
-	enum flow_direction direction)
+static bool closes_first(
+	const struct flow *flow, const struct packet *packet, enum flow_direction direction)
 {
 	return !flow_has(flow, FLOW_FIN_SEEN) ||
 		tcp_seq_after(track_load(&flow->end[1 - direction]),
@@ -131,7 +132,8 @@ void track_stream(struct flow *flow, const struct packet *packet, enum flow_dire
 {
 	uint32_t ts;
 
-	track_end(flow, direction, rte_be_to_cpu_32(packet->tcp->sent_seq) + packet->payload +
+	track_end(flow, direction,
+		rte_be_to_cpu_32(packet->tcp->sent_seq) + packet->payload +
 			(packet->flags & RTE_TCP_FIN_FLAG));
 	if ((packet->flags & RTE_TCP_ACK_FLAG) && flow_keeps_ack(flow, direction))
 		track_ack(flow, direction, acknowledged(flow, packet, direction));

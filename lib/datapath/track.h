@@ -19,9 +19,9 @@
 #define TRACK_STATE_FLAGS (RTE_TCP_SYN_FLAG | RTE_TCP_FIN_FLAG | RTE_TCP_RST_FLAG)
 
 /*
- * The state behind a segment that may change it, by its flags or because the flow isn't established;
- * notes what comes with that. What the ends can't both take changes nothing, and then `*counts` is
- * false.
+ * The state behind a segment that may change it, by its flags or because the flow isn't
+ * established; notes what comes with that. What the ends can't both take changes nothing, and then
+ * `*counts` is false.
  */
 enum tcp_state track_state(struct flow *flow, const struct packet *packet,
 	enum flow_direction direction, enum tcp_state state, bool *counts);
@@ -29,8 +29,8 @@ enum tcp_state track_state(struct flow *flow, const struct packet *packet,
 /* Whether the RST of a backend is an answer to the client's SYN: RFC 9293, 3.10.7.3. */
 bool track_refuses(const struct flow *flow, const struct packet *packet);
 
-/* Whether a backend's segment acknowledges anything but the client's SYN: it has a connection of that
- * tuple, or what is left of one (RFC 9293, 3.10.7.3; RFC 5961's challenge ACK). */
+/* Whether a backend's segment acknowledges anything but the client's SYN: it has a connection of
+ * that tuple, or what is left of one (RFC 9293, 3.10.7.3; RFC 5961's challenge ACK). */
 bool track_challenges(const struct flow *flow, const struct packet *packet);
 
 static inline uint32_t track_load(const uint32_t *number)
@@ -60,8 +60,8 @@ static inline void track_ack(struct flow *flow, enum flow_direction direction, u
 }
 
 /* How far the sender of a plain segment, in a plain flow, has sent and acknowledged. */
-static inline void track_numbers(struct flow *flow, const struct packet *packet,
-	enum flow_direction direction)
+static inline void track_numbers(
+	struct flow *flow, const struct packet *packet, enum flow_direction direction)
 {
 	uint32_t seq = rte_be_to_cpu_32(packet->tcp->sent_seq);
 	uint32_t ack = rte_be_to_cpu_32(packet->tcp->recv_ack);
@@ -76,8 +76,8 @@ static inline bool track_is_plain(const struct packet *packet)
 	return (packet->flags & (TRACK_STATE_FLAGS | RTE_TCP_ACK_FLAG)) == RTE_TCP_ACK_FLAG;
 }
 
-/* The same of any segment, in any flow; and what is kept of a closing one. Not for SYN and RST: theirs are
- * no numbers of the stream. */
+/* The same of any segment, in any flow; and what is kept of a closing one. Not for SYN and RST:
+ * theirs are no numbers of the stream. */
 void track_stream(struct flow *flow, const struct packet *packet, enum flow_direction direction);
 
 /* Whether a packet has kept the flow alive in this second. */

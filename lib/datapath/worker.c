@@ -59,12 +59,12 @@ static void flush(struct worker *worker)
 		counters->generated_lost += count - taken;
 		pipeline->reply.count = 0;
 	}
-	for (enum punt_class class = 0; class < PUNT_CLASSES; class++) {
+	for (enum punt_class class = 0; class < PUNT_CLASSES; class ++) {
 		struct pipeline_out *punt = &pipeline->punt[class];
 		if ((count = punt->count) == 0)
 			continue;
-		taken = exception_punt(worker->exception, pipeline->worker, class,
-			punt->mbufs, count);
+		taken = exception_punt(
+			worker->exception, pipeline->worker, class, punt->mbufs, count);
 		counters->punted += taken;
 		counters->drops[punt_drop[class]] += count - taken;
 		rte_pktmbuf_free_bulk(punt->mbufs + taken, count - taken);
@@ -80,8 +80,8 @@ static uint32_t send_from_kernel(struct worker *worker)
 {
 	struct stats_counters *counters = &worker->stats.live;
 	struct rte_mbuf *mbufs[PIPELINE_BURST];
-	uint32_t count = exception_rx(worker->exception, worker->pipeline.worker, mbufs,
-		PIPELINE_BURST);
+	uint32_t count =
+		exception_rx(worker->exception, worker->pipeline.worker, mbufs, PIPELINE_BURST);
 
 	if (count != 0) {
 		uint32_t taken = transmit(worker, mbufs, count);
@@ -103,8 +103,8 @@ static void idle_sleep(struct worker *worker)
 	rte_rcu_qsbr_thread_online(worker->rcu, worker->pipeline.worker);
 }
 
-/* What a loop costs the worker itself, whatever else has the CPU meanwhile: a system call, so not for
- * every day. */
+/* What a loop costs the worker itself, whatever else has the CPU meanwhile: a system call, so not
+ * for every day. */
 static void time_loop(struct worker *worker, uint64_t *last_ns)
 {
 	struct timespec now;
@@ -144,8 +144,8 @@ static int worker_main(void *argument)
 			second_busy_ns = counters->busy_ns;
 		}
 
-		uint32_t count = rte_eth_rx_burst(worker->port->port_id, pipeline->worker, mbufs,
-			PIPELINE_BURST);
+		uint32_t count = rte_eth_rx_burst(
+			worker->port->port_id, pipeline->worker, mbufs, PIPELINE_BURST);
 		rss_check_burst(worker->rss, pipeline->worker, mbufs, count);
 		if (unlikely(worker->spray != NULL))
 			count = worker_spray(worker->spray, worker, mbufs, count);
@@ -172,7 +172,8 @@ static int worker_main(void *argument)
 			time_loop(worker, &loop_cpu_ns);
 		if (busy)
 			last_packet_ms = now_ms;
-		else if (worker->idle_sleep_us != 0 && now_ms - last_packet_ms >= IDLE_BEFORE_SLEEP_MS)
+		else if (worker->idle_sleep_us != 0 &&
+			now_ms - last_packet_ms >= IDLE_BEFORE_SLEEP_MS)
 			idle_sleep(worker);
 	}
 	stats_publish(&worker->stats);
@@ -185,8 +186,8 @@ static int worker_main(void *argument)
 int worker_launch(struct worker *worker)
 {
 	__atomic_store_n(&worker->stop, false, __ATOMIC_RELAXED);
-	return rte_eal_remote_launch(worker_main, worker,
-		worker->port->worker_lcore[worker->pipeline.worker]);
+	return rte_eal_remote_launch(
+		worker_main, worker, worker->port->worker_lcore[worker->pipeline.worker]);
 }
 
 void worker_stop(struct worker *worker)

@@ -23,21 +23,21 @@ struct worker_spray;
 
 struct worker {
 	struct pipeline pipeline;
-	struct stats_worker stats;      // worker: write; anybody: stats_read()
-	uint32_t busy_percent;          // of the last second, loops with packets; worker: write; atomic
+	struct stats_worker stats; // worker: write; anybody: stats_read()
+	uint32_t busy_percent;     // of the last second, loops with packets; worker: write; atomic
 
 	// Set before the launch.
 	const struct dev_port *port;
 	struct exception *exception;
-	struct rte_rcu_qsbr *rcu;       // registered under the worker's number
-	struct rss_check *rss;          // of all workers
-	unsigned idle_sleep_us;         // 0 = always poll
-	struct worker_spray *spray;     // tests only; NULL = packets stay where the device put them
+	struct rte_rcu_qsbr *rcu;   // registered under the worker's number
+	struct rss_check *rss;      // of all workers
+	unsigned idle_sleep_us;     // 0 = always poll
+	struct worker_spray *spray; // tests only; NULL = packets stay where the device put them
 
-	bool times_loops;               // measurements only: fill in the next
-	uint64_t longest_loop_ns;       // of its CPU time, since it was set to 0; worker: write; atomic
+	bool times_loops;         // measurements only: fill in the next
+	uint64_t longest_loop_ns; // of its CPU time, since it was set to 0; worker: write; atomic
 
-	bool stop;                      // control: write; atomic
+	bool stop; // control: write; atomic
 } __attribute__((aligned(64)));
 
 /* Run on the worker's lcore. 0 or -errno. */
@@ -54,7 +54,7 @@ struct worker_spray *worker_spray_create(unsigned nb_workers, uint32_t flows);
 void worker_spray_destroy(struct worker_spray *spray);
 
 /* Pass on what the worker received, and take what is its own. Returns the new count of `mbufs`. */
-uint32_t worker_spray(struct worker_spray *spray, struct worker *worker, struct rte_mbuf **mbufs,
-	uint32_t count);
+uint32_t worker_spray(
+	struct worker_spray *spray, struct worker *worker, struct rte_mbuf **mbufs, uint32_t count);
 
 #endif

@@ -25,26 +25,27 @@ struct rte_mempool;
 #define DEV_RETA_MAX 512
 struct dev_rss {
 	bool known;
-	bool ip4, ip6;          // families that are hashed with their ports
+	bool ip4, ip6; // families that are hashed with their ports
 	uint8_t key_size;
-	uint16_t reta_size;     // a power of two
+	uint16_t reta_size; // a power of two
 	uint8_t key[RSS_KEY_MAX] __attribute__((aligned(4)));
 	uint8_t queue[DEV_RETA_MAX];
 };
 
 struct dev_port {
 	uint16_t port_id;
-	unsigned nb_workers;    // = rx queues = tx queues
+	unsigned nb_workers;                    // = rx queues = tx queues
 	unsigned worker_lcore[DEV_WORKERS_MAX]; // lcore of each worker
-	unsigned mtu;           // bytes of the IP packet
-	int numa_node;          // -1 = none
-	bool rss;               // TCP 4-tuples are spread over the queues by the device
-	struct dev_rss rss_table; // how; known from dev_port_open() on, if ever, but see dev_port_start()
-	char driver[32];        // "net_af_xdp"
-	char name[64];          // DPDK's name of the device
-	char interface[16];     // kernel interface behind it, "" = none
+	unsigned mtu;                           // bytes of the IP packet
+	int numa_node;                          // -1 = none
+	bool rss; // TCP 4-tuples are spread over the queues by the device
+	struct dev_rss
+		rss_table;  // how; known from dev_port_open() on, if ever, but see dev_port_start()
+	char driver[32];    // "net_af_xdp"
+	char name[64];      // DPDK's name of the device
+	char interface[16]; // kernel interface behind it, "" = none
 	struct net_mac mac;
-	struct dev_link *link;  // that interface, dev_eal_init()'s own; NULL = none
+	struct dev_link *link;    // that interface, dev_eal_init()'s own; NULL = none
 	struct rte_mempool *pool; // for rx, for weir0's packets and for those that Weir makes
 };
 
@@ -58,17 +59,17 @@ struct dev_port {
  */
 int dev_eal_init(const struct conf *conf, int argc, char **argv, char *message);
 /*
- * The same while another process has the port: under a file prefix of its own ("weir.1"), without the
- * port, and without excluding others. dev_eal_take_port() makes up for that when the other one has let
- * go of it. The telemetry socket then has to be found under its usual path: dev_eal_own_name(), once
- * the other process has ended.
+ * The same while another process has the port: under a file prefix of its own ("weir.1"), without
+ * the port, and without excluding others. dev_eal_take_port() makes up for that when the other one
+ * has let go of it. The telemetry socket then has to be found under its usual path:
+ * dev_eal_own_name(), once the other process has ended.
  */
 int dev_eal_init_beside(const struct conf *conf, int argc, char **argv, char *message);
 int dev_eal_take_port(const struct conf *conf, char *message);
 void dev_eal_own_name(const struct conf *conf);
 
-/* Behind dev_port_close(): another process may take the port from here on, with what was changed on a
- * kernel interface. */
+/* Behind dev_port_close(): another process may take the port from here on, with what was changed on
+ * a kernel interface. */
 void dev_eal_let_go(void);
 
 /* Leaves nothing behind: no file, no hugepage, no lock. Fine after a failed dev_eal_init(). */
@@ -105,8 +106,8 @@ int dev_port_start(struct dev_port *port, char *message);
 void dev_port_close(struct dev_port *port);
 
 /*
- * Wait for the link, five seconds at most: a card negotiates it once its queues run, and what is sent
- * before is lost. Says how it went. Workers may run meanwhile.
+ * Wait for the link, five seconds at most: a card negotiates it once its queues run, and what is
+ * sent before is lost. Says how it went. Workers may run meanwhile.
  */
 void dev_port_wait_link(const struct dev_port *port);
 
@@ -117,7 +118,7 @@ bool dev_port_link_up(const struct dev_port *port);
 struct dev_port_stats {
 	uint64_t ipackets;
 	uint64_t opackets;
-	uint64_t imissed;   // lost for want of descriptors
+	uint64_t imissed; // lost for want of descriptors
 	uint64_t ierrors;
 	uint64_t rx_nombuf; // lost for want of buffers
 };

@@ -35,8 +35,8 @@ static void add_lcores(struct dev_args *args, const struct dev_cores *cores)
 	int length = snprintf(text, sizeof(text), "0@%u", cores->control);
 
 	for (unsigned w = 0; w < cores->nb_workers; w++)
-		length += snprintf(text + length, sizeof(text) - length, ",%u@%u", w + 1,
-			cores->workers[w]);
+		length += snprintf(
+			text + length, sizeof(text) - length, ",%u@%u", w + 1, cores->workers[w]);
 	add(args, "--lcores=%s", text);
 	add(args, "--main-lcore=0");
 }
@@ -54,8 +54,8 @@ char *dev_args_device(const struct conf_port *port, const struct dev_device *dev
 		length = asprintf(&text, "net_af_xdp0,iface=%s,start_queue=0,queue_count=%u",
 			device->interface, nb_workers);
 	else if (frame <= 2048)
-		length = asprintf(&text, "net_af_packet0,iface=%s,qpairs=%u", device->interface,
-			nb_workers);
+		length = asprintf(
+			&text, "net_af_packet0,iface=%s,qpairs=%u", device->interface, nb_workers);
 	else
 		length = asprintf(&text, "net_af_packet0,iface=%s,qpairs=%u,blocksz=%u,framesz=%u",
 			device->interface, nb_workers, frame, frame);

@@ -24,8 +24,8 @@ const char *dev_cores_format(const cpu_set_t *set, char *text, size_t size)
 					  : snprintf(range, sizeof(range), "%d-%d", first, last);
 		if (length + added + 2 > size)
 			break;
-		length += snprintf(text + length, size - length, "%s%s", length > 0 ? "," : "",
-			range);
+		length += snprintf(
+			text + length, size - length, "%s%s", length > 0 ? "," : "", range);
 		first = last;
 	}
 	return text;
@@ -69,8 +69,8 @@ static int default_worker(const cpu_set_t *allowed, const cpu_set_t *near, int c
 	return cpu >= 0 ? cpu : control;
 }
 
-int dev_cores_pick(struct dev_cores *cores, const struct conf_cores *conf,
-	const cpu_set_t *allowed, const cpu_set_t *near, char *message)
+int dev_cores_pick(struct dev_cores *cores, const struct conf_cores *conf, const cpu_set_t *allowed,
+	const cpu_set_t *near, char *message)
 {
 	for (unsigned w = 0; w < conf->nb_workers; w++) {
 		int failed = check("cores.workers", conf->workers[w], allowed, message);

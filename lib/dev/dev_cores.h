@@ -20,8 +20,8 @@ struct dev_cores {
  * that isn't control's if there is one. 0, or -EINVAL with `message` (DEV_MESSAGE bytes) that says
  * which CPUs are allowed.
  */
-int dev_cores_pick(struct dev_cores *cores, const struct conf_cores *conf,
-	const cpu_set_t *allowed, const cpu_set_t *near, char *message);
+int dev_cores_pick(struct dev_cores *cores, const struct conf_cores *conf, const cpu_set_t *allowed,
+	const cpu_set_t *near, char *message);
 
 /* "0-3,8": returns `text`, which is cut at `size` bytes. */
 const char *dev_cores_format(const cpu_set_t *set, char *text, size_t size);

@@ -38,8 +38,10 @@ int dev_device_parse(struct dev_device *device, const struct conf_port *port, ch
 	char head[sizeof(device->name)];
 	size_t length = strcspn(port->device, ",");
 	if (length == 0 || length >= sizeof(head)) {
-		snprintf(message, DEV_MESSAGE, "port.device \"%.100s\" has no name of 1 to %zu "
-			"characters", port->device, sizeof(head) - 1);
+		snprintf(message, DEV_MESSAGE,
+			"port.device \"%.100s\" has no name of 1 to %zu "
+			"characters",
+			port->device, sizeof(head) - 1);
 		return -EINVAL;
 	}
 	snprintf(head, sizeof(head), "%.*s", (int)length, port->device);
@@ -58,7 +60,8 @@ int dev_device_parse(struct dev_device *device, const struct conf_port *port, ch
 		return 0;
 	}
 	if (length >= sizeof(device->interface)) {
-		snprintf(message, DEV_MESSAGE, "port.device \"%s\" is no PCI address "
+		snprintf(message, DEV_MESSAGE,
+			"port.device \"%s\" is no PCI address "
 			"(\"0000:03:00.0\"), no DPDK device string, and too long for an interface",
 			head);
 		return -EINVAL;

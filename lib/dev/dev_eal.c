@@ -37,8 +37,8 @@ static struct {
 	struct dev_link link;
 	struct dev_cores cores;
 	struct dev_lock lock;
-	char prefix[96];   // of EAL's files
-	unsigned mtu;      // that was planned with
+	char prefix[96]; // of EAL's files
+	unsigned mtu;    // that was planned with
 	bool running;
 } eal = {.link.fd = -1, .lock.fd = -1};
 
@@ -86,15 +86,18 @@ static int find_device(const struct conf *conf, char *message)
 	char driver[32];
 	if (eal.device.kind == DEV_KIND_PCI &&
 		dev_machine_pci_driver(eal.device.name, driver) != 0) {
-		snprintf(message, DEV_MESSAGE, "there is no PCI device %s; dpdk-devbind.py "
-			"--status lists them", eal.device.name);
+		snprintf(message, DEV_MESSAGE,
+			"there is no PCI device %s; dpdk-devbind.py "
+			"--status lists them",
+			eal.device.name);
 		return -ENODEV;
 	}
 	if (eal.device.interface[0] == '\0')
 		return 0;
 	failed = dev_link_open(&eal.link, eal.device.interface);
 	if (failed == -ENODEV)
-		snprintf(message, DEV_MESSAGE, "there is no interface %s in this network namespace "
+		snprintf(message, DEV_MESSAGE,
+			"there is no interface %s in this network namespace "
 			"(port.device is a PCI address, an interface or a DPDK device string)",
 			eal.device.interface);
 	else if (failed == -ENOTSUP)
@@ -115,8 +118,8 @@ static int pick_cores(const struct conf *conf, char *message)
 	int node = dev_device_numa_node(&eal.device);
 	if (node >= 0)
 		dev_machine_node_cpus(node, &near);
-	int failed = dev_cores_pick(&eal.cores, &conf->cores, &allowed, node >= 0 ? &near : NULL,
-		message);
+	int failed = dev_cores_pick(
+		&eal.cores, &conf->cores, &allowed, node >= 0 ? &near : NULL, message);
 	if (failed || node < 0)
 		return failed;
 	for (unsigned w = 0; w < eal.cores.nb_workers; w++) {
@@ -147,16 +150,19 @@ static int match_queues(char *message)
 		return 0;
 	int failed = dev_link_set_queues(&eal.link, workers);
 	if (failed) {
-		snprintf(message, DEV_MESSAGE, "%s has %u queues, which can't be made %u (%s), and "
+		snprintf(message, DEV_MESSAGE,
+			"%s has %u queues, which can't be made %u (%s), and "
 			"AF_XDP needs one a worker: name %u in cores.workers, or port.driver = "
-			"\"af_packet\"", interface, queues, workers, strerror(-failed), queues);
+			"\"af_packet\"",
+			interface, queues, workers, strerror(-failed), queues);
 		return failed;
 	}
 	log_info("%s: %u queues made %u, one a worker", interface, queues, workers);
 	return 0;
 }
 
-// A process that takes over from another one has one of the numbered prefixes, the other isn't using.
+// A process that takes over from another one has one of the numbered prefixes, the other isn't
+// using.
 #define PREFIXES 3
 
 static void number_prefix(char prefix[96], const char *name, unsigned number)
@@ -177,8 +183,10 @@ static int check_prefix(const char *name, char *message)
 	char process[32] = "in another PID namespace";
 	if (owner > 0)
 		snprintf(process, sizeof(process), "pid %d", owner);
-	snprintf(message, DEV_MESSAGE, "weir is already running as instance \"%s\" (%s); another "
-		"one needs another `instance` in its file", name, process);
+	snprintf(message, DEV_MESSAGE,
+		"weir is already running as instance \"%s\" (%s); another "
+		"one needs another `instance` in its file",
+		name, process);
 	return -EBUSY;
 }
 
@@ -250,9 +258,9 @@ static int start_eal(const struct conf *conf, const char *name, bool beside, siz
 		memory_mb = NO_HUGE_MEMORY_MB;
 	struct dev_args args;
 	int failed = beside ? dev_args_build_late(&args, eal.prefix, conf, &eal.device, &eal.cores,
-			eal.mtu, memory_mb, argc, argv)
-		: dev_args_build(&args, conf, &eal.device, &eal.cores, eal.mtu, memory_mb, argc,
-			argv);
+				      eal.mtu, memory_mb, argc, argv)
+			    : dev_args_build(&args, conf, &eal.device, &eal.cores, eal.mtu,
+				      memory_mb, argc, argv);
 	if (failed) {
 		snprintf(message, DEV_MESSAGE, "no memory");
 		return failed;
@@ -265,8 +273,8 @@ static int start_eal(const struct conf *conf, const char *name, bool beside, siz
 		return -ENOMEM;
 	}
 	memcpy(words, args.argv, (args.argc + 1) * sizeof(*words));
-	// Of a unit with RuntimeDirectory=: EAL would take it for its own, and dpdk-telemetry.py would
-	// not find the socket there.
+	// Of a unit with RuntimeDirectory=: EAL would take it for its own, and dpdk-telemetry.py
+	// would not find the socket there.
 	unsetenv("RUNTIME_DIRECTORY");
 	dev_log_open();
 	failed = start_quietly(args.argc, words);
@@ -283,7 +291,8 @@ static int start_eal(const struct conf *conf, const char *name, bool beside, siz
 	remove_runtime_directory(rte_eal_get_runtime_dir());
 	char cause[256];
 	if (strstr(dev_log_cause(cause), "command line") != NULL)
-		snprintf(message, DEV_MESSAGE, "DPDK refuses its arguments: are port.eal and what "
+		snprintf(message, DEV_MESSAGE,
+			"DPDK refuses its arguments: are port.eal and what "
 			"follows -- right?");
 	else
 		snprintf(message, DEV_MESSAGE, "DPDK did not start: %s (%s)", cause,
@@ -296,8 +305,10 @@ static int check_lcores(char *message)
 	for (unsigned w = 0; w < eal.cores.nb_workers; w++) {
 		if (rte_lcore_is_enabled(w + 1))
 			continue;
-		snprintf(message, DEV_MESSAGE, "the further EAL arguments leave no lcore %u for "
-			"worker %u: cores.workers sets them, not --lcores", w + 1, w);
+		snprintf(message, DEV_MESSAGE,
+			"the further EAL arguments leave no lcore %u for "
+			"worker %u: cores.workers sets them, not --lcores",
+			w + 1, w);
 		return -EINVAL;
 	}
 	return 0;

@@ -81,9 +81,10 @@ void dev_link_recall(struct dev_link *link)
 	if (file == NULL)
 		return;
 	if (fscanf(file, "ifindex %u flags %u offloads %u mtu %u rx %u tx %u combined %u", &index,
-		&found.flags_added, &found.offloads_off, &found.mtu, &found.channels.rx,
-		&found.channels.tx, &found.channels.combined) == 7 &&
-		index == if_nametoindex(link->name)) // a new one of the name has settings of its own
+		    &found.flags_added, &found.offloads_off, &found.mtu, &found.channels.rx,
+		    &found.channels.tx, &found.channels.combined) == 7 &&
+		index ==
+			if_nametoindex(link->name)) // a new one of the name has settings of its own
 		*link = found;
 	fclose(file);
 }

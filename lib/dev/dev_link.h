@@ -12,9 +12,9 @@
 
 struct dev_link {
 	char name[16];
-	int fd; // -1 = not open
-	bool is_owner;         // what /run/weir says of the interface is this process's
-	bool is_kept;          // dev_link_restore() leaves all as it is
+	int fd;        // -1 = not open
+	bool is_owner; // what /run/weir says of the interface is this process's
+	bool is_kept;  // dev_link_restore() leaves all as it is
 	// What dev_link_restore() puts back; 0 = unchanged
 	unsigned flags_added;  // IFF_UP, IFF_ALLMULTI
 	unsigned offloads_off; // bit i = row i of the table of offloads
@@ -49,8 +49,8 @@ void dev_link_restore(struct dev_link *link);
 
 /*
  * Write down what dev_link_restore() puts back, in /run/weir, for a process after this one, which
- * recalls it once it owns the port; so that restoring leads to how the interface was before the first
- * one.
+ * recalls it once it owns the port; so that restoring leads to how the interface was before the
+ * first one.
  */
 void dev_link_remember(const struct dev_link *link);
 void dev_link_recall(struct dev_link *link);

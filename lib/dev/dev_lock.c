@@ -42,8 +42,7 @@ static int open_locked(const char *path)
 			close(fd);
 			return failed;
 		}
-		if (fstat(fd, &held) == 0 && stat(path, &named) == 0 &&
-			held.st_ino == named.st_ino)
+		if (fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino)
 			return fd;
 		close(fd);
 	}
@@ -61,8 +60,8 @@ static void name_holder(const char *path, const char *device, char *message)
 	snprintf(message, DEV_MESSAGE, "%s is the port of %s already", device, holder);
 }
 
-int dev_lock_take(struct dev_lock *lock, const struct dev_device *device, const char *name,
-	char *message)
+int dev_lock_take(
+	struct dev_lock *lock, const struct dev_device *device, const char *name, char *message)
 {
 	lock->fd = -1;
 	if (device->kind != DEV_KIND_PCI && device->interface[0] == '\0')
@@ -92,8 +91,8 @@ int dev_lock_take(struct dev_lock *lock, const struct dev_device *device, const 
 	int length = snprintf(text, sizeof(text), "%s (pid %d)\n", name, getpid());
 	if (ftruncate(fd, 0) < 0 || write(fd, text, length) < 0) {
 		int failed = -errno;
-		snprintf(message, DEV_MESSAGE, "cannot write %s: %s", lock->path,
-			strerror(-failed));
+		snprintf(
+			message, DEV_MESSAGE, "cannot write %s: %s", lock->path, strerror(-failed));
 		dev_lock_release(lock);
 		return failed;
 	}

@@ -18,8 +18,8 @@ struct dev_lock {
  * message. The kernel lets go when the process ends in any way. 0, or -errno (-EBUSY = taken) with
  * `message` (DEV_MESSAGE bytes).
  */
-int dev_lock_take(struct dev_lock *lock, const struct dev_device *device, const char *name,
-	char *message);
+int dev_lock_take(
+	struct dev_lock *lock, const struct dev_device *device, const char *name, char *message);
 /* Also removes the file. Fine on one that isn't held. */
 void dev_lock_release(struct dev_lock *lock);
 

@@ -90,13 +90,15 @@ int dev_machine_check_hugepages(size_t bytes, char *message)
 	size_t available = free_hugepage_bytes();
 	if (available < bytes) {
 		size_t pages = bytes / (2u << 20) + 1;
-		snprintf(message, DEV_MESSAGE, "no hugepages: %zu MB are free, %zu MB needed: "
+		snprintf(message, DEV_MESSAGE,
+			"no hugepages: %zu MB are free, %zu MB needed: "
 			"echo %zu > /proc/sys/vm/nr_hugepages, or port.hugepages = false",
 			available >> 20, bytes >> 20, pages < 512 ? 512 : pages);
 		return -ENOMEM;
 	}
 	if (!hugetlbfs_mounted()) {
-		snprintf(message, DEV_MESSAGE, "no hugetlbfs is mounted: mkdir -p /dev/hugepages; "
+		snprintf(message, DEV_MESSAGE,
+			"no hugetlbfs is mounted: mkdir -p /dev/hugepages; "
 			"mount -t hugetlbfs none /dev/hugepages, or port.hugepages = false");
 		return -ENOMEM;
 	}

@@ -9,11 +9,11 @@
 
 #include "log.h"
 
-#define CACHE 256          // buffers an lcore keeps; it may hold half as many again
-#define WORKER_BURSTS 1024 // in a worker's hands and on its ring from weir0
-#define PUNT_QUEUES 4096   // on their way to the kernel, and the control core's cache
-#define AF_XDP_RX 4096     // the kernel's fill ring, whatever the rx queue has
-#define AF_XDP_TX 2048     // the completion ring's share
+#define CACHE 256           // buffers an lcore keeps; it may hold half as many again
+#define WORKER_BURSTS 1024  // in a worker's hands and on its ring from weir0
+#define PUNT_QUEUES 4096    // on their way to the kernel, and the control core's cache
+#define AF_XDP_RX 4096      // the kernel's fill ring, whatever the rx queue has
+#define AF_XDP_TX 2048      // the completion ring's share
 #define AF_XDP_HEADROOM 256 // the kernel's own, within a buffer (XDP_PACKET_HEADROOM)
 
 void dev_pool_plan(struct dev_pool_plan *plan, const struct dev_device *device, unsigned nb_workers,
@@ -29,11 +29,12 @@ void dev_pool_plan(struct dev_pool_plan *plan, const struct dev_device *device, 
 	frame = RTE_MAX(frame, dev_device_ring_frame(device, mtu));
 	unsigned count = nb_workers * (rx + tx + CACHE + CACHE / 2 + WORKER_BURSTS) + PUNT_QUEUES;
 	// A frame lies in one segment: headers are never split. A ring takes 2^n - 1 buffers best.
-	plan->data_room = RTE_PKTMBUF_HEADROOM +
-		RTE_ALIGN(RTE_MAX(frame, 2048u), RTE_CACHE_LINE_SIZE);
+	plan->data_room =
+		RTE_PKTMBUF_HEADROOM + RTE_ALIGN(RTE_MAX(frame, 2048u), RTE_CACHE_LINE_SIZE);
 	plan->count = rte_align32pow2(count + 1) - 1;
-	plan->bytes = (size_t)plan->count * (sizeof(struct rte_mbuf) + plan->data_room +
-		2 * RTE_CACHE_LINE_SIZE + sizeof(void *));
+	plan->bytes = (size_t)plan->count *
+		(sizeof(struct rte_mbuf) + plan->data_room + 2 * RTE_CACHE_LINE_SIZE +
+			sizeof(void *));
 }
 
 /* rte_pktmbuf_pool_create() with flags. */
@@ -59,8 +60,8 @@ static struct rte_mempool *create(const struct dev_pool_plan *plan, unsigned fla
 	return pool;
 }
 
-struct rte_mempool *dev_pool_create(const struct dev_pool_plan *plan,
-	const struct dev_device *device, int numa_node)
+struct rte_mempool *dev_pool_create(
+	const struct dev_pool_plan *plan, const struct dev_device *device, int numa_node)
 {
 	/*
 	 * net_af_xdp hands the kernel count x size bytes from the first buffer on. Buffers that
@@ -71,7 +72,8 @@ struct rte_mempool *dev_pool_create(const struct dev_pool_plan *plan,
 	struct rte_mempool *pool = create(plan, flags, socket);
 	if (pool == NULL && socket != SOCKET_ID_ANY) {
 		log_warning("NUMA node %d of the port has no room for %u packet buffers (%zu MB); "
-			"taking another", numa_node, plan->count, plan->bytes >> 20);
+			    "taking another",
+			numa_node, plan->count, plan->bytes >> 20);
 		pool = create(plan, flags, SOCKET_ID_ANY);
 	}
 	return pool;

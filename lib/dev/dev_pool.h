@@ -22,7 +22,7 @@ void dev_pool_plan(struct dev_pool_plan *plan, const struct dev_device *device, 
 	unsigned rx_descriptors, unsigned tx_descriptors, unsigned mtu);
 
 /* On the node, or on any when it has no room. NULL and rte_errno. */
-struct rte_mempool *dev_pool_create(const struct dev_pool_plan *plan,
-	const struct dev_device *device, int numa_node);
+struct rte_mempool *dev_pool_create(
+	const struct dev_pool_plan *plan, const struct dev_device *device, int numa_node);
 
 #endif

@@ -39,21 +39,26 @@ static int explain_missing(const struct dev_device *device, char *message)
 	const char *name = device->kind == DEV_KIND_INTERFACE ? device->interface : device->name;
 
 	if (device->kind == DEV_KIND_VDEV)
-		snprintf(message, DEV_MESSAGE, "DPDK has no device %s (%s): are the name and the "
-			"arguments of port.device right?", name, cause);
+		snprintf(message, DEV_MESSAGE,
+			"DPDK has no device %s (%s): are the name and the "
+			"arguments of port.device right?",
+			name, cause);
 	else if (device->kind == DEV_KIND_INTERFACE)
 		snprintf(message, DEV_MESSAGE, "%s: %s did not start (%s)%s", name,
 			device->af_xdp ? "AF_XDP" : "AF_PACKET", cause,
 			device->af_xdp ? "; try port.driver = \"af_packet\"" : "");
 	else if (dev_machine_pci_driver(name, driver) == 0 && strstr(driver, "vfio") == NULL &&
 		strstr(driver, "uio") == NULL)
-		snprintf(message, DEV_MESSAGE, "%s is bound to %s, not to vfio-pci: modprobe "
-			"vfio-pci; dpdk-devbind.py -b vfio-pci %s", name,
-			driver[0] != '\0' ? driver : "no driver", name);
+		snprintf(message, DEV_MESSAGE,
+			"%s is bound to %s, not to vfio-pci: modprobe "
+			"vfio-pci; dpdk-devbind.py -b vfio-pci %s",
+			name, driver[0] != '\0' ? driver : "no driver", name);
 	else
 		snprintf(message, DEV_MESSAGE, "DPDK can't drive %s (%s)%s", name, cause,
-			strstr(cause, "IOMMU") != NULL ? "; is the IOMMU on (kernel argument "
-			"intel_iommu=on), and is vfio_iommu_type1 loaded?" : "");
+			strstr(cause, "IOMMU") != NULL
+				? "; is the IOMMU on (kernel argument "
+				  "intel_iommu=on), and is vfio_iommu_type1 loaded?"
+				: "");
 	return -ENODEV;
 }
 
@@ -66,7 +71,8 @@ static int find_port(struct dev_port *port, const struct dev_device *device, cha
 		port->port_id = id;
 		return 0;
 	}
-	RTE_ETH_FOREACH_DEV(id) {
+	RTE_ETH_FOREACH_DEV(id)
+	{
 		struct rte_eth_dev_info info;
 		if (rte_eth_dev_info_get(id, &info) == 0 && info.device != NULL &&
 			strcmp(rte_dev_name(info.device), device->name) == 0) {
@@ -77,8 +83,8 @@ static int find_port(struct dev_port *port, const struct dev_device *device, cha
 	return explain_missing(device, message);
 }
 
-static int check_queues(const struct dev_port *port, const struct rte_eth_dev_info *info,
-	char *message)
+static int check_queues(
+	const struct dev_port *port, const struct rte_eth_dev_info *info, char *message)
 {
 	if (info->max_rx_queues >= port->nb_workers && info->max_tx_queues >= port->nb_workers)
 		return 0;
@@ -112,9 +118,10 @@ static int choose_mtu(struct dev_port *port, const struct conf *conf,
 	// net_af_packet states Ethernet's ordinary frame whatever its buffers hold.
 	bool stated = strcmp(port->driver, "net_af_packet") != 0;
 	if (stated && (port->mtu > max_mtu(info) || port->mtu < info->min_mtu)) {
-		snprintf(message, DEV_MESSAGE, "%s takes an MTU of %u to %u with %s, not %u: set "
-			"port.mtu", title(port), info->min_mtu, max_mtu(info), port->driver,
-			port->mtu);
+		snprintf(message, DEV_MESSAGE,
+			"%s takes an MTU of %u to %u with %s, not %u: set "
+			"port.mtu",
+			title(port), info->min_mtu, max_mtu(info), port->driver, port->mtu);
 		return -EINVAL;
 	}
 	if (port->link == NULL)
@@ -135,7 +142,8 @@ static int prepare_link(struct dev_port *port, char *message)
 	dev_link_driver(port->link, driver);
 	if (strcmp(driver, "veth") == 0)
 		log_info("%s is a veth: turn its peer's offloads off too (ethtool -K PEER tx off "
-			"tso off gso off gro off)", port->interface);
+			 "tso off gso off gro off)",
+			port->interface);
 	int failed = dev_link_up(port->link);
 	if (failed)
 		snprintf(message, DEV_MESSAGE, "%s can't be set up: %s", title(port),
@@ -169,8 +177,8 @@ static int configure(struct dev_port *port, const struct conf *conf,
 		rte_eth_dev_configure(port->port_id, port->nb_workers, port->nb_workers, &config);
 	if (failed && config.rx_adv_conf.rss_conf.rss_key != NULL) {
 		dev_rss_take_back(port, &config);
-		failed = rte_eth_dev_configure(port->port_id, port->nb_workers, port->nb_workers,
-			&config);
+		failed = rte_eth_dev_configure(
+			port->port_id, port->nb_workers, port->nb_workers, &config);
 	}
 	// Drivers without it have no MTU to set: net_null, net_ring, net_pcap.
 	if (failed == 0 && port->link == NULL && conf->port.mtu != 0) {
@@ -187,7 +195,8 @@ static int configure(struct dev_port *port, const struct conf *conf,
 	port->rss = (types & (RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP)) != 0;
 	if (port->nb_workers > 1 && !port->rss && dev_eal_device()->kind == DEV_KIND_PCI)
 		log_warning("%s has no RSS over TCP ports: it alone decides which worker gets a "
-			"packet, maybe always the same one", title(port));
+			    "packet, maybe always the same one",
+			title(port));
 	return 0;
 }
 
@@ -233,16 +242,19 @@ static int wait_for_queues(const struct dev_port *port, char *message)
 {
 	unsigned queue;
 
-	if (!dev_eal_device()->af_xdp || dev_xdp_wait_free(port->interface, port->nb_workers,
-			QUEUE_WAIT_MS, &queue) != -EBUSY)
+	if (!dev_eal_device()->af_xdp ||
+		dev_xdp_wait_free(port->interface, port->nb_workers, QUEUE_WAIT_MS, &queue) !=
+			-EBUSY)
 		return 0;
-	snprintf(message, DEV_MESSAGE, "%s: another program has queue %u for AF_XDP (ss --xdp -ap "
-		"shows which)", title(port), queue);
+	snprintf(message, DEV_MESSAGE,
+		"%s: another program has queue %u for AF_XDP (ss --xdp -ap "
+		"shows which)",
+		title(port), queue);
 	return -EBUSY;
 }
 
-static int set_up_queues(struct dev_port *port, uint16_t rx_descriptors, uint16_t tx_descriptors,
-	char *message)
+static int set_up_queues(
+	struct dev_port *port, uint16_t rx_descriptors, uint16_t tx_descriptors, char *message)
 {
 	unsigned socket = (unsigned)(port->numa_node >= 0 ? port->numa_node : SOCKET_ID_ANY);
 
@@ -251,11 +263,11 @@ static int set_up_queues(struct dev_port *port, uint16_t rx_descriptors, uint16_
 		return failed;
 	dev_log_clear();
 	for (unsigned q = 0; q < port->nb_workers; q++) {
-		failed = rte_eth_rx_queue_setup(port->port_id, q, rx_descriptors, socket, NULL,
-			port->pool);
+		failed = rte_eth_rx_queue_setup(
+			port->port_id, q, rx_descriptors, socket, NULL, port->pool);
 		if (failed == 0)
-			failed = rte_eth_tx_queue_setup(port->port_id, q, tx_descriptors, socket,
-				NULL);
+			failed = rte_eth_tx_queue_setup(
+				port->port_id, q, tx_descriptors, socket, NULL);
 		if (failed)
 			return explain_queue(port, q, failed, message);
 	}
@@ -335,8 +347,8 @@ int dev_port_start(struct dev_port *port, char *message)
 	// For IPv6 neighbour discovery; a kernel interface got it by its flags.
 	failed = port->link == NULL ? rte_eth_allmulticast_enable(port->port_id) : 0;
 	if (failed && failed != -ENOTSUP)
-		log_warning("%s: multicast packets may not arrive: %s", title(port),
-			strerror(-failed));
+		log_warning(
+			"%s: multicast packets may not arrive: %s", title(port), strerror(-failed));
 	dev_rss_confirm(port);
 	dev_log_show(true);
 	return 0;

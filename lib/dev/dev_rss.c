@@ -119,9 +119,11 @@ void dev_rss_fit(struct dev_port *port, const struct rte_eth_dev_info *info)
 		!rte_is_power_of_2(info->reta_size))
 		return;
 	size = key_fits(size) ? key_read(port, size, key) : 0;
-	// A refusal for now, by a driver that programs it at the start, leaves the one that is to come.
-	if (size != 0 && (rss->key_size == 0 || (memcmp(key, rss->key, size) != 0 &&
-						key_write(port) == -ENOTSUP))) {
+	// A refusal for now, by a driver that programs it at the start, leaves the one that is to
+	// come.
+	if (size != 0 &&
+		(rss->key_size == 0 ||
+			(memcmp(key, rss->key, size) != 0 && key_write(port) == -ENOTSUP))) {
 		rss->key_size = size;
 		memcpy(rss->key, key, size);
 	}

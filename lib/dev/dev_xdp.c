@@ -43,16 +43,17 @@ static void sleep_ms(unsigned ms)
 /* A socket that lacks nothing but its queue. */
 static int open_socket(void *frame)
 {
-	struct xdp_umem_reg memory = {
-		.addr = (uintptr_t)frame, .len = FRAME, .chunk_size = FRAME};
+	struct xdp_umem_reg memory = {.addr = (uintptr_t)frame, .len = FRAME, .chunk_size = FRAME};
 	const int entries = 1;
 	int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
 
 	if (fd >= 0 &&
 		(setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &memory, sizeof(memory)) < 0 ||
-		setsockopt(fd, SOL_XDP, XDP_UMEM_FILL_RING, &entries, sizeof(entries)) < 0 ||
-		setsockopt(fd, SOL_XDP, XDP_UMEM_COMPLETION_RING, &entries, sizeof(entries)) < 0 ||
-		setsockopt(fd, SOL_XDP, XDP_RX_RING, &entries, sizeof(entries)) < 0)) {
+			setsockopt(fd, SOL_XDP, XDP_UMEM_FILL_RING, &entries, sizeof(entries)) <
+				0 ||
+			setsockopt(fd, SOL_XDP, XDP_UMEM_COMPLETION_RING, &entries,
+				sizeof(entries)) < 0 ||
+			setsockopt(fd, SOL_XDP, XDP_RX_RING, &entries, sizeof(entries)) < 0)) {
 		int err = -errno;
 		close(fd);
 		return err;
@@ -61,13 +62,15 @@ static int open_socket(void *frame)
 }
 
 /*
- * 0, -EBUSY or another -errno. Bound without copying: where a driver can't, the kernel says so after it
- * has found the queue free, and has taken nothing.
+ * 0, -EBUSY or another -errno. Bound without copying: where a driver can't, the kernel says so
+ * after it has found the queue free, and has taken nothing.
  */
 static int look(unsigned index, unsigned queue, void *frame)
 {
-	struct sockaddr_xdp address = {.sxdp_family = AF_XDP, .sxdp_flags = XDP_ZEROCOPY,
-		.sxdp_ifindex = index, .sxdp_queue_id = queue};
+	struct sockaddr_xdp address = {.sxdp_family = AF_XDP,
+		.sxdp_flags = XDP_ZEROCOPY,
+		.sxdp_ifindex = index,
+		.sxdp_queue_id = queue};
 	int fd = open_socket(frame);
 
 	if (fd < 0)

@@ -52,8 +52,8 @@ static inline int tel_array_uint(struct rte_tel_data *data, uint64_t value)
 /*
  * A dictionary as an element of an array started with RTE_TEL_CONTAINER, to be filled in by the
  * caller and freed by the library; NULL when there is no room. The library prints arrays of
- * dictionaries but, up to 22.11 at least, takes only arrays into arrays: so it is added as an array,
- * and made a dictionary once it is in.
+ * dictionaries but, up to 22.11 at least, takes only arrays into arrays: so it is added as an
+ * array, and made a dictionary once it is in.
  */
 static inline struct rte_tel_data *tel_array_object(struct rte_tel_data *array)
 {

@@ -23,12 +23,12 @@
 #include "log.h"
 #include "netns.h"
 
-#define TO_KERNEL_SIZE 256   // slots of a ring; one stays free
+#define TO_KERNEL_SIZE 256 // slots of a ring; one stays free
 #define FROM_KERNEL_SIZE 512
 #define VLAN_TAG_SIZE 4
 
-static struct rte_ring *create_ring(const char *direction, unsigned class, unsigned worker,
-	unsigned size)
+static struct rte_ring *create_ring(
+	const char *direction, unsigned class, unsigned worker, unsigned size)
 {
 	char name[RTE_RING_NAMESIZE];
 
@@ -39,7 +39,7 @@ static struct rte_ring *create_ring(const char *direction, unsigned class, unsig
 static int create_rings(struct exception *exception)
 {
 	for (unsigned worker = 0; worker < exception->nb_workers; worker++) {
-		for (unsigned class = 0; class < PUNT_CLASSES; class++) {
+		for (unsigned class = 0; class < PUNT_CLASSES; class ++) {
 			exception->to_kernel[class][worker] =
 				create_ring("to", class, worker, TO_KERNEL_SIZE);
 			if (exception->to_kernel[class][worker] == NULL)
@@ -67,7 +67,7 @@ static void free_ring(struct rte_ring *ring)
 static void free_rings(struct exception *exception)
 {
 	for (unsigned worker = 0; worker < exception->nb_workers; worker++) {
-		for (unsigned class = 0; class < PUNT_CLASSES; class++)
+		for (unsigned class = 0; class < PUNT_CLASSES; class ++)
 			free_ring(exception->to_kernel[class][worker]);
 		free_ring(exception->from_kernel[worker]);
 	}
@@ -88,8 +88,8 @@ static int create_interface(struct exception *exception, const struct conf *conf
 			return previous;
 		}
 	}
-	exception->tun_fd = exception_interface_open(conf->flows_persist, &exception->taken_over,
-		message);
+	exception->tun_fd =
+		exception_interface_open(conf->flows_persist, &exception->taken_over, message);
 	if (exception->tun_fd < 0)
 		err = exception->tun_fd;
 	else
@@ -113,9 +113,9 @@ static struct exception *allocate(const struct conf *conf, const struct dev_port
 	exception->event_fd = -1;
 	exception->tun_fd = -1;
 	exception->netns.fd = -1;
-	for (unsigned class = 0; class < PUNT_CLASSES; class++)
-		exception_budget_init(&exception->budgets[class], conf->port.punt_limit[class],
-			clock_ns());
+	for (unsigned class = 0; class < PUNT_CLASSES; class ++)
+		exception_budget_init(
+			&exception->budgets[class], conf->port.punt_limit[class], clock_ns());
 	return exception;
 }
 
@@ -131,8 +131,8 @@ static void release(struct exception *exception, bool remove)
 	free(exception);
 }
 
-struct exception *exception_create(const struct conf *conf, const struct dev_port *port,
-	char *message)
+struct exception *exception_create(
+	const struct conf *conf, const struct dev_port *port, char *message)
 {
 	struct exception *exception = allocate(conf, port);
 	int err;
@@ -259,8 +259,8 @@ int exception_local_port_range(const struct exception *exception, uint16_t *firs
 	return err;
 }
 
-int exception_set_address(const struct exception *exception, const struct net_prefix *prefix,
-	bool present)
+int exception_set_address(
+	const struct exception *exception, const struct net_prefix *prefix, bool present)
 {
 	int previous = -1;
 
@@ -292,8 +292,8 @@ unsigned exception_punt(struct exception *exception, unsigned worker, enum punt_
 	return count;
 }
 
-unsigned exception_rx(struct exception *exception, unsigned worker, struct rte_mbuf **mbufs,
-	unsigned count)
+unsigned exception_rx(
+	struct exception *exception, unsigned worker, struct rte_mbuf **mbufs, unsigned count)
 {
 	struct rte_ring *ring = exception->from_kernel[worker];
 
@@ -304,11 +304,11 @@ void exception_totals(const struct exception *exception, struct exception_totals
 {
 	const struct exception_counters *counters = &exception->counters;
 
-	for (unsigned class = 0; class < PUNT_CLASSES; class++) {
-		totals->to_kernel[class] = atomic_load_explicit(&counters->to_kernel[class],
-			memory_order_relaxed);
-		totals->refused[class] = atomic_load_explicit(&counters->refused[class],
-			memory_order_relaxed);
+	for (unsigned class = 0; class < PUNT_CLASSES; class ++) {
+		totals->to_kernel[class] =
+			atomic_load_explicit(&counters->to_kernel[class], memory_order_relaxed);
+		totals->refused[class] =
+			atomic_load_explicit(&counters->refused[class], memory_order_relaxed);
 	}
 	totals->from_kernel = atomic_load_explicit(&counters->from_kernel, memory_order_relaxed);
 	totals->from_kernel_lost =

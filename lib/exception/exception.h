@@ -25,16 +25,17 @@ struct rte_mbuf;
 
 /*
  * Make the namespace if it isn't there, weir0 in it (up, with addresses, default routes, MTU and
- * MAC), and the rings. With flows.persist a weir0 that is there and nobody's is taken over: what differs
- * from the configuration is changed, all else stays. In the host's namespace (port.netns "") no default route is set. Of `port`
- * MAC, MTU, number of workers and pool are used; the port need not be started.
+ * MAC), and the rings. With flows.persist a weir0 that is there and nobody's is taken over: what
+ * differs from the configuration is changed, all else stays. In the host's namespace (port.netns
+ * "") no default route is set. Of `port` MAC, MTU, number of workers and pool are used; the port
+ * need not be started.
  *
  * `message` (DEV_MESSAGE bytes) says in one line what failed and what to do. NULL and errno on
  * failure, and then nothing of this call is left; EBUSY when another process holds weir0. One per
  * process: the rings have names.
  */
-struct exception *exception_create(const struct conf *conf, const struct dev_port *port,
-	char *message);
+struct exception *exception_create(
+	const struct conf *conf, const struct dev_port *port, char *message);
 
 /* Whether weir0 was there already: addresses, routes and neighbours are those of before. */
 bool exception_taken_over(const struct exception *exception);
@@ -42,8 +43,8 @@ bool exception_taken_over(const struct exception *exception);
 /* Start the thread, on the calling thread's CPU set. 0 or -errno. */
 int exception_start(struct exception *exception);
 
-/* exception_destroy() leaves weir0 and the namespace for the next start. They stay, too, when the process
- * is killed, with flows.persist. */
+/* exception_destroy() leaves weir0 and the namespace for the next start. They stay, too, when the
+ * process is killed, with flows.persist. */
 void exception_keep(struct exception *exception);
 
 /* Remove the weir0 that an ended process left, and the namespace if Weir made it. -EBUSY: somebody
@@ -65,9 +66,10 @@ int exception_netns(const struct exception *exception);
  */
 int exception_local_port_range(const struct exception *exception, uint16_t *first, uint16_t *last);
 
-/* Put one of the port's addresses on weir0, or take it off. Fine when it is so already. 0 or -errno. */
-int exception_set_address(const struct exception *exception, const struct net_prefix *prefix,
-	bool present);
+/* Put one of the port's addresses on weir0, or take it off. Fine when it is so already. 0 or
+ * -errno. */
+int exception_set_address(
+	const struct exception *exception, const struct net_prefix *prefix, bool present);
 
 /*
  * Hand packets of one class to the kernel: whole frames from the Ethernet header on. Returns how
@@ -82,15 +84,15 @@ unsigned exception_punt(struct exception *exception, unsigned worker, enum punt_
  * Packets of weir0 that this worker is to send, of port->pool, checksums complete; with an MTU
  * beyond a buffer's room they are chains. A flow keeps its worker. The buffers become the caller's.
  */
-unsigned exception_rx(struct exception *exception, unsigned worker, struct rte_mbuf **mbufs,
-	unsigned count);
+unsigned exception_rx(
+	struct exception *exception, unsigned worker, struct rte_mbuf **mbufs, unsigned count);
 
 /* Totals for telemetry; any thread. */
 struct exception_totals {
-	uint64_t to_kernel[PUNT_CLASSES];  // written to weir0
-	uint64_t refused[PUNT_CLASSES];    // weir0 didn't take them
-	uint64_t from_kernel;                   // read from weir0 and put on a ring
-	uint64_t from_kernel_lost;              // no buffer, or the ring was full
+	uint64_t to_kernel[PUNT_CLASSES]; // written to weir0
+	uint64_t refused[PUNT_CLASSES];   // weir0 didn't take them
+	uint64_t from_kernel;             // read from weir0 and put on a ring
+	uint64_t from_kernel_lost;        // no buffer, or the ring was full
 };
 void exception_totals(const struct exception *exception, struct exception_totals *totals);
 

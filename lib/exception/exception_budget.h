@@ -18,8 +18,8 @@ struct exception_budget {
 	uint64_t then;   // ns, of the last refill
 };
 
-static inline void exception_budget_init(struct exception_budget *budget, unsigned rate,
-	uint64_t now)
+static inline void exception_budget_init(
+	struct exception_budget *budget, unsigned rate, uint64_t now)
 {
 	uint64_t burst = rate / 10;
 

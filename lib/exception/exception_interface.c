@@ -26,7 +26,7 @@
 #define BUSY_STEP_US 10000
 
 #define ADDRESSES_MAX 256 // that a weir0 which is taken over may have
-#define REQUEST_SIZE 256 // bytes: room for any of the requests below
+#define REQUEST_SIZE 256  // bytes: room for any of the requests below
 
 /* weir0 with these IFF_ flags: a descriptor or -errno. */
 static int attach(unsigned short flags)
@@ -151,8 +151,8 @@ int exception_interface_up(struct mnl_socket *socket, int index)
 	return netlink_talk(socket, link_request(buffer, index, IFF_UP), NULL, NULL);
 }
 
-static int change_address(struct mnl_socket *socket, int index, const struct net_prefix *prefix,
-	bool present)
+static int change_address(
+	struct mnl_socket *socket, int index, const struct net_prefix *prefix, bool present)
 {
 	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
@@ -256,14 +256,15 @@ static bool has_link(int index, const struct net_mac *mac, unsigned mtu)
 }
 
 /* `replace`: take the place of one that weir0 has from before. */
-static int add_default_route(struct mnl_socket *socket, int index, const struct net_addr *gateway,
-	bool replace)
+static int add_default_route(
+	struct mnl_socket *socket, int index, const struct net_addr *gateway, bool replace)
 {
 	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 
 	request->nlmsg_type = RTM_NEWROUTE;
-	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | (replace ? NLM_F_REPLACE : NLM_F_EXCL);
+	request->nlmsg_flags =
+		NLM_F_REQUEST | NLM_F_CREATE | (replace ? NLM_F_REPLACE : NLM_F_EXCL);
 	struct rtmsg *route = mnl_nlmsg_put_extra_header(request, sizeof(*route));
 	route->rtm_family = gateway->family;
 	route->rtm_table = RT_TABLE_MAIN;
@@ -287,9 +288,9 @@ struct setting {
 
 // Those of weir0 itself.
 static const struct setting settings[] = {
-	{"ipv4", EXCEPTION_INTERFACE, "forwarding", "0"}, // a host, not a router
-	{"ipv4", EXCEPTION_INTERFACE, "rp_filter", "0"},  // backends may answer by another way
-	{"ipv4", EXCEPTION_INTERFACE, "arp_ignore", "1"}, // answer for weir0's own addresses only
+	{"ipv4", EXCEPTION_INTERFACE, "forwarding", "0"},   // a host, not a router
+	{"ipv4", EXCEPTION_INTERFACE, "rp_filter", "0"},    // backends may answer by another way
+	{"ipv4", EXCEPTION_INTERFACE, "arp_ignore", "1"},   // answer for weir0's own addresses only
 	{"ipv4", EXCEPTION_INTERFACE, "arp_announce", "2"}, // and ask with them only
 	{"ipv4", EXCEPTION_INTERFACE, "proxy_arp", "0"},
 	{"ipv4", EXCEPTION_INTERFACE, "accept_redirects", "0"},
@@ -320,8 +321,8 @@ static const struct setting namespace_settings[] = {
 
 static int apply(const struct setting *setting, char *message)
 {
-	int err = exception_sysctl_set(setting->family, setting->device, setting->key,
-		setting->value);
+	int err = exception_sysctl_set(
+		setting->family, setting->device, setting->key, setting->value);
 
 	if (err == 0 ||
 		(err == -ENOENT && (setting->optional || strcmp(setting->family, "ipv6") == 0)))
@@ -381,8 +382,8 @@ static int add_gateway(struct mnl_socket *socket, int index, const struct net_ad
 		log_warning(EXCEPTION_INTERFACE
 			" is in the host's namespace (port.netns = \"\"): no default route by %s "
 			"is set. What the kernel sends beyond the link, probes and pings included, "
-			"needs a route of yours: ip route add PREFIX via %s dev "
-			EXCEPTION_INTERFACE,
+			"needs a route of yours: ip route add PREFIX via %s "
+			"dev " EXCEPTION_INTERFACE,
 			text, text);
 		return 0;
 	}
@@ -405,8 +406,9 @@ static void warn_of_strict_filter(void)
 	char value[EXCEPTION_SYSCTL_TEXT];
 
 	if (exception_sysctl_get("ipv4", "all", "rp_filter", value) == 0 && strcmp(value, "1") == 0)
-		log_warning("net.ipv4.conf.all.rp_filter is 1 in the namespace of "
-			EXCEPTION_INTERFACE ": packets from where no route leads by it are lost");
+		log_warning(
+			"net.ipv4.conf.all.rp_filter is 1 in the namespace of " EXCEPTION_INTERFACE
+			": packets from where no route leads by it are lost");
 }
 
 int exception_interface_configure(const struct conf_port *conf, const struct dev_port *port,
@@ -425,7 +427,8 @@ int exception_interface_configure(const struct conf_port *conf, const struct dev
 		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": %s", strerror(-err));
 		return err;
 	}
-	err = has_link(index, &port->mac, port->mtu) ? 0
+	err = has_link(index, &port->mac, port->mtu)
+		? 0
 		: set_link(socket, index, &port->mac, port->mtu);
 	if (err < 0) {
 		char mac[18];

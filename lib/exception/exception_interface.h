@@ -14,10 +14,10 @@ struct dev_port;
 struct mnl_socket;
 
 /*
- * Make weir0, down and without addresses. A left-over persistent one is replaced; or, with `take_over`,
- * taken as it is, which *taken_over says. Returns the non-blocking descriptor that carries its frames
- * (closing it removes the device, unless it is persistent), or -errno with `message` (DEV_MESSAGE
- * bytes); -EBUSY when another process holds it.
+ * Make weir0, down and without addresses. A left-over persistent one is replaced; or, with
+ * `take_over`, taken as it is, which *taken_over says. Returns the non-blocking descriptor that
+ * carries its frames (closing it removes the device, unless it is persistent), or -errno with
+ * `message` (DEV_MESSAGE bytes); -EBUSY when another process holds it.
  */
 int exception_interface_open(bool take_over, bool *taken_over, char *message);
 
@@ -30,8 +30,8 @@ int exception_interface_remove(void);
 /*
  * MAC, MTU, stack settings, up, addresses, default routes. `ours`: the namespace is Weir's own, so
  * settings that hold for all of it may be changed; `host`: it is the host's, which gets no default
- * route; `taken_over`: only what differs is changed, and addresses that aren't configured go. 0, or -errno
- * with `message`.
+ * route; `taken_over`: only what differs is changed, and addresses that aren't configured go. 0, or
+ * -errno with `message`.
  */
 int exception_interface_configure(const struct conf_port *conf, const struct dev_port *port,
 	bool ours, bool host, bool taken_over, char *message);

@@ -38,7 +38,7 @@ struct mute_state {
 struct mute_check {
 	int index;
 	bool default_route;
-	bool ipv6; // among the addresses
+	bool ipv6;           // among the addresses
 	char addresses[256]; // as text, with a space before each
 };
 
@@ -57,7 +57,7 @@ static bool name_fits(const char *interface)
 {
 	// It stands in quotes in nft's language, where a * at the end means any.
 	return interface[0] != '\0' && strlen(interface) < IFNAMSIZ &&
-	       strpbrk(interface, "\"\\*/") == NULL;
+		strpbrk(interface, "\"\\*/") == NULL;
 }
 
 /* nft in the calling thread's namespace, with output and errors in memory; NULL and errno. */
@@ -163,8 +163,8 @@ static int check_route(const struct nlmsghdr *header, void *context)
 	return MNL_CB_OK;
 }
 
-static int dump(struct mnl_socket *socket, uint16_t type, mnl_cb_t received,
-	struct mute_check *check)
+static int dump(
+	struct mnl_socket *socket, uint16_t type, mnl_cb_t received, struct mute_check *check)
 {
 	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);

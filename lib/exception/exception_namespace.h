@@ -12,9 +12,9 @@
 #include <stdbool.h>
 
 struct exception_namespace {
-	int fd;         // -1 = the host's, i.e. the calling thread's
-	bool ours;      // Weir made it, in this run or in one before
-	bool made;      // by exception_namespace_open() just now
+	int fd;    // -1 = the host's, i.e. the calling thread's
+	bool ours; // Weir made it, in this run or in one before
+	bool made; // by exception_namespace_open() just now
 	char name[64];
 };
 

@@ -63,7 +63,7 @@ uint32_t exception_spread_hash(const uint8_t *frame, unsigned length)
 		length >= sizeof(struct rte_ipv4_hdr))
 		add_ipv4(&flow, packet, length);
 	else if (ether->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6) &&
-		 length >= sizeof(struct rte_ipv6_hdr))
+		length >= sizeof(struct rte_ipv6_hdr))
 		add_ipv6(&flow, packet, length);
 	else
 		add(&flow, &ether->dst_addr, sizeof(ether->dst_addr));

@@ -16,8 +16,7 @@ static int open_setting(const char *family, const char *device, const char *key,
 	return fd < 0 ? -errno : fd;
 }
 
-int exception_sysctl_set(const char *family, const char *device, const char *key,
-	const char *value)
+int exception_sysctl_set(const char *family, const char *device, const char *key, const char *value)
 {
 	int fd = open_setting(family, device, key, O_WRONLY);
 
@@ -28,8 +27,8 @@ int exception_sysctl_set(const char *family, const char *device, const char *key
 	return err;
 }
 
-int exception_sysctl_get(const char *family, const char *device, const char *key,
-	char value[EXCEPTION_SYSCTL_TEXT])
+int exception_sysctl_get(
+	const char *family, const char *device, const char *key, char value[EXCEPTION_SYSCTL_TEXT])
 {
 	int fd = open_setting(family, device, key, O_RDONLY);
 

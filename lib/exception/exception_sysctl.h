@@ -12,11 +12,11 @@
  * Set /proc/sys/net/FAMILY/conf/DEVICE/KEY. 0 or -errno; -ENOENT when the kernel, or a device with
  * an MTU below 1280, has no IPv6.
  */
-int exception_sysctl_set(const char *family, const char *device, const char *key,
-	const char *value);
+int exception_sysctl_set(
+	const char *family, const char *device, const char *key, const char *value);
 
 /* Read it, without the line's end. 0 or -errno. */
-int exception_sysctl_get(const char *family, const char *device, const char *key,
-	char value[EXCEPTION_SYSCTL_TEXT]);
+int exception_sysctl_get(
+	const char *family, const char *device, const char *key, char value[EXCEPTION_SYSCTL_TEXT]);
 
 #endif

@@ -45,7 +45,7 @@ static void note_error(struct exception *exception, int err)
 		return;
 	exception->broken = true;
 	log_error(EXCEPTION_INTERFACE " is gone: somebody deleted it; ARP, ping and health checks "
-		"don't work until Weir is restarted");
+				      "don't work until Weir is restarted");
 }
 
 /* Whether the kernel took the packet. */
@@ -67,8 +67,8 @@ static bool write_packet(struct exception *exception, const struct rte_mbuf *mbu
 	return false;
 }
 
-static void write_burst(struct exception *exception, enum punt_class class,
-	struct rte_mbuf **mbufs, unsigned nb)
+static void write_burst(
+	struct exception *exception, enum punt_class class, struct rte_mbuf **mbufs, unsigned nb)
 {
 	unsigned taken = 0;
 
@@ -93,8 +93,8 @@ static unsigned serve_class(struct exception *exception, enum punt_class class, 
 		unsigned nb = RTE_MIN(exception_budget_packets(budget), (uint64_t)WORKER_BATCH);
 		if (nb == 0)
 			break;
-		nb = rte_ring_sc_dequeue_burst(exception->to_kernel[class][worker], (void **)mbufs,
-			nb, NULL);
+		nb = rte_ring_sc_dequeue_burst(
+			exception->to_kernel[class][worker], (void **)mbufs, nb, NULL);
 		if (nb == 0)
 			continue;
 		exception_budget_take(budget, nb);
@@ -194,7 +194,7 @@ static bool serve_packet(struct exception *exception)
 	trim_chain(mbuf, length);
 
 	unsigned worker = exception_spread_hash(rte_pktmbuf_mtod(mbuf, uint8_t *), mbuf->data_len) %
-			  exception->nb_workers;
+		exception->nb_workers;
 	// Longer than the MTU allows: somebody changed weir0's; it may have been cut off.
 	if (length > exception->frame_size ||
 		rte_ring_sp_enqueue(exception->from_kernel[worker], mbuf) != 0) {
@@ -233,7 +233,7 @@ static void sleep_until_work(struct exception *exception)
 	unsigned wanted = EXCEPTION_ALL_CLASSES;
 	int timeout_ms = -1;
 
-	for (unsigned class = 0; class < PUNT_CLASSES; class++) {
+	for (unsigned class = 0; class < PUNT_CLASSES; class ++) {
 		int wait_ms = exception_budget_wait_ms(&exception->budgets[class]);
 		if (wait_ms == 0)
 			continue;
@@ -247,7 +247,7 @@ static void sleep_until_work(struct exception *exception)
 	// The store must be seen before the rings are looked at; pairs with exception_punt().
 	atomic_thread_fence(memory_order_seq_cst);
 	bool work = atomic_load_explicit(&exception->stop, memory_order_relaxed);
-	for (unsigned class = 0; class < PUNT_CLASSES; class++)
+	for (unsigned class = 0; class < PUNT_CLASSES; class ++)
 		work |= (wanted & (1u << class)) != 0 && class_waits(exception, class);
 	if (!work)
 		poll(fds, 2, timeout_ms);
@@ -267,7 +267,7 @@ void *exception_thread_run(void *context)
 	while (!atomic_load_explicit(&exception->stop, memory_order_acquire)) {
 		uint64_t now = clock_ns();
 		unsigned moved = 0;
-		for (unsigned class = 0; class < PUNT_CLASSES; class++)
+		for (unsigned class = 0; class < PUNT_CLASSES; class ++)
 			moved += serve_class(exception, class, now);
 		moved += serve_kernel(exception);
 		if (moved == 0)

@@ -28,13 +28,13 @@ struct exception_counters {
 struct exception {
 	// Read by all, written before the thread and the workers start.
 	struct rte_ring *to_kernel[PUNT_CLASSES][CONF_WORKERS_MAX]; // worker w -> thread
-	struct rte_ring *from_kernel[CONF_WORKERS_MAX];                  // thread -> worker w
+	struct rte_ring *from_kernel[CONF_WORKERS_MAX];             // thread -> worker w
 	unsigned nb_workers;
 	unsigned frame_size; // bytes of the largest frame that weir0 sends
 	struct rte_mempool *pool;
-	bool taken_over;  // weir0 was there
-	bool is_kept;     // and stays
-	int event_fd; // wakes the thread
+	bool taken_over; // weir0 was there
+	bool is_kept;    // and stays
+	int event_fd;    // wakes the thread
 	pthread_t thread;
 	_Atomic bool stop;
 

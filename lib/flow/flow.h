@@ -28,11 +28,11 @@ enum flow_address { FLOW_CLIENT, FLOW_VIP, FLOW_BACKEND, FLOW_SNAT, FLOW_ADDRESS
 
 enum flow_flag {
 	FLOW_TRANSLATED = 1 << 0, // sequence numbers and timestamps are moved by the offsets
-	FLOW_SIDE = 1 << 1,       // in TCP_SYN_SENT: `side` stands in place of end[FLOW_FROM_BACKEND]
-	FLOW_FIN_SEEN = 1 << 2,   // by any side
-	FLOW_PINNED = 1 << 3,     // a SYN-ACK was forwarded
-	FLOW_LINGERS = 1 << 4,    // the backend closed first: it keeps the tuple in TIME_WAIT
-	FLOW_DETACHED = 1 << 5,   // found by the backend's tuple only: the client's is another flow's
+	FLOW_SIDE = 1 << 1,     // in TCP_SYN_SENT: `side` stands in place of end[FLOW_FROM_BACKEND]
+	FLOW_FIN_SEEN = 1 << 2, // by any side
+	FLOW_PINNED = 1 << 3,   // a SYN-ACK was forwarded
+	FLOW_LINGERS = 1 << 4,  // the backend closed first: it keeps the tuple in TIME_WAIT
+	FLOW_DETACHED = 1 << 5, // found by the backend's tuple only: the client's is another flow's
 };
 
 /* The part that is the same in both families. */
@@ -44,34 +44,36 @@ struct flow {
 			uint8_t link;              // interface and VLAN, index into the port's list
 			uint8_t worker;            // that made it
 		};
-		uint64_t client_word;      // of these: read and written whole once inserted
+		uint64_t client_word; // of these: read and written whole once inserted
 	};
-	// Numbers of a stream are kept as its sender counts them: an acknowledgement in those of the
-	// side that it is for.
+	// Numbers of a stream are kept as its sender counts them: an acknowledgement in those of
+	// the side that it is for.
 	union {
-		uint32_t end[FLOW_DIRECTIONS]; // sequence number behind the highest segment sent by the side
+		uint32_t end[FLOW_DIRECTIONS]; // sequence number behind the highest segment sent by
+					       // the side
 		struct {
 			uint32_t end_of_client;
-			uint32_t side;         // index of a side record: before the backend has sent anything
+			uint32_t side; // index of a side record: before the backend has sent
+				       // anything
 		};
 	};
 	union {
 		uint32_t ack[FLOW_DIRECTIONS]; // the highest acknowledgement sent by the side
-		uint32_t last_ts_moved;        // the client's has this in its place: see flow_offsets.h
+		uint32_t last_ts_moved; // the client's has this in its place: see flow_offsets.h
 	};
-	uint32_t seq_offset;           // FLOW_TRANSLATED: what the backend sees the client's numbers moved by
+	uint32_t seq_offset; // FLOW_TRANSLATED: what the backend sees the client's numbers moved by
 	union {
-		uint32_t ts_offset;    // and its timestamps
-		uint32_t last_ts;      // without offsets: see flow_offsets.h
+		uint32_t ts_offset; // and its timestamps
+		uint32_t last_ts;   // without offsets: see flow_offsets.h
 	};
-	uint32_t backend;              // FLOW_BACKEND_ID() and FLOW_BACKEND_GENERATION()
-	uint16_t last_seen;            // monotonic seconds, the low 16 bits
+	uint32_t backend;   // FLOW_BACKEND_ID() and FLOW_BACKEND_GENERATION()
+	uint16_t last_seen; // monotonic seconds, the low 16 bits
 	union {
 		struct {
 			uint8_t state; // enum tcp_state; TCP_NONE = free
 			uint8_t flags; // enum flow_flag
 		};
-		uint16_t state_word;   // both: read whole
+		uint16_t state_word; // both: read whole
 	};
 };
 
@@ -87,8 +89,9 @@ struct flow4 {
 struct flow6 {
 	uint8_t addr[FLOW_ADDRESSES][16];
 	struct flow flow; // on the second line
-	uint16_t delta;   // of a client's packet's TCP checksum when its tuple is replaced; the negative of
-	                  // that of a backend's. Of IPv4 there is no room, and less to add up.
+	uint16_t delta;   // of a client's packet's TCP checksum when its tuple is replaced; the
+			  // negative of that of a backend's. Of IPv4 there is no room, and less to
+			  // add up.
 	uint16_t unused[7];
 } __attribute__((aligned(64)));
 

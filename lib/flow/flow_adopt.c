@@ -2,8 +2,8 @@
 /*
  * Three scans. The first judges each record by itself and counts, so that the second knows for whom
  * there is room; that one moves records from beyond the table's end to free places and fills the
- * index; the third sees what is left. A kill at any point leaves a file that can be adopted: a moved
- * record is there twice for a moment, and free only when its copy is whole.
+ * index; the third sees what is left. A kill at any point leaves a file that can be adopted: a
+ * moved record is there twice for a moment, and free only when its copy is whole.
  */
 #include "flow_adopt.h"
 
@@ -31,8 +31,8 @@ struct adoption {
 	struct flow_table *table;
 	const struct flow_adopt_source *source;
 	struct flow_adopt_result *result;
-	uint32_t room[RANKS];  // flows of the rank that may stay yet
-	uint32_t free_at;      // no record below is free
+	uint32_t room[RANKS]; // flows of the rank that may stay yet
+	uint32_t free_at;     // no record below is free
 	struct flow *batch[BATCH];
 	struct flow_hashes hashes[BATCH];
 	uint32_t nb_batch;
@@ -152,8 +152,8 @@ static struct flow *find_other(const struct flow_table *table, struct flow *flow
 	uint32_t ports;
 
 	memcpy(&ports, &flow->port[direction * 2], sizeof(ports));
-	uint32_t entry = flow_table_find(table, hash, flow_addr(flow, table->family, direction * 2),
-		ports);
+	uint32_t entry =
+		flow_table_find(table, hash, flow_addr(flow, table->family, direction * 2), ports);
 	return entry == FLOW_NOT_FOUND ? NULL : flow_entry_flow(table, entry);
 }
 
@@ -216,8 +216,8 @@ static void place_all(struct adoption *adoption)
 			continue;
 		}
 		adoption->room[rank_of(state)]--;
-		// Those behind it that have no room are still in the way of none: all records within
-		// the table were looked at before the first one beyond it.
+		// Those behind it that have no room are still in the way of none: all records
+		// within the table were looked at before the first one beyond it.
 		if (r >= table->capacity)
 			flow = move(adoption, flow);
 		adoption->batch[adoption->nb_batch++] = flow;
@@ -233,7 +233,8 @@ static void take_stock(struct adoption *adoption)
 	struct flow_table *table = adoption->table;
 	const struct flow_adopt_source *source = adoption->source;
 
-	for (uint32_t r = 0; r < RTE_MIN(source->found, table->capacity) || r < adoption->free_at; r++)
+	for (uint32_t r = 0; r < RTE_MIN(source->found, table->capacity) || r < adoption->free_at;
+		r++)
 		if (flow_table_record(table, r)->state != TCP_NONE)
 			table->fresh = r + 1;
 	// The lowest are lent first: the stack is filled from the top.

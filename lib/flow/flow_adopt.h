@@ -8,12 +8,11 @@
  *     connecting  no answer of the backend has come yet: the client repeats its SYN, and that makes
  *                 the flow anew
  *     expired     idle for its service's timeout, the time without a process included
- *     duplicate   two records of one tuple, as an insert or a move that was cut off may leave them: an
- *                 open flow wins over a closed one, then the one that was seen less recently, for a
- *                 record that replaces another is seen last
- *     no_backend  the caller knows no backend for it
- *     no_room     the table became smaller; established flows stay first, closed ones last
- *     damaged     no flow can look like that
+ *     duplicate   two records of one tuple, as an insert or a move that was cut off may leave them:
+ * an open flow wins over a closed one, then the one that was seen less recently, for a record that
+ * replaces another is seen last no_backend  the caller knows no backend for it no_room     the
+ * table became smaller; established flows stay first, closed ones last damaged     no flow can look
+ * like that
  *
  * Thread rule: control core, before any worker runs.
  */
@@ -40,11 +39,11 @@ enum flow_adopt_drop {
 extern const char *const flow_adopt_drop_names[FLOW_ADOPT_DROPS];
 
 struct flow_adopt_source {
-	uint32_t found;    // records there are, from the first on; more than the table's capacity too
-	uint64_t now_s;    // monotonic
-	uint64_t alive_s;  // when the former process was alive last: last_seen counts from there
-	// Set flow->backend to what the flow's addresses mean today; they are of the table's family.
-	// Returns the idle times of its service, by state; NULL: they mean nothing.
+	uint32_t found; // records there are, from the first on; more than the table's capacity too
+	uint64_t now_s; // monotonic
+	uint64_t alive_s; // when the former process was alive last: last_seen counts from there
+	// Set flow->backend to what the flow's addresses mean today; they are of the table's
+	// family. Returns the idle times of its service, by state; NULL: they mean nothing.
 	const uint16_t *(*resolve)(void *context, struct flow *flow);
 	// Taken in, once for each flow, in the order of the records.
 	void (*adopted)(void *context, struct flow *flow, enum tcp_state state);

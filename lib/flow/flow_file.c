@@ -17,7 +17,7 @@
 #include "flow.h"
 
 #define MAGIC "WeirFlow"
-#define COPY_AT 2048  // of the header's second copy
+#define COPY_AT 2048 // of the header's second copy
 #define ALIVE_AT 4032
 #define LOCK_STEP_US 2000
 #define BOOT_ID_SIZE 16
@@ -26,14 +26,14 @@
 struct header {
 	char magic[8];
 	uint32_t version;
-	uint32_t header_size;  // bytes before the first record
+	uint32_t header_size; // bytes before the first record
 	uint32_t record_size;
 	uint32_t capacity;
 	uint32_t family;
 	uint32_t unused;
 	uint8_t boot_id[BOOT_ID_SIZE];
 	struct flow_secrets secrets;
-	uint64_t checksum;     // of all before it
+	uint64_t checksum; // of all before it
 };
 
 _Static_assert(sizeof(struct header) <= COPY_AT, "two copies");
@@ -145,14 +145,15 @@ static bool is_boot(const uint8_t id[BOOT_ID_SIZE])
 }
 
 /* Why a header can't be used, or NULL. */
-static const char *judge(const struct header *header, const struct flow_file *file,
-	size_t size, char *message)
+static const char *judge(
+	const struct header *header, const struct flow_file *file, size_t size, char *message)
 {
 	if (memcmp(header->magic, MAGIC, sizeof(header->magic)) != 0)
 		return "it is no flow table";
 	if (header->version != FLOW_FILE_VERSION) {
-		snprintf(message, FLOW_FILE_MESSAGE, "it has version %u of the layout, this weir %u",
-			header->version, FLOW_FILE_VERSION);
+		snprintf(message, FLOW_FILE_MESSAGE,
+			"it has version %u of the layout, this weir %u", header->version,
+			FLOW_FILE_VERSION);
 		return message;
 	}
 	if (header->checksum != checksum_of(header))
@@ -268,8 +269,8 @@ static int reserve(const struct flow_file *file, size_t size, bool hugepages)
 	return 0;
 }
 
-static int map(struct flow_file *file, off_t size_now, const struct flow_file_place *place,
-	int numa_node)
+static int map(
+	struct flow_file *file, off_t size_now, const struct flow_file_place *place, int numa_node)
 {
 	uint32_t most = file->found > file->capacity ? file->found : file->capacity;
 	size_t size = size_for(file, most);
@@ -278,8 +279,8 @@ static int map(struct flow_file *file, off_t size_now, const struct flow_file_pl
 	if ((size_t)size_now < size || file->found == 0)
 		err = reserve(file, size, place->hugepages);
 	if (err == 0)
-		err = flow_memory_map_file(&file->memory, file->fd, size, numa_node,
-			place->hugepages);
+		err = flow_memory_map_file(
+			&file->memory, file->fd, size, numa_node, place->hugepages);
 	if (err < 0 && file->found != 0 && ftruncate(file->fd, size_now) < 0)
 		return -errno;
 	return err;

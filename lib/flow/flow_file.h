@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The file behind a flow table: what outlives the process. It holds a header and the records, and
- * nothing that could be derived from these: index, free records, queues and SNAT ports are made anew
- * by whoever adopts it (flow_adopt.h).
+ * nothing that could be derived from these: index, free records, queues and SNAT ports are made
+ * anew by whoever adopts it (flow_adopt.h).
  *
  *     0      header      magic, version, sizes, boot, secrets; under a checksum
  *     2048   header      the same again: while one is written the other one is whole
@@ -10,9 +10,9 @@
  *     4096   records     by number; in the order in which flow_table.c writes them each is whole or
  *                        free at every moment
  *
- * It lies in hugetlbfs; in a tmpfs when hugepages are off or all taken. Whoever uses it holds a lock
- * (flock), so two processes never map it at once, and a killed one lets go by being killed. What
- * can't be used is kept beside it under the name NAME.refused, one of them.
+ * It lies in hugetlbfs; in a tmpfs when hugepages are off or all taken. Whoever uses it holds a
+ * lock (flock), so two processes never map it at once, and a killed one lets go by being killed.
+ * What can't be used is kept beside it under the name NAME.refused, one of them.
  *
  * Thread rule: control core. The records are the workers', as in flow_table.h.
  */
@@ -48,16 +48,17 @@ struct flow_file_place {
 unsigned flow_file_places(struct flow_file_place places[FLOW_FILE_PLACES], bool hugepages);
 
 struct flow_file {
-	int fd;                  // -1 = not open
+	int fd; // -1 = not open
 	char path[FLOW_FILE_PATH];
 	struct flow_memory memory;
 	size_t page_size;
 	sa_family_t family;
-	uint32_t found;          // records that it had, to be adopted; 0 = it is new
-	uint32_t capacity;       // records that it is to have
-	uint64_t alive_s;        // monotonic second in which the former owner was alive
+	uint32_t found;    // records that it had, to be adopted; 0 = it is new
+	uint32_t capacity; // records that it is to have
+	uint64_t alive_s;  // monotonic second in which the former owner was alive
 	struct flow_secrets secrets;
-	char refused[FLOW_FILE_MESSAGE]; // why what was there wasn't taken; "" = there was nothing wrong
+	char refused[FLOW_FILE_MESSAGE]; // why what was there wasn't taken; "" = there was nothing
+					 // wrong
 };
 
 /*
@@ -70,8 +71,8 @@ int flow_file_open(struct flow_file *file, const struct flow_file_place *place, 
 	sa_family_t family, uint32_t flows, const struct flow_secrets *secrets, int numa_node,
 	unsigned wait_ms);
 
-/* The records are adopted: `capacity` of them count from here on, the rest goes. `secrets` are those
- * in use now. 0 or -errno; the file is consistent in any case. */
+/* The records are adopted: `capacity` of them count from here on, the rest goes. `secrets` are
+ * those in use now. 0 or -errno; the file is consistent in any case. */
 int flow_file_finish(struct flow_file *file, const struct flow_secrets *secrets);
 
 static inline void *flow_file_records(const struct flow_file *file)
@@ -85,8 +86,8 @@ void flow_file_alive(struct flow_file *file, uint64_t now_s);
 /* Let go of it; `remove` deletes it. Fine on one that isn't open (fd -1). */
 void flow_file_close(struct flow_file *file, bool remove);
 
-/* Delete the table of that name in a directory, and a refused one, unless somebody has it: true when
- * nothing is left. */
+/* Delete the table of that name in a directory, and a refused one, unless somebody has it: true
+ * when nothing is left. */
 bool flow_file_remove(const struct flow_file_place *place, const char *name);
 
 #endif

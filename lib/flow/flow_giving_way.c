@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Which flows give way when the table is full: two queues a worker, of closed and of half-open flows,
- * filled as they enter those states. The queues aren't mended when a flow leaves its state: what they
- * say is checked when it is looked at.
+ * Which flows give way when the table is full: two queues a worker, of closed and of half-open
+ * flows, filled as they enter those states. The queues aren't mended when a flow leaves its state:
+ * what they say is checked when it is looked at.
  */
 #include "flow_lock.h"
 #include "flow_table.h"
@@ -37,8 +37,8 @@ static void push(struct flow_table *table, struct flow_table_worker *own, struct
 	flow_lock_release(&own->fifo_lock);
 }
 
-void flow_table_queue(struct flow_table *table, unsigned worker, struct flow *flow,
-	enum tcp_state state)
+void flow_table_queue(
+	struct flow_table *table, unsigned worker, struct flow *flow, enum tcp_state state)
 {
 	struct flow_table_worker *own = &table->workers[worker];
 
@@ -58,7 +58,8 @@ static struct flow *fifo_first(struct flow_table *table, struct flow_fifo *fifo,
 	while (fifo->head != fifo->tail && *budget != 0) {
 		struct flow *flow = flow_table_record(table, fifo->ring[fifo->head & fifo->mask]);
 		// Several are popped at a time: the next ones' records are asked for.
-		rte_prefetch0(flow_table_record(table, fifo->ring[(fifo->head + AHEAD) & fifo->mask]));
+		rte_prefetch0(
+			flow_table_record(table, fifo->ring[(fifo->head + AHEAD) & fifo->mask]));
 		if (wanted(flow_state(flow))) {
 			fifo_advance(&fifo->head, pop);
 			return flow;
@@ -74,8 +75,8 @@ static bool nothing_gives_way(const struct flow_table_worker *owner)
 	return fifo_is_empty(&owner->closed) && fifo_is_empty(&owner->half_open);
 }
 
-static struct flow *pop_oldest(struct flow_table *table, struct flow_table_worker *owner,
-	uint32_t *budget)
+static struct flow *pop_oldest(
+	struct flow_table *table, struct flow_table_worker *owner, uint32_t *budget)
 {
 	struct flow *flow;
 
@@ -107,7 +108,8 @@ struct flow *flow_table_oldest(struct flow_table *table, unsigned worker)
 
 	// A worker that gets all SYNs of a flood mustn't leave nothing to the others.
 	for (unsigned i = 0; i < table->nb_workers && flow == NULL && budget != 0; i++)
-		flow = pop_oldest(table, &table->workers[(worker + i) % table->nb_workers], &budget);
+		flow = pop_oldest(
+			table, &table->workers[(worker + i) % table->nb_workers], &budget);
 	return flow;
 }
 
@@ -122,8 +124,8 @@ static bool mend_queue(struct flow_table *table, struct flow_table_worker *own,
 	return empty && flow_table_used(table) >= table->limit;
 }
 
-struct flow_wanted flow_table_mend_queues(struct flow_table *table, unsigned worker,
-	uint32_t budget)
+struct flow_wanted flow_table_mend_queues(
+	struct flow_table *table, unsigned worker, uint32_t budget)
 {
 	struct flow_table_worker *own = &table->workers[worker];
 

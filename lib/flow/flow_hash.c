@@ -6,8 +6,8 @@
 #include "hash.h"
 #include "packet.h"
 
-static uint64_t sip_one(const struct flow_hasher *hasher, sa_family_t family, const void *addrs,
-	uint32_t ports)
+static uint64_t sip_one(
+	const struct flow_hasher *hasher, sa_family_t family, const void *addrs, uint32_t ports)
 {
 	unsigned size = net_addr_size(family) * 2;
 	uint8_t tuple[32 + sizeof(ports)];
@@ -21,8 +21,8 @@ static inline void sip_burst(const struct flow_hasher *hasher, sa_family_t famil
 	struct packet *packets, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)
-		packets[i].hash = sip_one(hasher, family, packet_addrs_of(&packets[i], family),
-			packets[i].ports);
+		packets[i].hash = sip_one(
+			hasher, family, packet_addrs_of(&packets[i], family), packets[i].ports);
 }
 
 static void sip_burst4(const struct flow_hasher *hasher, struct packet *packets, uint32_t count)
@@ -50,8 +50,8 @@ AES static inline __m128i aes_mix(__m128i block, __m128i k0, __m128i k1)
 	return _mm_aesenc_si128(block, k0);
 }
 
-AES static inline uint64_t aes_tuple(__m128i k0, __m128i k1, sa_family_t family, const void *addrs,
-	uint32_t ports)
+AES static inline uint64_t aes_tuple(
+	__m128i k0, __m128i k1, sa_family_t family, const void *addrs, uint32_t ports)
 {
 	if (likely(family == AF_INET)) {
 		uint64_t pair;
@@ -66,8 +66,8 @@ AES static inline uint64_t aes_tuple(__m128i k0, __m128i k1, sa_family_t family,
 		aes_mix(_mm_xor_si128(block, _mm_set_epi64x(1ull << 32 | ports, 0)), k0, k1));
 }
 
-AES static uint64_t aes_one(const struct flow_hasher *hasher, sa_family_t family, const void *addrs,
-	uint32_t ports)
+AES static uint64_t aes_one(
+	const struct flow_hasher *hasher, sa_family_t family, const void *addrs, uint32_t ports)
 {
 	const __m128i *key = (const __m128i *)hasher->key.k;
 
@@ -81,8 +81,8 @@ AES static inline void aes_burst(const struct flow_hasher *hasher, sa_family_t f
 	__m128i k0 = key[0], k1 = key[1];
 
 	for (uint32_t i = 0; i < count; i++)
-		packets[i].hash = aes_tuple(k0, k1, family, packet_addrs_of(&packets[i], family),
-			packets[i].ports);
+		packets[i].hash = aes_tuple(
+			k0, k1, family, packet_addrs_of(&packets[i], family), packets[i].ports);
 }
 
 AES static void aes_burst4(const struct flow_hasher *hasher, struct packet *packets, uint32_t count)

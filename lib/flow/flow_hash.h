@@ -38,8 +38,8 @@ static inline void flow_hash_burst(const struct flow_hasher *hasher, sa_family_t
 
 /* The same for one tuple: source and destination address (8 or 32 bytes), source and destination
  * port as they stand in the header. */
-static inline uint64_t flow_hash(const struct flow_hasher *hasher, sa_family_t family,
-	const void *addrs, uint32_t ports)
+static inline uint64_t flow_hash(
+	const struct flow_hasher *hasher, sa_family_t family, const void *addrs, uint32_t ports)
 {
 	return hasher->one(hasher, family, addrs, ports);
 }

@@ -4,9 +4,10 @@
  *
  * 1. A greater number of buckets is announced. Whoever sees it puts new entries where they belong
  *    among these, takes both locks of a tuple, and looks for an entry first where it belongs among
- *    the settled number, then among each greater one up to that which is wanted. When too many flows
- *    come before all have seen it, a still greater number is announced.
- * 2. A grace period passes. From here on no worker is in the middle of something that it began before.
+ *    the settled number, then among each greater one up to that which is wanted. When too many
+ * flows come before all have seen it, a still greater number is announced.
+ * 2. A grace period passes. From here on no worker is in the middle of something that it began
+ * before.
  * 3. The workers claim slices of the old buckets and move what doesn't belong there any more: an
  *    entry is copied to its new bucket, then taken from the old one. It only ever goes that way, so
  *    that a look in the old places and then in the new ones never misses it. If somebody else takes
@@ -18,8 +19,8 @@
  * while the flow had its state.
  *
  * Locks of a tuple: a worker takes that of its first bucket among the settled number, and among the
- * wanted one while they differ. Until a number is settled, all have the lock of the old one in common;
- * and when it is, all have seen that it is wanted, for a grace period lies between.
+ * wanted one while they differ. Until a number is settled, all have the lock of the old one in
+ * common; and when it is, all have seen that it is wanted, for a grace period lies between.
  *
  * From the top down: a bucket's entries go to one of the two at about twice its number, which are
  * empty or have been emptied.
@@ -34,8 +35,8 @@
 #include "tsan.h"
 
 // Mean number of entries in a bucket when every record is in use. With flows coming and going at
-// the limit, one insert in 10^8 finds both buckets full, and one entry in eight stands in its second;
-// at 6.5 it was one in 10^7 and one in six.
+// the limit, one insert in 10^8 finds both buckets full, and one entry in eight stands in its
+// second; at 6.5 it was one in 10^7 and one in six.
 #define BUCKET_LOAD 6
 // Mean number of entries at which the index grows: there is room for as many again, and more, until
 // a worker that is held up has seen it.
@@ -59,7 +60,8 @@ static uint32_t bucket_find(const struct flow_table *table, const struct flow_bu
 	uint16_t signature, const void *addrs, uint32_t ports)
 {
 	for (uint32_t bits = flow_bucket_match(bucket, signature); bits != 0; bits &= bits - 1) {
-		uint32_t entry = __atomic_load_n(&bucket->entry[__builtin_ctz(bits)], __ATOMIC_ACQUIRE);
+		uint32_t entry =
+			__atomic_load_n(&bucket->entry[__builtin_ctz(bits)], __ATOMIC_ACQUIRE);
 		if (entry == FLOW_NOT_FOUND)
 			continue;
 		struct flow *flow = flow_entry_flow(table, entry);
@@ -75,8 +77,8 @@ static uint32_t find_among(const struct flow_table *table, uint32_t nb_buckets, 
 {
 	const struct flow_bucket *buckets = table->index.buckets;
 	uint16_t signature = flow_hash_signature(hash);
-	uint32_t entry = bucket_find(table, &buckets[flow_hash_primary(nb_buckets, hash)], signature,
-		addrs, ports);
+	uint32_t entry = bucket_find(
+		table, &buckets[flow_hash_primary(nb_buckets, hash)], signature, addrs, ports);
 
 	if (entry == FLOW_NOT_FOUND)
 		entry = bucket_find(table, &buckets[flow_hash_secondary(nb_buckets, hash)],
@@ -90,8 +92,8 @@ static uint32_t grown(const struct flow_index *index, uint32_t nb_buckets)
 	return nb_buckets > index->nb_buckets / 2 ? index->nb_buckets : nb_buckets * 2;
 }
 
-uint32_t flow_table_find(const struct flow_table *table, uint64_t hash, const void *addrs,
-	uint32_t ports)
+uint32_t flow_table_find(
+	const struct flow_table *table, uint64_t hash, const void *addrs, uint32_t ports)
 {
 	union flow_span span = flow_index_span(&table->index);
 	uint32_t nb_buckets = span.settled;
@@ -119,8 +121,8 @@ static unsigned bucket_count(const struct flow_bucket *bucket)
 /* A slot changes hands by compare-and-swap: false when it holds something else by now. */
 static bool slot_change(uint32_t *slot, uint32_t from, uint32_t to)
 {
-	return __atomic_compare_exchange_n(slot, &from, to, false, __ATOMIC_ACQ_REL,
-		__ATOMIC_RELAXED);
+	return __atomic_compare_exchange_n(
+		slot, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
 /* The slot that the entry is in now, or NULL: the bucket is full. */
@@ -138,8 +140,8 @@ static uint32_t *bucket_place(struct flow_bucket *bucket, uint16_t signature, ui
 	return NULL;
 }
 
-static uint32_t *place_among(struct flow_index *index, uint32_t nb_buckets, uint64_t hash,
-	uint32_t entry)
+static uint32_t *place_among(
+	struct flow_index *index, uint32_t nb_buckets, uint64_t hash, uint32_t entry)
 {
 	struct flow_bucket *first = &index->buckets[flow_hash_primary(nb_buckets, hash)];
 	struct flow_bucket *second = &index->buckets[flow_hash_secondary(nb_buckets, hash)];
@@ -166,8 +168,8 @@ static bool bucket_erase(struct flow_bucket *bucket, uint32_t entry)
 	return false;
 }
 
-static bool erase_among(struct flow_index *index, uint32_t nb_buckets, uint64_t hash,
-	uint32_t entry)
+static bool erase_among(
+	struct flow_index *index, uint32_t nb_buckets, uint64_t hash, uint32_t entry)
 {
 	return bucket_erase(&index->buckets[flow_hash_primary(nb_buckets, hash)], entry) ||
 		bucket_erase(&index->buckets[flow_hash_secondary(nb_buckets, hash)], entry);
@@ -182,14 +184,14 @@ static void erase(struct flow_index *index, union flow_span span, uint64_t hash,
 		nb_buckets = grown(index, nb_buckets);
 }
 
-static uint32_t entry_of(const struct flow_table *table, const struct flow *flow,
-	enum flow_direction direction)
+static uint32_t entry_of(
+	const struct flow_table *table, const struct flow *flow, enum flow_direction direction)
 {
 	return (flow_table_number(table, flow) + 1) << 1 | direction;
 }
 
-uint64_t flow_table_hash(const struct flow_table *table, struct flow *flow,
-	enum flow_direction direction)
+uint64_t flow_table_hash(
+	const struct flow_table *table, struct flow *flow, enum flow_direction direction)
 {
 	uint32_t ports;
 
@@ -198,8 +200,8 @@ uint64_t flow_table_hash(const struct flow_table *table, struct flow *flow,
 		flow_addr(flow, table->family, direction * 2), ports);
 }
 
-void flow_table_hashes(const struct flow_table *table, struct flow *flow,
-	struct flow_hashes *hashes)
+void flow_table_hashes(
+	const struct flow_table *table, struct flow *flow, struct flow_hashes *hashes)
 {
 	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++)
 		hashes->of[d] = flow_table_hash(table, flow, d);
@@ -212,14 +214,14 @@ void flow_index_remove(struct flow_table *table, union flow_span span, const str
 		erase(&table->index, span, hashes->of[d], entry_of(table, flow, d));
 }
 
-void flow_table_unplace(struct flow_table *table, const struct flow *flow,
-	const struct flow_hashes *hashes)
+void flow_table_unplace(
+	struct flow_table *table, const struct flow *flow, const struct flow_hashes *hashes)
 {
 	flow_index_remove(table, flow_index_span(&table->index), flow, hashes);
 }
 
-/* The sum of one's complements is the same in any order: which of the addresses is replaced by which
- * doesn't matter. */
+/* The sum of one's complements is the same in any order: which of the addresses is replaced by
+ * which doesn't matter. */
 static uint16_t delta_of(const struct flow6 *record)
 {
 	const struct flow *flow = &record->flow;
@@ -245,7 +247,7 @@ bool flow_table_place(struct flow_table *table, struct flow *flow, const struct 
 	if (place_among(index, span.wanted, hashes->of[FLOW_FROM_BACKEND], from_backend) == NULL)
 		return false;
 	if (place_among(index, span.wanted, hashes->of[FLOW_FROM_CLIENT],
-			entry_of(table, flow, FLOW_FROM_CLIENT)) != NULL)
+		    entry_of(table, flow, FLOW_FROM_CLIENT)) != NULL)
 		return true;
 	erase(index, span, hashes->of[FLOW_FROM_BACKEND], from_backend);
 	return false;
@@ -323,7 +325,8 @@ void flow_index_begin_growth(struct flow_table *table)
 		announce(table);
 }
 
-/* One worker at a time looks whether all have seen the announcement, so that it looks at its token. */
+/* One worker at a time looks whether all have seen the announcement, so that it looks at its token.
+ */
 static void check_announcement(struct flow_table *table)
 {
 	struct flow_index *index = &table->index;
@@ -354,8 +357,8 @@ static bool claim(struct flow_index *index, uint32_t *first, uint32_t *end)
 		if (*end == 0)
 			return false;
 		*first = *end - RTE_MIN(*end, (uint32_t)MOVE_BUCKETS);
-	} while (!__atomic_compare_exchange_n(&index->nb_unclaimed, end, *first, false,
-		__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+	} while (!__atomic_compare_exchange_n(
+		&index->nb_unclaimed, end, *first, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
 	return true;
 }
 
@@ -376,8 +379,8 @@ struct moving {
 	unsigned count;
 };
 
-static void moving_find(struct flow_table *table, uint32_t number, uint32_t wanted,
-	struct moving *moving)
+static void moving_find(
+	struct flow_table *table, uint32_t number, uint32_t wanted, struct moving *moving)
 {
 	struct flow_bucket *bucket = &table->index.buckets[number];
 
@@ -408,11 +411,13 @@ static bool bucket_move(struct flow_table *table, uint32_t number, uint32_t want
 
 	moving_find(table, number, wanted, &moving);
 	for (unsigned i = 0; i < moving.count; i++) {
-		uint32_t *copy = place_among(&table->index, wanted, moving.hash[i], moving.entry[i]);
+		uint32_t *copy =
+			place_among(&table->index, wanted, moving.hash[i], moving.entry[i]);
 		if (copy == NULL)
 			all = false;
 		else if (!slot_change(moving.slot[i], moving.entry[i], FLOW_NOT_FOUND))
-			slot_change(copy, moving.entry[i], FLOW_NOT_FOUND); // or that was taken, too
+			slot_change(
+				copy, moving.entry[i], FLOW_NOT_FOUND); // or that was taken, too
 	}
 	return all;
 }

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The index of a flow table: buckets of one cache line, ten slots of a 16-bit signature and a 32-bit
- * entry (record and direction). A key may stand in two buckets: the second is used when the first is
- * nearly full, so that most look-ups end in the first. Both tuples of a flow are keys. With two
- * choices, ten slots and 54 % load at the table's limit (90 % of the records), hardly a key finds
- * both buckets full.
+ * The index of a flow table: buckets of one cache line, ten slots of a 16-bit signature and a
+ * 32-bit entry (record and direction). A key may stand in two buckets: the second is used when the
+ * first is nearly full, so that most look-ups end in the first. Both tuples of a flow are keys.
+ * With two choices, ten slots and 54 % load at the table's limit (90 % of the records), hardly a
+ * key finds both buckets full.
  *
  * A slot is taken by compare-and-swap of its entry, then gets its signature; it is freed by
  * compare-and-swap, too. A reader may see a slot change under it: a signature or entry of another
  * key only sends it to a record whose tuple then differs.
  *
- * Of the buckets only the first so many are used, few at first, so that the index of a table made for
- * more flows than it has fits the cache as well as a small table's. When they fill, twice as many
- * are used from then on, and the entries move (flow_index.c).
+ * Of the buckets only the first so many are used, few at first, so that the index of a table made
+ * for more flows than it has fits the cache as well as a small table's. When they fill, twice as
+ * many are used from then on, and the entries move (flow_index.c).
  *
  * Thread rule: as the table's.
  */
@@ -43,11 +43,14 @@ struct flow_bucket {
 /*
  * How many buckets are in use: an entry stands in one of its two buckets among the first `settled`,
  * or, while the index grows, among the first `wanted`, where all new ones go; or in between, for
- * those numbers may be several doublings apart. Read and written as a whole. A worker that reads them
- * equal finds all of its burst's flows there: nothing moves before every reader has seen otherwise.
+ * those numbers may be several doublings apart. Read and written as a whole. A worker that reads
+ * them equal finds all of its burst's flows there: nothing moves before every reader has seen
+ * otherwise.
  */
 union flow_span {
-	struct { uint32_t settled, wanted; };
+	struct {
+		uint32_t settled, wanted;
+	};
 	uint64_t word;
 };
 
@@ -68,15 +71,16 @@ struct flow_index {
 	// Written when the index grows, read by all.
 	struct flow_bucket *buckets;
 	uint32_t nb_buckets;
-	uint32_t grow_at;      // flows; UINT32_MAX when all buckets are used
+	uint32_t grow_at; // flows; UINT32_MAX when all buckets are used
 	union flow_span span;
-	uint32_t growth;       // enum flow_growth
-	uint64_t token;        // of the RCU variable, of the announcement
+	uint32_t growth; // enum flow_growth
+	uint64_t token;  // of the RCU variable, of the announcement
 
 	// By those who move entries.
-	uint32_t nb_unclaimed __attribute__((aligned(64))); // old buckets to be emptied: the first so many
-	uint32_t nb_left;      // that aren't yet, with those that are claimed
-	bool is_stuck;         // an entry found no room
+	uint32_t nb_unclaimed
+		__attribute__((aligned(64))); // old buckets to be emptied: the first so many
+	uint32_t nb_left;                     // that aren't yet, with those that are claimed
+	bool is_stuck;                        // an entry found no room
 };
 
 /* Buckets that a table of so many records has. */
@@ -123,7 +127,8 @@ static inline uint32_t flow_bucket_match(const struct flow_bucket *bucket, uint1
 #if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
 	__m128i wanted = _mm_set1_epi16(signature);
 	__m128i low = _mm_loadu_si128((const __m128i *)&bucket->signature[0]);
-	__m128i high = _mm_loadu_si128((const __m128i *)&bucket->signature[8]); // and of the entries
+	__m128i high =
+		_mm_loadu_si128((const __m128i *)&bucket->signature[8]); // and of the entries
 	uint32_t bits = _mm_movemask_epi8(
 		_mm_packs_epi16(_mm_cmpeq_epi16(low, wanted), _mm_cmpeq_epi16(high, wanted)));
 	return bits & ((1 << FLOW_BUCKET_SLOTS) - 1);
@@ -132,7 +137,8 @@ static inline uint32_t flow_bucket_match(const struct flow_bucket *bucket, uint1
 	// Acquire: whoever sees that another key has the slot sees where its entry went.
 	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++)
 		bits |= (uint32_t)(__atomic_load_n(&bucket->signature[i], __ATOMIC_ACQUIRE) ==
-				signature) << i;
+				signature)
+			<< i;
 	return bits;
 #endif
 }

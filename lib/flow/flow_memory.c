@@ -49,8 +49,8 @@ int flow_memory_map(struct flow_memory *memory, size_t size, int numa_node, bool
 	return 0;
 }
 
-int flow_memory_map_file(struct flow_memory *memory, int fd, size_t size, int numa_node,
-	bool hugepages)
+int flow_memory_map_file(
+	struct flow_memory *memory, int fd, size_t size, int numa_node, bool hugepages)
 {
 	void *start = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 

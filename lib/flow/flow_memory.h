@@ -16,11 +16,12 @@ struct flow_memory {
 int flow_memory_map(struct flow_memory *memory, size_t size, int numa_node, bool hugepages);
 
 /*
- * The first `size` bytes of a file, shared with it: `size` is a multiple of its page size, and there
- * is room for all of them. `hugepages`: the file lies in hugetlbfs. 0 or -errno. Control core.
+ * The first `size` bytes of a file, shared with it: `size` is a multiple of its page size, and
+ * there is room for all of them. `hugepages`: the file lies in hugetlbfs. 0 or -errno. Control
+ * core.
  */
-int flow_memory_map_file(struct flow_memory *memory, int fd, size_t size, int numa_node,
-	bool hugepages);
+int flow_memory_map_file(
+	struct flow_memory *memory, int fd, size_t size, int numa_node, bool hugepages);
 
 void flow_memory_unmap(struct flow_memory *memory);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "flow_offsets.h"
 
-// Above the end of the stream before: what Linux leaves when it reuses a tuple of its own, and a part
-// that nobody can guess (RFC 6528), small against the 2^31 that count as above.
+// Above the end of the stream before: what Linux leaves when it reuses a tuple of its own, and a
+// part that nobody can guess (RFC 6528), small against the 2^31 that count as above.
 #define SEQ_MARGIN 65537
 #define SEQ_RANDOM_MASK ((1u << 26) - 1)
 #define TICKS_A_SECOND 1000 // of Linux; RFC 7323 allows nothing faster
@@ -38,8 +38,8 @@ static uint64_t mix(uint64_t x)
 	return x ^ x >> 31;
 }
 
-bool flow_take_over(struct flow *flow, const struct flow_syn *syn, const struct flow *before,
-	uint32_t now_s)
+bool flow_take_over(
+	struct flow *flow, const struct flow_syn *syn, const struct flow *before, uint32_t now_s)
 {
 	flow->flags &= ~FLOW_TRANSLATED;
 	flow->seq_offset = flow->ts_offset = 0;

@@ -4,10 +4,11 @@
  *
  * A SNAT port that is lent again may meet the TIME_WAIT that the backend keeps of the flow before,
  * of another client whose numbers have nothing to do with those of this one. Linux takes a SYN then
- * when its timestamp is newer than the last it saw, or its number is above (tcp_timewait_state_process;
- * RFC 6191, RFC 1122 4.2.2.13); an older timestamp it never takes (PAWS, RFC 7323). Else it answers
- * by an ACK, and the client comes again after a second. So where a SYN wouldn't be taken, the
- * backend sees its numbers moved to where they go on from those before.
+ * when its timestamp is newer than the last it saw, or its number is above
+ * (tcp_timewait_state_process; RFC 6191, RFC 1122 4.2.2.13); an older timestamp it never takes
+ * (PAWS, RFC 7323). Else it answers by an ACK, and the client comes again after a second. So where
+ * a SYN wouldn't be taken, the backend sees its numbers moved to where they go on from those
+ * before.
  *
  * What is needed for that is kept where it costs nothing: the closed flow's record stays until its
  * port is lent again. `end` says where the client's data ended. When the backend is the first to
@@ -16,8 +17,8 @@
  * client has nothing more to acknowledge then but the FIN. 0 = none.
  *
  * A record that gave way in a full table, or expired because time_wait is set shorter than the
- * backend's, leaves nothing to go on from. To make up for it, all numbers of all flows would have to
- * follow one clock; those flows then get the client's own numbers.
+ * backend's, leaves nothing to go on from. To make up for it, all numbers of all flows would have
+ * to follow one clock; those flows then get the client's own numbers.
  *
  * Thread rule: by whoever handles the flow's packets.
  */
@@ -29,7 +30,8 @@
 
 #include "flow.h"
 
-/* What is added to the numbers of each side's stream on their way to the other side, modulo 2^32. */
+/* What is added to the numbers of each side's stream on their way to the other side, modulo 2^32.
+ */
 struct flow_offsets {
 	uint32_t seq[FLOW_DIRECTIONS];
 	uint32_t ts[FLOW_DIRECTIONS];
@@ -60,15 +62,15 @@ static inline struct flow_offsets flow_offsets(const struct flow *flow)
 }
 
 /* A number of the side's stream, as it counts, in those of the other side. */
-static inline uint32_t flow_seq_at_other(const struct flow *flow, enum flow_direction side,
-	uint32_t seq)
+static inline uint32_t flow_seq_at_other(
+	const struct flow *flow, enum flow_direction side, uint32_t seq)
 {
 	return seq + flow_offsets(flow).seq[side];
 }
 
 /* A number of the side's stream, as the other one knows it, in those of the side. */
-static inline uint32_t flow_seq_at_sender(const struct flow *flow, enum flow_direction side,
-	uint32_t seq)
+static inline uint32_t flow_seq_at_sender(
+	const struct flow *flow, enum flow_direction side, uint32_t seq)
 {
 	return seq - flow_offsets(flow).seq[side];
 }
@@ -91,7 +93,7 @@ void flow_note_ts(struct flow *flow, uint32_t ts);
 /* What decides about a SYN: of the client's, as it came. */
 struct flow_syn {
 	uint32_t seq;
-	uint32_t ts;     // TSval
+	uint32_t ts; // TSval
 	bool has_ts;
 	uint64_t secret; // nobody outside can guess it: the packet's keyed hash
 };
@@ -101,7 +103,7 @@ struct flow_syn {
  * known. Sets or clears FLOW_TRANSLATED, nothing else; so it may be called again when the flow gets
  * another tuple. True when the flow is translated. The new flow isn't in the table yet.
  */
-bool flow_take_over(struct flow *flow, const struct flow_syn *syn, const struct flow *before,
-	uint32_t now_s);
+bool flow_take_over(
+	struct flow *flow, const struct flow_syn *syn, const struct flow *before, uint32_t now_s);
 
 #endif

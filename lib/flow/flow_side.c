@@ -21,8 +21,8 @@ uint32_t flow_sides_count(uint32_t flows)
 	return RTE_MIN(RTE_MIN(count, flows), (uint32_t)COUNT_MAX);
 }
 
-struct flow_sides *flow_sides_create(uint32_t count, unsigned nb_workers, int numa_node,
-	bool hugepages)
+struct flow_sides *flow_sides_create(
+	uint32_t count, unsigned nb_workers, int numa_node, bool hugepages)
 {
 	struct flow_sides *sides = calloc(1, sizeof(*sides));
 	int err = ENOMEM;
@@ -34,7 +34,8 @@ struct flow_sides *flow_sides_create(uint32_t count, unsigned nb_workers, int nu
 	if (posix_memalign((void **)&sides->parts, 64, nb_workers * sizeof(*sides->parts)) != 0)
 		goto fail_sides;
 	memset(sides->parts, 0, nb_workers * sizeof(*sides->parts));
-	err = -flow_memory_map(&sides->memory, count * sizeof(*sides->records), numa_node, hugepages);
+	err = -flow_memory_map(
+		&sides->memory, count * sizeof(*sides->records), numa_node, hugepages);
 	if (err != 0)
 		goto fail_parts;
 	sides->records = sides->memory.start;
@@ -76,8 +77,8 @@ static struct flow_side_part *part_of(const struct flow_sides *sides, const stru
 struct flow_side *flow_side_get(struct flow_sides *sides, unsigned worker)
 {
 	for (unsigned i = 0; i < sides->nb_parts; i++) {
-		unsigned number = worker + i < sides->nb_parts ? worker + i
-							       : worker + i - sides->nb_parts;
+		unsigned number =
+			worker + i < sides->nb_parts ? worker + i : worker + i - sides->nb_parts;
 		struct flow_side_part *part = &sides->parts[number];
 		struct flow_side *side = NULL;
 		// Not worth a lock: a pool that is empty is so for all the SYNs of a flood.
@@ -101,7 +102,8 @@ static uint32_t *slot_of(struct flow_side_part *part, uint32_t due_ms)
 	return &part->slots[due_ms % FLOW_SIDE_SLOTS];
 }
 
-static void link_timer(struct flow_sides *sides, struct flow_side_part *part, struct flow_side *side)
+static void link_timer(
+	struct flow_sides *sides, struct flow_side_part *part, struct flow_side *side)
 {
 	uint32_t *slot = slot_of(part, side->due_ms);
 
@@ -114,8 +116,8 @@ static void link_timer(struct flow_sides *sides, struct flow_side_part *part, st
 	part->nb_timed++;
 }
 
-static void unlink_timer(struct flow_sides *sides, struct flow_side_part *part,
-	struct flow_side *side)
+static void unlink_timer(
+	struct flow_sides *sides, struct flow_side_part *part, struct flow_side *side)
 {
 	if (!side->is_timed)
 		return;
@@ -152,8 +154,8 @@ static bool is_due(const struct flow_side *side, uint64_t now_ms)
 	return (int32_t)(side->due_ms - (uint32_t)now_ms) <= 0;
 }
 
-struct flow_side *flow_side_due(struct flow_sides *sides, unsigned worker, uint64_t now_ms,
-	uint32_t *owner)
+struct flow_side *flow_side_due(
+	struct flow_sides *sides, unsigned worker, uint64_t now_ms, uint32_t *owner)
 {
 	struct flow_side_part *part = &sides->parts[worker];
 	struct flow_side *due = NULL;
@@ -183,7 +185,8 @@ struct flow_side *flow_side_due(struct flow_sides *sides, unsigned worker, uint6
 	return due;
 }
 
-void flow_side_own(struct flow_sides *sides, struct flow_side *side, uint32_t owner, uint64_t due_ms)
+void flow_side_own(
+	struct flow_sides *sides, struct flow_side *side, uint32_t owner, uint64_t due_ms)
 {
 	struct flow_side_part *part = part_of(sides, side);
 

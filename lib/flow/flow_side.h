@@ -5,12 +5,12 @@
  *
  * A side record is free, or owned by a flow record, or claimed by one worker that decides about it;
  * only who has claimed it may look into it. Who finds an index in a flow record claims it by naming
- * the owner: an index that is out of date is anybody's, and then the claim fails. So no flow record is
- * trusted, and a side record that a race left over is found by its timer.
+ * the owner: an index that is out of date is anybody's, and then the claim fails. So no flow record
+ * is trusted, and a side record that a race left over is found by its timer.
  *
  * The pool is parted among the workers: each part has a lock, a stack of free records, so that the
- * same few stay in the cache, and a wheel of timers, one slot a millisecond. A worker takes from its
- * own part first, then from any; the timers of a part are run by its worker. All is O(1).
+ * same few stay in the cache, and a wheel of timers, one slot a millisecond. A worker takes from
+ * its own part first, then from any; the timers of a part are run by its worker. All is O(1).
  *
  * Thread rule: create and destroy on the control core; the rest by any worker.
  */
@@ -31,23 +31,23 @@
 
 struct flow_side {
 	// Under the part's lock.
-	uint32_t owner;       // number of the flow record + 1; 0 = free; FLOW_SIDE_CLAIMED
-	uint32_t next;        // index + 1 of the next free one, or of the next in the slot
-	uint32_t previous;    // in the slot; 0 = it is the first
-	uint32_t due_ms;      // the low bits
-	uint8_t part;         // set once
-	bool is_timed;        // it stands in a slot
+	uint32_t owner;    // number of the flow record + 1; 0 = free; FLOW_SIDE_CLAIMED
+	uint32_t next;     // index + 1 of the next free one, or of the next in the slot
+	uint32_t previous; // in the slot; 0 = it is the first
+	uint32_t due_ms;   // the low bits
+	uint8_t part;      // set once
+	bool is_timed;     // it stands in a slot
 
 	// Of who has claimed it.
-	uint8_t frame_size;   // of the SYN; 0 = it is not kept
-	uint8_t tcp_at;       // where its TCP header begins
-	uint16_t epoch;       // of the backend, when the SYN was sent
-	uint8_t nb_tried;     // backends so far, the flow's own the last
-	uint8_t repeats : 5;  // of the client's SYN since the flow has this backend
-	uint8_t is_late : 1;  // that has been silent for too long, and counted as such
-	uint8_t is_challenged : 1;  // it has answered the client's latest SYN by a challenge,
-	uint8_t is_to_be_sent : 1;  // so that the SYN is to be sent again when the timer goes off
-	uint64_t sent_us;     // when that backend was first sent the SYN; monotonic
+	uint8_t frame_size;        // of the SYN; 0 = it is not kept
+	uint8_t tcp_at;            // where its TCP header begins
+	uint16_t epoch;            // of the backend, when the SYN was sent
+	uint8_t nb_tried;          // backends so far, the flow's own the last
+	uint8_t repeats : 5;       // of the client's SYN since the flow has this backend
+	uint8_t is_late : 1;       // that has been silent for too long, and counted as such
+	uint8_t is_challenged : 1; // it has answered the client's latest SYN by a challenge,
+	uint8_t is_to_be_sent : 1; // so that the SYN is to be sent again when the timer goes off
+	uint64_t sent_us;          // when that backend was first sent the SYN; monotonic
 	uint32_t tried[FLOW_SIDE_TRIES_MAX]; // ids
 	uint8_t frame[FLOW_SIDE_FRAME_MAX];  // as it came
 } __attribute__((aligned(64)));
@@ -56,9 +56,9 @@ _Static_assert(sizeof(struct flow_side) == 192, "three bytes a flow, one side re
 
 struct flow_side_part {
 	uint32_t lock;
-	uint32_t free;        // index + 1
-	uint32_t nb_timed;    // in the slots
-	uint64_t at_ms;       // the timers before it have been run
+	uint32_t free;                   // index + 1
+	uint32_t nb_timed;               // in the slots
+	uint64_t at_ms;                  // the timers before it have been run
 	uint32_t slots[FLOW_SIDE_SLOTS]; // index + 1 of the first, by due_ms
 } __attribute__((aligned(64)));
 
@@ -74,8 +74,8 @@ struct flow_sides {
 uint32_t flow_sides_count(uint32_t flows);
 
 /* NULL and errno on failure. */
-struct flow_sides *flow_sides_create(uint32_t count, unsigned nb_workers, int numa_node,
-	bool hugepages);
+struct flow_sides *flow_sides_create(
+	uint32_t count, unsigned nb_workers, int numa_node, bool hugepages);
 void flow_sides_destroy(struct flow_sides *sides);
 size_t flow_sides_size(const struct flow_sides *sides); // bytes
 
@@ -87,16 +87,17 @@ static inline uint32_t flow_side_index(const struct flow_sides *sides, const str
 /* A free one, claimed, its contents undefined; NULL when there is none. */
 struct flow_side *flow_side_get(struct flow_sides *sides, unsigned worker);
 
-/* Claim what `owner` owns, and stop its timer. NULL: he doesn't own it, or somebody has claimed it. */
+/* Claim what `owner` owns, and stop its timer. NULL: he doesn't own it, or somebody has claimed it.
+ */
 struct flow_side *flow_side_claim(struct flow_sides *sides, uint32_t index, uint32_t owner);
 
 /* Claim one of the worker's part whose time has come; NULL = none. */
-struct flow_side *flow_side_due(struct flow_sides *sides, unsigned worker, uint64_t now_ms,
-	uint32_t *owner);
+struct flow_side *flow_side_due(
+	struct flow_sides *sides, unsigned worker, uint64_t now_ms, uint32_t *owner);
 
 /* Give a claimed one to a flow record, to be due then. */
-void flow_side_own(struct flow_sides *sides, struct flow_side *side, uint32_t owner,
-	uint64_t due_ms);
+void flow_side_own(
+	struct flow_sides *sides, struct flow_side *side, uint32_t owner, uint64_t due_ms);
 
 /* Free a claimed one. */
 void flow_side_put(struct flow_sides *sides, struct flow_side *side);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Walks over the records, a share of them each worker: who is idle, and whoever else is looked for. */
+/* Walks over the records, a share of them each worker: who is idle, and whoever else is looked for.
+ */
 #include "flow_table.h"
 
 #include <rte_common.h>
@@ -21,8 +22,8 @@ uint32_t flow_table_share(const struct flow_table *table, unsigned worker)
 	return fresh <= start ? 0 : RTE_MIN(fresh, end) - start;
 }
 
-uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t count,
-	uint32_t now_s, const uint16_t timeout_s[TCP_STATES], flow_idle_fn idle, void *context)
+uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t count, uint32_t now_s,
+	const uint16_t timeout_s[TCP_STATES], flow_idle_fn idle, void *context)
 {
 	struct flow_table_worker *own = &table->workers[worker];
 	uint32_t start = share_start(table, worker), size = flow_table_share(table, worker);
@@ -30,7 +31,8 @@ uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t co
 
 	struct flow_wanted wanted = flow_table_mend_queues(table, worker, count);
 
-	for (uint32_t i = 0; i < RTE_MIN(count, size) && flow_table_may_remove(table, worker); i++) {
+	for (uint32_t i = 0; i < RTE_MIN(count, size) && flow_table_may_remove(table, worker);
+		i++) {
 		if (own->sweep >= size)
 			own->sweep = 0;
 		struct flow *flow = flow_table_record(table, start + own->sweep++);

@@ -40,7 +40,8 @@ static size_t layout(const struct flow_table *table, size_t *buckets_at, size_t 
 struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_t nb_workers,
 	const struct hash_key *key, struct rte_rcu_qsbr *rcu, int numa_node, bool hugepages)
 {
-	return flow_table_create_over(NULL, family, flows, nb_workers, key, rcu, numa_node, hugepages);
+	return flow_table_create_over(
+		NULL, family, flows, nb_workers, key, rcu, numa_node, hugepages);
 }
 
 struct flow_table *flow_table_create_over(void *records, sa_family_t family, uint32_t flows,
@@ -67,12 +68,12 @@ struct flow_table *flow_table_create_over(void *records, sa_family_t family, uin
 	table->rcu = rcu;
 	table->index.nb_buckets = flow_index_size(flows);
 	table->record_size = family == AF_INET6 ? sizeof(struct flow6) : sizeof(struct flow4);
-	table->flow_offset = family == AF_INET6 ? offsetof(struct flow6, flow)
-						: offsetof(struct flow4, flow);
+	table->flow_offset =
+		family == AF_INET6 ? offsetof(struct flow6, flow) : offsetof(struct flow4, flow);
 	flow_hasher_init(&table->hasher, key, false);
 
-	err = flow_memory_map(&table->memory, layout(table, &buckets_at, &free_at), numa_node,
-		hugepages);
+	err = flow_memory_map(
+		&table->memory, layout(table, &buckets_at, &free_at), numa_node, hugepages);
 	if (err < 0)
 		goto fail_table;
 	err = -posix_memalign((void **)&table->workers, 64, nb_workers * sizeof(*table->workers));
@@ -93,7 +94,8 @@ struct flow_table *flow_table_create_over(void *records, sa_family_t family, uin
 	table->free = (uint32_t *)(start + free_at);
 	uint32_t *ring = table->free + table->capacity;
 	for (unsigned w = 0; w < nb_workers; w++) {
-		struct flow_fifo *fifos[] = {&table->workers[w].closed, &table->workers[w].half_open};
+		struct flow_fifo *fifos[] = {
+			&table->workers[w].closed, &table->workers[w].half_open};
 		for (unsigned i = 0; i < 2; i++, ring += fifo_entries(table)) {
 			fifos[i]->ring = ring;
 			fifos[i]->mask = fifo_entries(table) - 1;
@@ -226,7 +228,8 @@ static struct tuple_locks tuple_lock(struct flow_table *table, const struct flow
 	struct tuple_locks locks = {{&index->buckets[settled].lock}};
 
 	flow_lock_take(locks.lock[0]);
-	if (wanted != settled) { // then it is behind the other one, so that nobody waits in a circle
+	if (wanted !=
+		settled) { // then it is behind the other one, so that nobody waits in a circle
 		locks.lock[1] = &index->buckets[wanted].lock;
 		flow_lock_take(locks.lock[1]);
 	}
@@ -283,9 +286,10 @@ bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *
 	FLOW_KILL_POINT();
 	// Nobody makes another flow of the client's tuple while it has none that is alive.
 	locks = tuple_lock(table, hashes);
-	// Whoever takes the state away takes the flow's entries away, too; that is us, or somebody else.
-	if (!__atomic_compare_exchange_n(&old->state, &expected, TCP_NONE, false, __ATOMIC_ACQ_REL,
-		__ATOMIC_ACQUIRE)) {
+	// Whoever takes the state away takes the flow's entries away, too; that is us, or somebody
+	// else.
+	if (!__atomic_compare_exchange_n(
+		    &old->state, &expected, TCP_NONE, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
 		tuple_unlock(&locks);
 		flow_table_unplace(table, flow, hashes);
 		return false;
@@ -314,8 +318,8 @@ enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, stru
 	do {
 		if (state == TCP_NONE)
 			return TCP_NONE;
-	} while (!__atomic_compare_exchange_n(&flow->state, &state, TCP_NONE, false,
-		__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+	} while (!__atomic_compare_exchange_n(
+		&flow->state, &state, TCP_NONE, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
 	FLOW_KILL_POINT();
 	flow_index_remove(table, span, flow, hashes);
 	FLOW_KILL_POINT();
@@ -359,8 +363,8 @@ bool flow_table_set_state(struct flow_table *table, unsigned worker, struct flow
 	uint8_t expected = from;
 
 	FLOW_KILL_POINT();
-	if (!__atomic_compare_exchange_n(&flow->state, &expected, to, false, __ATOMIC_ACQ_REL,
-		__ATOMIC_ACQUIRE))
+	if (!__atomic_compare_exchange_n(
+		    &flow->state, &expected, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return false;
 	FLOW_KILL_POINT();
 	if (!tcp_state_closed(from))

@@ -2,8 +2,8 @@
 /*
  * The flow table of one family: one for all workers, lock-free to read.
  *
- * Both tuples of a flow are keys of the index (flow_index.h). Only an insert takes a lock, that of the
- * first bucket of the client's tuple, which makes the same SYN on two workers one flow.
+ * Both tuples of a flow are keys of the index (flow_index.h). Only an insert takes a lock, that of
+ * the first bucket of the client's tuple, which makes the same SYN on two workers one flow.
  *
  * Records are reused only after a grace period: freed ones are collected, a token of the RCU
  * variable is started for the batch, and the batch is freed when the token has passed.
@@ -41,18 +41,19 @@ struct flow_fifo {
 #define FLOW_REMOVE_MAX 32
 #define FLOW_CACHE_MAX 64
 
-/* What one worker has for itself; but for the queues, which the others pop when theirs are empty. */
+/* What one worker has for itself; but for the queues, which the others pop when theirs are empty.
+ */
 struct flow_table_worker {
 	uint32_t cache[FLOW_CACHE_MAX]; // free records at hand
 	uint32_t nb_cache;
-	uint32_t nb_collected;          // retired, no token started yet
-	uint32_t nb_waiting;            // retired, `token` must pass
+	uint32_t nb_collected; // retired, no token started yet
+	uint32_t nb_waiting;   // retired, `token` must pass
 	uint64_t token;
-	uint64_t token_ms;              // when it was started
-	uint32_t sweep;                 // next record of this worker's share to look at
+	uint64_t token_ms; // when it was started
+	uint32_t sweep;    // next record of this worker's share to look at
 	uint32_t fifo_lock;
-	struct flow_fifo closed;        // under the lock
-	struct flow_fifo half_open;     // under the lock
+	struct flow_fifo closed;    // under the lock
+	struct flow_fifo half_open; // under the lock
 	uint32_t collected[FLOW_RETIRED_MAX + FLOW_REMOVE_MAX];
 	uint32_t waiting[FLOW_RETIRED_MAX + FLOW_REMOVE_MAX];
 } __attribute__((aligned(64)));
@@ -60,13 +61,13 @@ struct flow_table_worker {
 struct flow_table {
 	// Read-only once created.
 	uint8_t *records;
-	uint32_t capacity; // records
-	uint32_t limit;    // flows: nine tenths of the records
+	uint32_t capacity;   // records
+	uint32_t limit;      // flows: nine tenths of the records
 	uint32_t cache_size; // free records that a worker keeps at hand, at most
 	uint32_t record_size;
 	uint32_t flow_offset; // of struct flow within a record
 	sa_family_t family;
-	bool own_records;  // in `memory`, not in a file
+	bool own_records; // in `memory`, not in a file
 	uint32_t nb_workers;
 	struct flow_hasher hasher;
 	struct rte_rcu_qsbr *rcu;
@@ -80,8 +81,8 @@ struct flow_table {
 	uint32_t used __attribute__((aligned(64)));
 	uint32_t lock __attribute__((aligned(64)));
 	uint32_t nb_free;
-	uint32_t *free;     // stack of free records that were used before
-	uint32_t fresh;     // records from here on were never used
+	uint32_t *free; // stack of free records that were used before
+	uint32_t fresh; // records from here on were never used
 };
 
 /*
@@ -91,8 +92,8 @@ struct flow_table {
 struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_t nb_workers,
 	const struct hash_key *key, struct rte_rcu_qsbr *rcu, int numa_node, bool hugepages);
 /*
- * The same over records that lie elsewhere: in a file, with flows in it maybe, which are taken in by
- * flow_table_adopt(), in any case. They outlive the table.
+ * The same over records that lie elsewhere: in a file, with flows in it maybe, which are taken in
+ * by flow_table_adopt(), in any case. They outlive the table.
  */
 struct flow_table *flow_table_create_over(void *records, sa_family_t family, uint32_t flows,
 	uint32_t nb_workers, const struct hash_key *key, struct rte_rcu_qsbr *rcu, int numa_node,
@@ -119,18 +120,19 @@ static inline struct flow *flow_entry_flow(const struct flow_table *table, uint3
 }
 
 /* The same, of a table that is known to be of that family: a constant, which spares a product. */
-static __rte_always_inline struct flow *flow_entry_flow_of(const struct flow_table *table,
-	uint32_t entry, sa_family_t family)
+static __rte_always_inline struct flow *flow_entry_flow_of(
+	const struct flow_table *table, uint32_t entry, sa_family_t family)
 {
 	size_t size = family == AF_INET6 ? sizeof(struct flow6) : sizeof(struct flow4);
-	size_t offset = family == AF_INET6 ? offsetof(struct flow6, flow) : offsetof(struct flow4, flow);
+	size_t offset =
+		family == AF_INET6 ? offsetof(struct flow6, flow) : offsetof(struct flow4, flow);
 
 	return (struct flow *)(table->records + (entry & ~1u) * (size / 2) - size + offset);
 }
 
 /* Ask for its record. */
-static __rte_always_inline void flow_entry_prefetch(const struct flow_table *table, uint32_t entry,
-	sa_family_t family)
+static __rte_always_inline void flow_entry_prefetch(
+	const struct flow_table *table, uint32_t entry, sa_family_t family)
 {
 	struct flow *flow = flow_entry_flow_of(table, entry, family);
 
@@ -181,8 +183,8 @@ static inline bool flow_is_plain(const struct flow *flow)
 }
 
 /* The whole look-up: the entry of a live flow with that tuple, or FLOW_NOT_FOUND. */
-uint32_t flow_table_find(const struct flow_table *table, uint64_t hash, const void *addrs,
-	uint32_t ports);
+uint32_t flow_table_find(
+	const struct flow_table *table, uint64_t hash, const void *addrs, uint32_t ports);
 
 /* An entry that may be the one of that hash: its tuple isn't compared. Or FLOW_NOT_FOUND. */
 static inline uint32_t flow_table_guess(const struct flow_table *table, uint64_t hash)
@@ -190,9 +192,11 @@ static inline uint32_t flow_table_guess(const struct flow_table *table, uint64_t
 	const struct flow_bucket *buckets = table->index.buckets;
 	uint32_t nb_buckets = flow_index_span(&table->index).wanted;
 	uint16_t signature = flow_hash_signature(hash);
-	uint32_t entry = flow_bucket_candidate(&buckets[flow_hash_primary(nb_buckets, hash)], signature);
+	uint32_t entry =
+		flow_bucket_candidate(&buckets[flow_hash_primary(nb_buckets, hash)], signature);
 
-	return entry != FLOW_NOT_FOUND ? entry
+	return entry != FLOW_NOT_FOUND
+		? entry
 		: flow_bucket_candidate(&buckets[flow_hash_secondary(nb_buckets, hash)], signature);
 }
 
@@ -205,19 +209,19 @@ struct flow *flow_table_alloc(struct flow_table *table, unsigned worker);
 void flow_table_give_back(struct flow_table *table, unsigned worker, struct flow *flow);
 
 /* The hash of the flow's tuple of that direction. */
-uint64_t flow_table_hash(const struct flow_table *table, struct flow *flow,
-	enum flow_direction direction);
+uint64_t flow_table_hash(
+	const struct flow_table *table, struct flow *flow, enum flow_direction direction);
 
 /* Of both tuples, by direction. */
 struct flow_hashes {
 	uint64_t of[FLOW_DIRECTIONS];
 };
-void flow_table_hashes(const struct flow_table *table, struct flow *flow,
-	struct flow_hashes *hashes);
+void flow_table_hashes(
+	const struct flow_table *table, struct flow *flow, struct flow_hashes *hashes);
 
 /* Ask for the buckets that an insert or a removal is going to touch. */
-static inline void flow_table_prefetch(const struct flow_table *table,
-	const struct flow_hashes *hashes)
+static inline void flow_table_prefetch(
+	const struct flow_table *table, const struct flow_hashes *hashes)
 {
 	const struct flow_bucket *buckets = table->index.buckets;
 	uint32_t nb_buckets = flow_index_span(&table->index).wanted;
@@ -247,16 +251,16 @@ enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, stru
 /*
  * Put a flow in the place of another one with the same client's tuple, which is half open; the new
  * record is from flow_table_alloc_spare(), filled in but for its state. The old one is freed by its
- * state first, the new one's state is written last. False, and the new record is still the caller's:
- * the old flow isn't in state `from` any more, or the buckets are full. flow_table_may_remove() must
- * have said yes.
+ * state first, the new one's state is written last. False, and the new record is still the
+ * caller's: the old flow isn't in state `from` any more, or the buckets are full.
+ * flow_table_may_remove() must have said yes.
  */
 bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *old,
 	struct flow *flow, const struct flow_hashes *hashes, enum tcp_state from);
 
 /*
- * A record for flow_table_replace(), also when the table is at its limit: the number of flows stays.
- * NULL when none is free. One that isn't used is given back by flow_table_give_back_spare().
+ * A record for flow_table_replace(), also when the table is at its limit: the number of flows
+ * stays. NULL when none is free. One that isn't used is given back by flow_table_give_back_spare().
  */
 struct flow *flow_table_alloc_spare(struct flow_table *table, unsigned worker);
 void flow_table_give_back_spare(struct flow_table *table, unsigned worker, struct flow *flow);
@@ -274,7 +278,8 @@ static inline bool flow_table_may_remove(const struct flow_table *table, unsigne
 	return table->workers[worker].nb_collected < FLOW_RETIRED_MAX;
 }
 
-/* Start and check grace periods; cheap when there is nothing to do. True when something was freed. */
+/* Start and check grace periods; cheap when there is nothing to do. True when something was freed.
+ */
 bool flow_table_reclaim(struct flow_table *table, unsigned worker, uint64_t now_ms);
 
 /* How long this worker's oldest grace period has been waiting, ms. */
@@ -302,19 +307,20 @@ bool flow_table_is_exhausted(const struct flow_table *table);
 /*
  * Look at the next `count` records of this worker's share. Calls idle() for each flow that has been
  * idle for its state's time in `timeout_s`, the shortest there is; that says what becomes of it: it
- * stays for now, or was removed or will be, with up to FLOW_REMOVE_MAX others, or the sweep is to end
- * before it and to begin with it the next time. `now_s`: monotonic seconds. Returns how many ended.
- * Mends the queues for giving way besides: passes over flows that are gone, and fills an empty queue
- * from the share when the table is full.
+ * stays for now, or was removed or will be, with up to FLOW_REMOVE_MAX others, or the sweep is to
+ * end before it and to begin with it the next time. `now_s`: monotonic seconds. Returns how many
+ * ended. Mends the queues for giving way besides: passes over flows that are gone, and fills an
+ * empty queue from the share when the table is full.
  */
 enum flow_idle { FLOW_IDLE_STAYS, FLOW_IDLE_ENDS, FLOW_IDLE_LATER };
 typedef enum flow_idle (*flow_idle_fn)(void *context, struct flow *flow, uint16_t idle_s);
-uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t count,
-	uint32_t now_s, const uint16_t timeout_s[TCP_STATES], flow_idle_fn idle, void *context);
+uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t count, uint32_t now_s,
+	const uint16_t timeout_s[TCP_STATES], flow_idle_fn idle, void *context);
 
 /*
- * Look at the next `count` records of this worker's share, from *at on, which moves. Calls seen() for
- * each flow; when that returns false, the walk ends before the flow. Returns how many were looked at.
+ * Look at the next `count` records of this worker's share, from *at on, which moves. Calls seen()
+ * for each flow; when that returns false, the walk ends before the flow. Returns how many were
+ * looked at.
  */
 typedef bool (*flow_seen_fn)(void *context, struct flow *flow);
 uint32_t flow_table_walk(struct flow_table *table, unsigned worker, uint32_t *at, uint32_t count,
@@ -331,25 +337,29 @@ static inline uint32_t flow_table_used(const struct flow_table *table)
 /* --- between the files of the module --- */
 
 /* Put a flow's tuples into the index, both or none (the buckets are full), and take them out. */
-bool flow_table_place(struct flow_table *table, struct flow *flow, const struct flow_hashes *hashes);
-void flow_table_unplace(struct flow_table *table, const struct flow *flow,
-	const struct flow_hashes *hashes);
+bool flow_table_place(
+	struct flow_table *table, struct flow *flow, const struct flow_hashes *hashes);
+void flow_table_unplace(
+	struct flow_table *table, const struct flow *flow, const struct flow_hashes *hashes);
 /* The same with a span that was read when the flow had its state. */
 void flow_index_remove(struct flow_table *table, union flow_span span, const struct flow *flow,
 	const struct flow_hashes *hashes);
 
 /* Into the worker's queue for giving way, if the state has one. */
-void flow_table_queue(struct flow_table *table, unsigned worker, struct flow *flow,
-	enum tcp_state state);
+void flow_table_queue(
+	struct flow_table *table, unsigned worker, struct flow *flow, enum tcp_state state);
 
 /*
- * Pass over flows that are gone, `budget` of each queue at most: else a queue that nobody pops ends up
- * full of them, and the one who does waits. The other way about, when the table is full and a queue
- * is empty there may be flows that it had no room for: says whether the sweep is to look for them.
+ * Pass over flows that are gone, `budget` of each queue at most: else a queue that nobody pops ends
+ * up full of them, and the one who does waits. The other way about, when the table is full and a
+ * queue is empty there may be flows that it had no room for: says whether the sweep is to look for
+ * them.
  */
-struct flow_wanted { bool closed, half_open; };
-struct flow_wanted flow_table_mend_queues(struct flow_table *table, unsigned worker,
-	uint32_t budget);
+struct flow_wanted {
+	bool closed, half_open;
+};
+struct flow_wanted flow_table_mend_queues(
+	struct flow_table *table, unsigned worker, uint32_t budget);
 /* Into the queue that wants it, if one does. */
 void flow_table_queue_wanted(struct flow_table *table, unsigned worker, struct flow *flow,
 	enum tcp_state state, struct flow_wanted wanted);

@@ -22,8 +22,8 @@ struct slab {
 struct snat {
 	struct snat_range ranges[SNAT_RANGES_MAX];
 	unsigned nb_ranges;
-	uint32_t size;        // ports in all ranges
-	unsigned half_bits;   // of the permutation's domain, a power of four >= size
+	uint32_t size;      // ports in all ranges
+	unsigned half_bits; // of the permutation's domain, a power of four >= size
 	uint64_t key[2];
 	const struct snat_rss *rss;
 	unsigned nb_classes;
@@ -45,15 +45,15 @@ struct snat_class {
 
 struct snat_pool {
 	struct snat *snat;
-	uint64_t key;        // of this pool's permutation
-	uint8_t *taken;      // by port, a bit each: passed over in the permutation; NULL = none
+	uint64_t key;   // of this pool's permutation
+	uint8_t *taken; // by port, a bit each: passed over in the permutation; NULL = none
 	uint16_t rss_constant;
-	uint64_t refused;    // atomic
+	uint64_t refused; // atomic
 	struct snat_class classes[];
 };
 
-struct snat *snat_create(const struct snat_range *ranges, unsigned nb_ranges,
-	const uint64_t key[2], const struct snat_rss *rss)
+struct snat *snat_create(const struct snat_range *ranges, unsigned nb_ranges, const uint64_t key[2],
+	const struct snat_rss *rss)
 {
 	struct snat *snat = calloc(1, sizeof(*snat));
 
@@ -114,8 +114,8 @@ static size_t ring_entries(const struct snat *snat)
 static int slab_add(struct snat *snat)
 {
 	struct slab *slab = malloc(sizeof(*slab));
-	uint16_t **rings = realloc(snat->free_rings,
-		(snat->max_free_rings + RINGS_PER_SLAB) * sizeof(*rings));
+	uint16_t **rings =
+		realloc(snat->free_rings, (snat->max_free_rings + RINGS_PER_SLAB) * sizeof(*rings));
 
 	if (rings != NULL)
 		snat->free_rings = rings;

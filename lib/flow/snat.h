@@ -34,15 +34,16 @@ struct snat_range {
 
 /* What is known of the device's RSS. */
 struct snat_rss {
-	const uint16_t *port_share; // by port (host byte order): its share of the hash; 65,536 of them
-	const uint8_t *queue;       // the redirection table: queue by the hash's low bits
-	uint16_t mask;              // size of the redirection table - 1
+	const uint16_t
+		*port_share;  // by port (host byte order): its share of the hash; 65,536 of them
+	const uint8_t *queue; // the redirection table: queue by the hash's low bits
+	uint16_t mask;        // size of the redirection table - 1
 	unsigned nb_queues;
 };
 
 /* `rss` NULL = unknown; else it is copied by reference and outlives the snat. NULL and errno. */
-struct snat *snat_create(const struct snat_range *ranges, unsigned nb_ranges,
-	const uint64_t key[2], const struct snat_rss *rss);
+struct snat *snat_create(const struct snat_range *ranges, unsigned nb_ranges, const uint64_t key[2],
+	const struct snat_rss *rss);
 /* All pools must be gone. */
 void snat_destroy(struct snat *snat);
 
@@ -57,7 +58,8 @@ unsigned snat_classes(const struct snat *snat);
 struct snat_pool *snat_pool_create(struct snat *snat, uint16_t rss_constant);
 void snat_pool_destroy(struct snat_pool *pool);
 
-/* A free port (host byte order), of the class if it has one left; SNAT_NO_PORT when none is left. */
+/* A free port (host byte order), of the class if it has one left; SNAT_NO_PORT when none is left.
+ */
 uint16_t snat_pool_get(struct snat_pool *pool, unsigned class);
 /* A port outside the ranges, of a flow from before they changed, is nobody's: nothing happens. */
 void snat_pool_put(struct snat_pool *pool, uint16_t port);

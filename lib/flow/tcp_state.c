@@ -2,14 +2,23 @@
 #include "tcp_state.h"
 
 const char *const tcp_state_names[TCP_STATES] = {
-	"none", "syn_sent", "syn_recv", "established", "fin_wait", "close_wait", "last_ack",
-	"time_wait", "close", "syn_sent2",
+	"none",
+	"syn_sent",
+	"syn_recv",
+	"established",
+	"fin_wait",
+	"close_wait",
+	"last_ack",
+	"time_wait",
+	"close",
+	"syn_sent2",
 };
 
 /*
  * Rows are the segment, columns the state before; the entry is the state after. Differences from
  * netfilter's table:
- *  - its "invalid" and "ignore" are the state before: the segment is forwarded, the end hosts judge;
+ *  - its "invalid" and "ignore" are the state before: the segment is forwarded, and the end hosts
+ *    judge it;
  *  - TCP_NONE stays TCP_NONE: only a client's SYN makes a flow, and not by way of this table;
  *  - a client's SYN in TIME_WAIT and CLOSE stays: it starts a new flow, not by way of this table;
  *  - a backend's SYN in TIME_WAIT stays: no connection is opened from that side;
@@ -26,6 +35,8 @@ const char *const tcp_state_names[TCP_STATES] = {
 #define CL TCP_CLOSE
 #define S2 TCP_SYN_SENT2
 
+// One row is one line, and its columns stand below one another.
+// clang-format off
 const uint8_t tcp_transitions[FLOW_DIRECTIONS][TCP_EVENTS][TCP_STATES] = {
 	[FLOW_FROM_CLIENT] = {
 		//                    NO  SS  SR  ES  FW  CW  LA  TW  CL  S2
@@ -46,3 +57,4 @@ const uint8_t tcp_transitions[FLOW_DIRECTIONS][TCP_EVENTS][TCP_STATES] = {
 		[TCP_EVENT_NONE] =   {NO, SS, SR, ES, FW, CW, LA, TW, CL, S2},
 	},
 };
+// clang-format on

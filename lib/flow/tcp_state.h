@@ -24,7 +24,15 @@ enum tcp_state {
 };
 
 /* What a segment is for the table. */
-enum tcp_event { TCP_EVENT_SYN, TCP_EVENT_SYNACK, TCP_EVENT_FIN, TCP_EVENT_ACK, TCP_EVENT_RST, TCP_EVENT_NONE, TCP_EVENTS };
+enum tcp_event {
+	TCP_EVENT_SYN,
+	TCP_EVENT_SYNACK,
+	TCP_EVENT_FIN,
+	TCP_EVENT_ACK,
+	TCP_EVENT_RST,
+	TCP_EVENT_NONE,
+	TCP_EVENTS
+};
 
 enum flow_direction { FLOW_FROM_CLIENT, FLOW_FROM_BACKEND, FLOW_DIRECTIONS };
 
@@ -42,8 +50,8 @@ static inline enum tcp_event tcp_event(uint8_t flags)
 	return flags & 0x10 ? TCP_EVENT_ACK : TCP_EVENT_NONE;
 }
 
-static inline enum tcp_state tcp_next_state(enum flow_direction direction, enum tcp_event event,
-	enum tcp_state state)
+static inline enum tcp_state tcp_next_state(
+	enum flow_direction direction, enum tcp_event event, enum tcp_state state)
 {
 	return tcp_transitions[direction][event][state];
 }

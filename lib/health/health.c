@@ -28,8 +28,8 @@ static int target_compare(const void *left, const void *right)
 	int order;
 
 	if ((order = memcmp(a->task.endpoint.addr.v6, b->task.endpoint.addr.v6, 16)) != 0 ||
-		(order = compare_numbers(a->task.endpoint.addr.family,
-			 b->task.endpoint.addr.family)) != 0 ||
+		(order = compare_numbers(
+			 a->task.endpoint.addr.family, b->task.endpoint.addr.family)) != 0 ||
 		(order = compare_numbers(a->task.endpoint.port, b->task.endpoint.port)) != 0 ||
 		(order = compare_numbers(a->conf.type, b->conf.type)) != 0 ||
 		(order = compare_numbers(a->conf.interval_ms, b->conf.interval_ms)) != 0 ||
@@ -65,8 +65,8 @@ static struct conf_health conf_normalise(const struct conf_health *conf)
 	return out;
 }
 
-struct health *health_create(struct event_base *events, int netns_fd, health_changed_fn changed,
-	void *context)
+struct health *health_create(
+	struct event_base *events, int netns_fd, health_changed_fn changed, void *context)
 {
 	struct health *health = calloc(1, sizeof(*health));
 
@@ -128,8 +128,8 @@ static int tls_borrow(struct health_target *target)
 }
 
 // A target as `wanted` describes it, in no tree yet. NULL and errno.
-static struct health_target *target_create(struct health *health,
-	const struct health_target *wanted)
+static struct health_target *target_create(
+	struct health *health, const struct health_target *wanted)
 {
 	struct health_target *target = calloc(1, sizeof(*target));
 	int err;
@@ -168,8 +168,8 @@ static bool conf_is_sane(const struct conf_health *conf)
 	return conf->type == CONF_HEALTH_NONE || (conf->interval_ms > 0 && conf->timeout_ms > 0);
 }
 
-struct health_target *health_target_get(struct health *health, const struct net_endpoint *backend,
-	const struct conf_health *conf)
+struct health_target *health_target_get(
+	struct health *health, const struct net_endpoint *backend, const struct conf_health *conf)
 {
 	struct health_target wanted = {.conf = conf_normalise(conf)};
 

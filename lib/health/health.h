@@ -46,12 +46,12 @@ typedef void (*health_changed_fn)(void *context, struct health_target *target);
  * netns_fd: the network namespace whose sockets the probes use, -1 for the thread's own; borrowed
  * for the lifetime. NULL and errno on failure.
  */
-struct health *health_create(struct event_base *events, int netns_fd, health_changed_fn changed,
-	void *context);
+struct health *health_create(
+	struct event_base *events, int netns_fd, health_changed_fn changed, void *context);
 
 /*
- * Whether probes are served: what carries them works. Asked every LOOP_BEAT_MS (probe_schedule.h) while
- * some are under way; time without is lost time, as a halt of the loop is.
+ * Whether probes are served: what carries them works. Asked every LOOP_BEAT_MS (probe_schedule.h)
+ * while some are under way; time without is lost time, as a halt of the loop is.
  */
 typedef bool (*health_served_fn)(void *context);
 void health_set_served(struct health *health, health_served_fn served, void *context);
@@ -69,8 +69,8 @@ void health_destroy(struct health *health);
  * is copied. NULL and errno on failure: ENOMEM, or EINVAL for a conf that can't be probed by.
  * Undone by health_target_put().
  */
-struct health_target *health_target_get(struct health *health, const struct net_endpoint *backend,
-	const struct conf_health *conf);
+struct health_target *health_target_get(
+	struct health *health, const struct net_endpoint *backend, const struct conf_health *conf);
 void health_target_put(struct health_target *target);
 
 /*

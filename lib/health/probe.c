@@ -95,8 +95,8 @@ bool probe_start(struct probe *probe, const struct probe_task *task, struct prob
 	socklen_t size = net_addr_sockaddr(&task->endpoint.addr, task->endpoint.port, &to);
 
 	*probe = (struct probe){.task = task, .stage = "connect"};
-	probe->fd = netns_socket(task->netns_fd, task->endpoint.addr.family,
-		SOCK_STREAM | SOCK_NONBLOCK, 0);
+	probe->fd = netns_socket(
+		task->netns_fd, task->endpoint.addr.family, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	if (probe->fd < 0) {
 		result->outcome = PROBE_SKIPPED;
 		snprintf(result->reason, sizeof(result->reason), "socket: %s",

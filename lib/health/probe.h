@@ -46,8 +46,8 @@ struct probe_task {
 
 struct probe {
 	const struct probe_task *task;
-	const char *stage;          // "connect", "tls", "http": what a timeout's reason starts with
-	int fd;                     // while connecting; -1 later
+	const char *stage; // "connect", "tls", "http": what a timeout's reason starts with
+	int fd;            // while connecting; -1 later
 	struct event connecting;
 	struct bufferevent *stream; // owns the connection after that; NULL = none
 };

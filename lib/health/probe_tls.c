@@ -47,8 +47,7 @@ char *probe_tls_name(const char *host, bool *is_addr)
 	char text[NET_ADDR_TEXT];
 
 	*is_addr = true;
-	if (net_endpoint_parse(&endpoint, host) == 0 ||
-		net_addr_parse(&endpoint.addr, host) == 0)
+	if (net_endpoint_parse(&endpoint, host) == 0 || net_addr_parse(&endpoint.addr, host) == 0)
 		return strdup(net_addr_format(&endpoint.addr, text));
 	*is_addr = false;
 	return strndup(host, strcspn(host, ":"));
@@ -74,8 +73,8 @@ struct bufferevent *probe_tls_stream(const struct probe_task *task, int fd)
 		goto fail;
 	}
 	// With this option it frees `ssl` even when it fails, but then leaves `fd` alone.
-	stream = bufferevent_openssl_socket_new(task->events, fd, ssl, BUFFEREVENT_SSL_CONNECTING,
-		BEV_OPT_CLOSE_ON_FREE);
+	stream = bufferevent_openssl_socket_new(
+		task->events, fd, ssl, BUFFEREVENT_SSL_CONNECTING, BEV_OPT_CLOSE_ON_FREE);
 	if (stream == NULL)
 		goto fail;
 	// A peer that closes without TLS's own good-bye has closed, no more.

@@ -194,8 +194,8 @@ static void on_target_timer(int fd, short what, void *argument)
 	uint64_t now_ms = clock_ms();
 
 	if (target->phase == TARGET_RUNNING)
-		target->due_ms = schedule_deadline(&target->schedule,
-			loop_watch_observe(&health->watch, now_ms));
+		target->due_ms = schedule_deadline(
+			&target->schedule, loop_watch_observe(&health->watch, now_ms));
 	if (now_ms < target->due_ms) // the loop's clock is coarser than ours, or it was late
 		target_wait(target, target->due_ms, now_ms);
 	else if (target->phase == TARGET_WAITING)

@@ -36,8 +36,8 @@ static inline uint32_t nat_ttl_delta(void)
 }
 
 /* Return the delta of the addresses, which the IP and the TCP checksum share. */
-static inline uint32_t nat_rewrite4(struct rte_ipv4_hdr *ip, const struct flow4 *record,
-	enum flow_direction direction)
+static inline uint32_t nat_rewrite4(
+	struct rte_ipv4_hdr *ip, const struct flow4 *record, enum flow_direction direction)
 {
 	uint64_t from, to;
 
@@ -52,8 +52,8 @@ static inline uint32_t nat_rewrite4(struct rte_ipv4_hdr *ip, const struct flow4 
 }
 
 /* There is no checksum of the header; that of TCP changes by the flow's delta. */
-static inline void nat_rewrite6(struct rte_ipv6_hdr *ip, const struct flow6 *record,
-	enum flow_direction direction)
+static inline void nat_rewrite6(
+	struct rte_ipv6_hdr *ip, const struct flow6 *record, enum flow_direction direction)
 {
 	const uint8_t(*other)[16] = &record->addr[(1 - direction) * 2];
 

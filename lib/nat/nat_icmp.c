@@ -9,8 +9,8 @@
 
 /* Whether the quote holds the TCP header up to this field, with it. */
 #define QUOTES(packet, field)                                                                      \
-	((packet)->payload >= offsetof(struct rte_tcp_hdr, field) +                                \
-			sizeof(((struct rte_tcp_hdr *)0)->field))
+	((packet)->payload >=                                                                      \
+		offsetof(struct rte_tcp_hdr, field) + sizeof(((struct rte_tcp_hdr *)0)->field))
 
 /* Add to a number in network byte order; returns the delta. */
 static uint32_t add32(void *field, uint32_t by)
@@ -24,12 +24,12 @@ static uint32_t add32(void *field, uint32_t by)
 }
 
 /*
- * Undo nat_shift() in a quote: the receiver looks for its own sequence number there (RFC 5927, 4.1), and
- * mustn't find the moved one. Of a header that is cut the options stay as they are, and what they add
- * to its checksum.
+ * Undo nat_shift() in a quote: the receiver looks for its own sequence number there (RFC
+ * 5927, 4.1), and mustn't find the moved one. Of a header that is cut the options stay as they are,
+ * and what they add to its checksum.
  */
-static void move_back(const struct packet *packet, const struct flow *flow,
-	enum flow_direction sender)
+static void move_back(
+	const struct packet *packet, const struct flow *flow, enum flow_direction sender)
 {
 	struct rte_tcp_hdr *tcp = packet->tcp;
 	struct flow_offsets offsets = flow_offsets(flow), back;
@@ -53,8 +53,8 @@ static void move_back(const struct packet *packet, const struct flow *flow,
 
 /*
  * The quoted TCP header, as much of it as there is. Its checksum is moved by what changed beneath
- * it, and is as right or wrong as it was: whether the quote holds all that it covers can't be known.
- * `addr_delta`: of the quoted addresses. Returns the delta of the bytes changed here.
+ * it, and is as right or wrong as it was: whether the quote holds all that it covers can't be
+ * known. `addr_delta`: of the quoted addresses. Returns the delta of the bytes changed here.
  */
 static uint32_t rewrite_quoted_tcp(const struct packet *packet, struct flow *flow,
 	enum flow_direction direction, uint32_t addr_delta)
@@ -67,8 +67,8 @@ static uint32_t rewrite_quoted_tcp(const struct packet *packet, struct flow *flo
 	memcpy(&ports, &flow->port[(1 - direction) * 2], sizeof(ports));
 	memcpy(tcp, &ports, sizeof(ports));
 	if (QUOTES(packet, cksum))
-		tcp->cksum = checksum_apply(tcp->cksum,
-			addr_delta + checksum_delta32(packet->ports, ports));
+		tcp->cksum = checksum_apply(
+			tcp->cksum, addr_delta + checksum_delta32(packet->ports, ports));
 	if (flow_has(flow, FLOW_TRANSLATED))
 		move_back(packet, flow, 1 - direction);
 	return checksum_delta16(before, checksum_fold(checksum_sum(tcp, size, 0)));
@@ -95,7 +95,8 @@ void nat_icmp_error(const struct packet *packet, struct flow *flow, enum flow_di
 		outside = checksum_delta128(&packet->ip6->src_addr, other[1]) +
 			checksum_delta128(&packet->ip6->dst_addr, other[0]);
 		nat_rewrite6(packet->ip6, flow6_of(flow), direction);
-		inside = checksum_delta128(addrs, other[0]) + checksum_delta128(addrs + 16, other[1]);
+		inside = checksum_delta128(addrs, other[0]) +
+			checksum_delta128(addrs + 16, other[1]);
 		memcpy(addrs, other, 32);
 		delta = outside + inside;
 	} else {

@@ -144,8 +144,8 @@ const char *net_mac_format(const struct net_mac *mac, char text[18])
 	return text;
 }
 
-socklen_t net_addr_sockaddr(const struct net_addr *addr, uint16_t port,
-	struct sockaddr_storage *out)
+socklen_t net_addr_sockaddr(
+	const struct net_addr *addr, uint16_t port, struct sockaddr_storage *out)
 {
 	memset(out, 0, sizeof(*out));
 	if (addr->family == AF_INET6) {

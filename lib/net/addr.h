@@ -56,7 +56,8 @@ static inline bool net_mac_equal(const struct net_mac *a, const struct net_mac *
 	return memcmp(a, b, sizeof(*a)) == 0;
 }
 
-/* An order of addresses, for tsearch(3) and qsort(3): of struct net_addr, or what starts with one. */
+/* An order of addresses, for tsearch(3) and qsort(3): of struct net_addr, or what starts with one.
+ */
 int net_addr_compare(const void *a, const void *b);
 /* The same of struct net_endpoint. */
 int net_endpoint_compare(const void *a, const void *b);
@@ -67,7 +68,8 @@ int net_addr_parse(struct net_addr *addr, const char *text);
 /* Parse "192.0.2.0/24"; without a length it is the whole address. 0, or -EINVAL. Host bits stay. */
 int net_prefix_parse(struct net_prefix *prefix, const char *text);
 
-/* Parse "192.0.2.1:80" or "[2001:db8::1]:80". 0, -EINVAL (form, address) or -ERANGE (port 1-65535). */
+/* Parse "192.0.2.1:80" or "[2001:db8::1]:80". 0, -EINVAL (form, address) or -ERANGE (port 1-65535).
+ */
 int net_endpoint_parse(struct net_endpoint *endpoint, const char *text);
 
 /* Whether the prefix covers the address. */
@@ -80,7 +82,7 @@ const char *net_endpoint_format(const struct net_endpoint *endpoint, char *text)
 const char *net_mac_format(const struct net_mac *mac, char text[18]);
 
 /* The address as the kernel's socket calls take it; returns the length. `port`: network order. */
-socklen_t net_addr_sockaddr(const struct net_addr *addr, uint16_t port,
-	struct sockaddr_storage *out);
+socklen_t net_addr_sockaddr(
+	const struct net_addr *addr, uint16_t port, struct sockaddr_storage *out);
 
 #endif

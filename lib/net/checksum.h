@@ -18,8 +18,8 @@
 #include <sys/socket.h>
 
 /*
- * A 64-bit one's-complement sum of words as one of 32 bits. Added to itself with the halves exchanged,
- * its upper half is the sum of both with the carry brought round.
+ * A 64-bit one's-complement sum of words as one of 32 bits. Added to itself with the halves
+ * exchanged, its upper half is the sum of both with the carry brought round.
  */
 static inline uint32_t checksum_fold64(uint64_t sum)
 {

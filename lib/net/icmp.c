@@ -32,8 +32,8 @@ static uint32_t quoted_size(sa_family_t family, const uint8_t *icmp, uint32_t he
 
 /*
  * The quoted IP header, of which `size` bytes are there: where the TCP header begins, or 0; then
- * `kind` says what it is instead. Its length field can't say where the quote ends, but a packet that
- * had no room for TCP by it was none.
+ * `kind` says what it is instead. Its length field can't say where the quote ends, but a packet
+ * that had no room for TCP by it was none.
  */
 static uint32_t quoted_tcp4(const uint8_t *quote, uint32_t size, uint8_t *kind)
 {
@@ -70,7 +70,8 @@ static uint32_t quoted_tcp6(const uint8_t *quote, uint32_t size, uint8_t *kind)
 		*kind = PACKET_OTHER;
 		return 0;
 	}
-	if (payload.is_fragment || sizeof(*ip) + rte_be_to_cpu_16(ip->payload_len) <
+	if (payload.is_fragment ||
+		sizeof(*ip) + rte_be_to_cpu_16(ip->payload_len) <
 			payload.at + sizeof(struct rte_tcp_hdr))
 		return 0;
 	return payload.at;
@@ -80,7 +81,7 @@ static bool is_checksum_right(const struct packet *packet, const uint8_t *icmp, 
 {
 	if (packet->family == AF_INET6)
 		return checksum_l4(AF_INET6, &packet->ip6->src_addr, &packet->ip6->dst_addr,
-			IPPROTO_ICMPV6, icmp, size) == 0;
+			       IPPROTO_ICMPV6, icmp, size) == 0;
 	return checksum_ip(icmp, size) == 0; // the same sum, without a pseudo header
 }
 
@@ -89,7 +90,8 @@ static bool is_for_quoted_source(const struct packet *packet)
 {
 	unsigned size = net_addr_size(packet->family);
 
-	return memcmp((const uint8_t *)packet_addrs(packet) + size, icmp_quote_addrs(packet), size) == 0;
+	return memcmp((const uint8_t *)packet_addrs(packet) + size, icmp_quote_addrs(packet),
+		       size) == 0;
 }
 
 void icmp_parse(struct packet *packet, const uint8_t *frame, uint32_t size, uint32_t l4)
@@ -103,8 +105,8 @@ void icmp_parse(struct packet *packet, const uint8_t *frame, uint32_t size, uint
 		return;
 	packet->kind = PACKET_BAD_ICMP;
 	packet->icmp = icmp;
-	uint32_t quoted = quoted_size(packet->family, icmp,
-		RTE_MIN(size, end) - l4 - ICMP_HEADER_SIZE);
+	uint32_t quoted =
+		quoted_size(packet->family, icmp, RTE_MIN(size, end) - l4 - ICMP_HEADER_SIZE);
 	const uint8_t *quote = icmp + ICMP_HEADER_SIZE;
 	uint32_t tcp = packet->family == AF_INET6 ? quoted_tcp6(quote, quoted, &packet->kind)
 						  : quoted_tcp4(quote, quoted, &packet->kind);

@@ -42,8 +42,9 @@ static inline uint8_t *icmp_quote(const struct packet *packet)
 /* The quoted source and destination addresses, one behind the other: 8 or 32 bytes. */
 static inline uint8_t *icmp_quote_addrs(const struct packet *packet)
 {
-	return icmp_quote(packet) + (packet->family == AF_INET6
-		? offsetof(struct rte_ipv6_hdr, src_addr) : offsetof(struct rte_ipv4_hdr, src_addr));
+	return icmp_quote(packet) +
+		(packet->family == AF_INET6 ? offsetof(struct rte_ipv6_hdr, src_addr)
+					    : offsetof(struct rte_ipv4_hdr, src_addr));
 }
 
 #endif

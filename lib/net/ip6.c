@@ -23,7 +23,8 @@ bool ip6_skip_extensions(const uint8_t *bytes, uint32_t size, struct ip6_payload
 		default:
 			return true;
 		}
-		if (walked == IP6_EXTENSION_HEADERS_MAX || header_size == 0 || at + header_size > size)
+		if (walked == IP6_EXTENSION_HEADERS_MAX || header_size == 0 ||
+			at + header_size > size)
 			return false;
 		payload->protocol = bytes[at];
 		payload->at = at + header_size;

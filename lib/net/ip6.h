@@ -10,7 +10,7 @@
 
 /* The first header that is none of the extension headers. */
 struct ip6_payload {
-	uint32_t at;      // offset in the bytes
+	uint32_t at; // offset in the bytes
 	uint8_t protocol;
 	bool is_fragment; // a fragment header was passed
 };

@@ -47,7 +47,7 @@ struct mnl_socket *netlink_open(int netns_fd, unsigned groups)
 static bool is_dump(const struct nlmsghdr *request)
 {
 	return ((request->nlmsg_type - RTM_BASE) & 3) == 2 &&
-	       (request->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
+		(request->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
 }
 
 /* The end of a dump carries an error when the dump broke off; libmnl's own handler ignores it. */
@@ -103,7 +103,8 @@ static ssize_t receive(struct mnl_socket *socket, void *buffer, size_t size)
 int netlink_talk(
 	struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t received, void *context)
 {
-	static mnl_cb_t control[] = { // never written; libmnl takes no const
+	static mnl_cb_t control[] = {
+		// never written; libmnl takes no const
 		[NLMSG_ERROR] = acknowledged,
 		[NLMSG_DONE] = dump_ended,
 	};
@@ -151,11 +152,13 @@ void netlink_address(const struct nlmsghdr *header, struct net_prefix *prefix)
 	*prefix = (struct net_prefix){.length = message->ifa_prefixlen};
 	mnl_attr_for_each(attr, header, sizeof(*message))
 	{
-		// IPv4 has both, and IFA_LOCAL is the interface's own: IFA_ADDRESS may be the peer's.
+		// IPv4 has both, and IFA_LOCAL is the interface's own: IFA_ADDRESS may be the
+		// peer's.
 		uint16_t type = mnl_attr_get_type(attr);
 		if (type != IFA_LOCAL && (type != IFA_ADDRESS || prefix->addr.family != AF_UNSPEC))
 			continue;
 		prefix->addr.family = message->ifa_family;
-		memcpy(prefix->addr.v6, mnl_attr_get_payload(attr), net_addr_size(message->ifa_family));
+		memcpy(prefix->addr.v6, mnl_attr_get_payload(attr),
+			net_addr_size(message->ifa_family));
 	}
 }

@@ -27,8 +27,8 @@ struct mnl_socket *netlink_open(int netns_fd, unsigned groups);
 int netlink_talk(
 	struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t received, void *context);
 
-/* The interface's own address in a message of a dump of addresses (struct ifaddrmsg), and the length of
- * its network. */
+/* The interface's own address in a message of a dump of addresses (struct ifaddrmsg), and the
+ * length of its network. */
 void netlink_address(const struct nlmsghdr *header, struct net_prefix *prefix);
 
 #endif

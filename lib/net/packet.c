@@ -14,7 +14,8 @@ static void parse_tcp(struct packet *packet, uint8_t *frame, uint32_t size, uint
 
 	packet->kind = PACKET_BAD_TCP;
 	if (l4 + sizeof(struct rte_tcp_hdr) <= size)
-		packet_fill_plain(packet, packet->mbuf, frame, headers, packet->ip_size, packet->family);
+		packet_fill_plain(
+			packet, packet->mbuf, frame, headers, packet->ip_size, packet->family);
 }
 
 static void parse_ip4(struct packet *packet, uint8_t *frame, uint32_t size, uint32_t l3)
@@ -32,10 +33,11 @@ static void parse_ip4(struct packet *packet, uint8_t *frame, uint32_t size, uint
 	packet->protocol = ip->next_proto_id;
 	packet->kind = PACKET_BAD_IP;
 	if (ip->version_ihl >> 4 != 4 || header_size < sizeof(*ip) || l3 + header_size > size ||
-		packet->ip_size < header_size || l3 + packet->ip_size > rte_pktmbuf_pkt_len(packet->mbuf))
+		packet->ip_size < header_size ||
+		l3 + packet->ip_size > rte_pktmbuf_pkt_len(packet->mbuf))
 		return;
-	bool fragment = ip->fragment_offset &
-		RTE_BE16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK);
+	bool fragment =
+		ip->fragment_offset & RTE_BE16(RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK);
 	if (packet->protocol == IPPROTO_ICMP && !fragment) {
 		icmp_parse(packet, frame, size, l3 + header_size);
 		return;
@@ -69,7 +71,8 @@ static void parse_ip6(struct packet *packet, uint8_t *frame, uint32_t size, uint
 	packet->ip_size = RTE_MIN(ip_size, (uint32_t)UINT16_MAX);
 	packet->family = AF_INET6;
 	packet->kind = PACKET_BAD_IP;
-	if (rte_be_to_cpu_32(ip->vtc_flow) >> 28 != 6 || l3 + ip_size > rte_pktmbuf_pkt_len(packet->mbuf))
+	if (rte_be_to_cpu_32(ip->vtc_flow) >> 28 != 6 ||
+		l3 + ip_size > rte_pktmbuf_pkt_len(packet->mbuf))
 		return;
 
 	payload.protocol = ip->proto;
@@ -122,16 +125,16 @@ static void parse_any(struct packet *packet, uint8_t *frame, uint32_t size, uint
 		packet->kind = PACKET_OTHER; // tagged and non-IP frames are the kernel's
 	}
 
-	// The port may be promiscuous, and neither TCP nor an error about it goes to a group address
-	// (case B12).
+	// The port may be promiscuous, and neither TCP nor an error about it goes to a group
+	// address (case B12).
 	bool group = frame[0] & 1;
 	if ((!group && !packet_is_to(frame, own)) ||
 		(group && (packet->kind == PACKET_TCP || packet->kind == PACKET_ICMP_ERROR)))
 		packet->kind = PACKET_WRONG_MAC;
 }
 
-struct packet *packet_parse_other(struct packet *packet4, struct packet *packet6,
-	struct rte_mbuf *mbuf, uint64_t own)
+struct packet *packet_parse_other(
+	struct packet *packet4, struct packet *packet6, struct rte_mbuf *mbuf, uint64_t own)
 {
 	packet4->mbuf = mbuf;
 	parse_any(packet4, rte_pktmbuf_mtod(mbuf, uint8_t *), rte_pktmbuf_data_len(mbuf), own);
@@ -154,7 +157,8 @@ static bool bad_addrs6(const struct rte_ipv6_hdr *ip)
 
 	memcpy(from, &ip->src_addr, sizeof(from));
 	memcpy(to, &ip->dst_addr, sizeof(to));
-	return *(const uint8_t *)&ip->src_addr == 0xff || ((from[0] ^ to[0]) | (from[1] ^ to[1])) == 0 ||
+	return *(const uint8_t *)&ip->src_addr == 0xff ||
+		((from[0] ^ to[0]) | (from[1] ^ to[1])) == 0 ||
 		(from[0] == 0 && (from[1] == 0 || from[1] == RTE_BE64(1))); // ::, ::1
 }
 
@@ -164,8 +168,8 @@ bool packet_bad_address(const struct packet *packet)
 		(packet->family == AF_INET6 ? bad_addrs6(packet->ip6) : bad_addrs4(packet->ip4));
 }
 
-/* The sum of `size` bytes from `at` on, wherever segments end. (rte_raw_cksum_mbuf() of DPDK 22.11 loses
- * a carry behind a segment of odd size.) */
+/* The sum of `size` bytes from `at` on, wherever segments end. (rte_raw_cksum_mbuf() of DPDK 22.11
+ * loses a carry behind a segment of odd size.) */
 static uint16_t sum_chain(const struct rte_mbuf *mbuf, uint32_t at, uint32_t size)
 {
 	uint32_t sum = 0;
@@ -192,5 +196,6 @@ bool packet_sum_is_right(const struct packet *packet)
 	if (likely(at + size <= rte_pktmbuf_data_len(packet->mbuf)))
 		return checksum_l4(packet->family, addrs, destination, IPPROTO_TCP, tcp, size) == 0;
 	uint16_t pseudo = ~checksum_l4(packet->family, addrs, destination, IPPROTO_TCP, NULL, 0);
-	return checksum_fold(pseudo + htons(size) + sum_chain(packet->mbuf, at, size)) == UINT16_MAX;
+	return checksum_fold(pseudo + htons(size) + sum_chain(packet->mbuf, at, size)) ==
+		UINT16_MAX;
 }

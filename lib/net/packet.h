@@ -21,10 +21,10 @@
 #include "addr.h"
 
 enum packet_kind {
-	PACKET_TCP,            // complete headers; look it up
-	PACKET_ARP,            // ARP or IPv6 neighbour discovery, for the kernel
-	PACKET_ICMP_ERROR,     // quotes a TCP packet: icmp.h
-	PACKET_OTHER,          // anything else the kernel may know: ICMP, UDP, LLDP, fragments of those
+	PACKET_TCP,        // complete headers; look it up
+	PACKET_ARP,        // ARP or IPv6 neighbour discovery, for the kernel
+	PACKET_ICMP_ERROR, // quotes a TCP packet: icmp.h
+	PACKET_OTHER,      // anything else the kernel may know: ICMP, UDP, LLDP, fragments of those
 	// Below: to be dropped.
 	PACKET_RUNT,
 	PACKET_WRONG_MAC,
@@ -40,20 +40,20 @@ struct packet {
 	union {
 		struct rte_ipv4_hdr *ip4;
 		struct rte_ipv6_hdr *ip6;
-		uint8_t *l3;       // NULL when the frame isn't IP
+		uint8_t *l3; // NULL when the frame isn't IP
 	};
-	struct rte_tcp_hdr *tcp;   // PACKET_TCP; of a PACKET_ICMP_ERROR the quoted one
+	struct rte_tcp_hdr *tcp; // PACKET_TCP; of a PACKET_ICMP_ERROR the quoted one
 	union {
-		uint64_t hash;     // PACKET_TCP: of the tuple, filled in by flow_hash_burst()
-		uint8_t *icmp;     // PACKET_ICMP_ERROR: its header, the quoted packet behind it
+		uint64_t hash; // PACKET_TCP: of the tuple, filled in by flow_hash_burst()
+		uint8_t *icmp; // PACKET_ICMP_ERROR: its header, the quoted packet behind it
 	};
-	uint32_t ports;            // source and destination, as in the TCP header
-	uint16_t ip_size;          // bytes of the IP packet by its own length field
-	uint16_t payload;          // bytes of TCP payload; of an error the bytes quoted from `tcp` on
-	uint8_t kind;              // enum packet_kind
-	uint8_t family;            // AF_INET or AF_INET6, 0 when the frame isn't IP
-	uint8_t flags;             // TCP flags
-	uint8_t protocol;          // of the IP payload, behind extension headers
+	uint32_t ports;   // source and destination, as in the TCP header
+	uint16_t ip_size; // bytes of the IP packet by its own length field
+	uint16_t payload; // bytes of TCP payload; of an error the bytes quoted from `tcp` on
+	uint8_t kind;     // enum packet_kind
+	uint8_t family;   // AF_INET or AF_INET6, 0 when the frame isn't IP
+	uint8_t flags;    // TCP flags
+	uint8_t protocol; // of the IP payload, behind extension headers
 };
 
 /* The source and destination addresses, one behind the other: 8 or 32 bytes. */
@@ -109,7 +109,8 @@ static inline bool packet_is_to(const uint8_t *frame, uint64_t own)
 #endif
 }
 
-/* Of a chain the first segment alone: what Weir writes in a received packet's place has room there. */
+/* Of a chain the first segment alone: what Weir writes in a received packet's place has room there.
+ */
 static inline void packet_cut_chain(struct rte_mbuf *mbuf)
 {
 	if (likely(mbuf->next == NULL))
@@ -137,7 +138,7 @@ static __rte_always_inline bool packet_fill_plain(struct packet *packet, struct 
 	int32_t too_long = family == AF_INET6 ? UINT16_MAX - ip_size : 0;
 
 	if (unlikely(((tcp_size - (int32_t)sizeof(*tcp)) | payload | (in_segment - tcp_size) |
-			(in_frame - ip_size) | too_long) < 0))
+			     (in_frame - ip_size) | too_long) < 0))
 		return false;
 	packet->mbuf = mbuf;
 	packet->l3 = l3;
@@ -154,11 +155,11 @@ static __rte_always_inline bool packet_fill_plain(struct packet *packet, struct 
 
 /*
  * The common case: an IPv4 TCP packet without options into `packet4`, or an IPv6 one without
- * extension headers into `packet6`, untagged and to the MAC of `own`. Returns its family; 0 when the
- * frame isn't plainly that, and packet_parse_other() is to say what it is.
+ * extension headers into `packet6`, untagged and to the MAC of `own`. Returns its family; 0 when
+ * the frame isn't plainly that, and packet_parse_other() is to say what it is.
  */
-static __rte_always_inline sa_family_t packet_parse_plain(struct packet *packet4,
-	struct packet *packet6, struct rte_mbuf *mbuf, uint64_t own)
+static __rte_always_inline sa_family_t packet_parse_plain(
+	struct packet *packet4, struct packet *packet6, struct rte_mbuf *mbuf, uint64_t own)
 {
 	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
 	struct rte_ipv4_hdr *ip4 = (struct rte_ipv4_hdr *)(frame + sizeof(struct rte_ether_hdr));
@@ -166,32 +167,37 @@ static __rte_always_inline sa_family_t packet_parse_plain(struct packet *packet4
 	unsigned size = rte_pktmbuf_data_len(mbuf);
 	uint32_t type, fragment;
 
-	if (unlikely(size < sizeof(struct rte_ether_hdr) + sizeof(*ip4) + sizeof(struct rte_tcp_hdr) ||
-		!packet_is_to(frame, own)))
+	if (unlikely(size < sizeof(struct rte_ether_hdr) + sizeof(*ip4) +
+				    sizeof(struct rte_tcp_hdr) ||
+		    !packet_is_to(frame, own)))
 		return 0;
-	// Type, version and header length of IPv4; then fragment offset and protocol, the TTL between.
+	// Type, version and header length of IPv4; then fragment offset and protocol, the TTL
+	// between.
 	memcpy(&type, frame + 12, sizeof(type));
 	memcpy(&fragment, &ip4->fragment_offset, sizeof(fragment));
 	if (likely((type & RTE_BE32(0xffffff00)) == RTE_BE32(0x08004500)))
 		return (fragment & RTE_BE32(0x3fff00ff)) == RTE_BE32(IPPROTO_TCP) &&
 				packet_fill_plain(packet4, mbuf, frame, sizeof(*ip4),
 					rte_be_to_cpu_16(ip4->total_length), AF_INET)
-			? AF_INET : 0;
+			? AF_INET
+			: 0;
 	return (type & RTE_BE32(0xfffff000)) == RTE_BE32(0x86dd6000) && ip6->proto == IPPROTO_TCP &&
-			size >= sizeof(struct rte_ether_hdr) + sizeof(*ip6) + sizeof(struct rte_tcp_hdr) &&
+			size >= sizeof(struct rte_ether_hdr) + sizeof(*ip6) +
+					sizeof(struct rte_tcp_hdr) &&
 			packet_fill_plain(packet6, mbuf, frame, sizeof(*ip6),
 				rte_be_to_cpu_16(ip6->payload_len) + sizeof(*ip6), AF_INET6)
-		? AF_INET6 : 0;
+		? AF_INET6
+		: 0;
 }
 
-/* Whatever packet_parse_plain() doesn't decide: any frame. A TCP packet of IPv6 goes into `packet6`,
- * anything else into `packet4`, which may be the same; returns which. */
-struct packet *packet_parse_other(struct packet *packet4, struct packet *packet6,
-	struct rte_mbuf *mbuf, uint64_t own);
+/* Whatever packet_parse_plain() doesn't decide: any frame. A TCP packet of IPv6 goes into
+ * `packet6`, anything else into `packet4`, which may be the same; returns which. */
+struct packet *packet_parse_other(
+	struct packet *packet4, struct packet *packet6, struct rte_mbuf *mbuf, uint64_t own);
 
 /* Both. `own`: packet_own() of the port's MAC. */
-static inline struct packet *packet_parse(struct packet *packet4, struct packet *packet6,
-	struct rte_mbuf *mbuf, uint64_t own)
+static inline struct packet *packet_parse(
+	struct packet *packet4, struct packet *packet6, struct rte_mbuf *mbuf, uint64_t own)
 {
 	sa_family_t family = packet_parse_plain(packet4, packet6, mbuf, own);
 
@@ -202,12 +208,13 @@ static inline struct packet *packet_parse(struct packet *packet4, struct packet 
 
 /*
  * Whether a PACKET_TCP comes from an address or port that can't be, or from where it goes (LAND):
- * case B12. To be asked before a packet makes a flow or leaves as the kernel's; a flow's own packets
- * have its addresses.
+ * case B12. To be asked before a packet makes a flow or leaves as the kernel's; a flow's own
+ * packets have its addresses.
  */
 bool packet_bad_address(const struct packet *packet);
 
-/* Of a PACKET_TCP: whether its TCP checksum is right. Reads all of the payload, so not for every packet. */
+/* Of a PACKET_TCP: whether its TCP checksum is right. Reads all of the payload, so not for every
+ * packet. */
 bool packet_sum_is_right(const struct packet *packet);
 
 #endif

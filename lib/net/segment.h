@@ -20,10 +20,10 @@
 #define SEGMENT_TTL 64
 
 struct segment_fields {
-	const uint8_t *source;      // 4 or 16 bytes, by the family; may lie where it is written to
+	const uint8_t *source; // 4 or 16 bytes, by the family; may lie where it is written to
 	const uint8_t *destination;
-	uint32_t ports;             // source and destination, as in the header
-	uint32_t seq;               // network byte order
+	uint32_t ports; // source and destination, as in the header
+	uint32_t seq;   // network byte order
 	uint32_t ack;
 	uint8_t flags;
 };
@@ -52,7 +52,8 @@ static inline uint32_t segment_word32(const uint8_t *bytes)
 }
 
 /* Return the 64-bit sum of the addresses. */
-static inline uint64_t segment_write_ip4(struct rte_ipv4_hdr *ip, const struct segment_fields *fields)
+static inline uint64_t segment_write_ip4(
+	struct rte_ipv4_hdr *ip, const struct segment_fields *fields)
 {
 	uint32_t source = segment_word32(fields->source);
 	uint32_t destination = segment_word32(fields->destination);
@@ -71,13 +72,14 @@ static inline uint64_t segment_write_ip4(struct rte_ipv4_hdr *ip, const struct s
 	return addrs;
 }
 
-static inline uint64_t segment_write_ip6(struct rte_ipv6_hdr *ip, const struct segment_fields *fields)
+static inline uint64_t segment_write_ip6(
+	struct rte_ipv6_hdr *ip, const struct segment_fields *fields)
 {
 	uint64_t source[2] = {segment_word64(fields->source), segment_word64(fields->source + 8)};
 	uint64_t destination[2] = {
 		segment_word64(fields->destination), segment_word64(fields->destination + 8)};
-	const uint64_t head = RTE_BE64(0x60ull << 56 | sizeof(struct rte_tcp_hdr) << 16 |
-		IPPROTO_TCP << 8 | SEGMENT_TTL);
+	const uint64_t head = RTE_BE64(
+		0x60ull << 56 | sizeof(struct rte_tcp_hdr) << 16 | IPPROTO_TCP << 8 | SEGMENT_TTL);
 
 	memcpy(ip, &head, sizeof(head));
 	memcpy(&ip->src_addr, source, sizeof(source));
@@ -87,16 +89,17 @@ static inline uint64_t segment_write_ip6(struct rte_ipv6_hdr *ip, const struct s
 }
 
 /* Write IP and TCP headers at `l3`, where segment_size() bytes are free. */
-static inline void segment_write(uint8_t *l3, sa_family_t family, const struct segment_fields *fields)
+static inline void segment_write(
+	uint8_t *l3, sa_family_t family, const struct segment_fields *fields)
 {
 	uint8_t *tcp = l3 + segment_size(family) - sizeof(struct rte_tcp_hdr);
 	uint32_t ports = fields->ports, seq = fields->seq, ack = fields->ack;
 	const uint32_t flags = rte_cpu_to_be_32(
 		(sizeof(struct rte_tcp_hdr) / 4u) << 28 | (uint32_t)fields->flags << 16);
-	const uint64_t pseudo = RTE_BE32(IPPROTO_TCP) + (uint64_t)RTE_BE32(sizeof(struct rte_tcp_hdr));
-	uint64_t sum = family == AF_INET6
-		? segment_write_ip6((struct rte_ipv6_hdr *)l3, fields)
-		: segment_write_ip4((struct rte_ipv4_hdr *)l3, fields);
+	const uint64_t pseudo =
+		RTE_BE32(IPPROTO_TCP) + (uint64_t)RTE_BE32(sizeof(struct rte_tcp_hdr));
+	uint64_t sum = family == AF_INET6 ? segment_write_ip6((struct rte_ipv6_hdr *)l3, fields)
+					  : segment_write_ip4((struct rte_ipv4_hdr *)l3, fields);
 
 	sum = checksum_add64(sum, pseudo + ports + seq + ack + flags);
 	memcpy(tcp, &ports, 4);

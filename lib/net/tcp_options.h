@@ -28,8 +28,8 @@ struct tcp_options {
 
 static inline struct tcp_options tcp_options_of(struct rte_tcp_hdr *tcp)
 {
-	return (struct tcp_options){(uint8_t *)(tcp + 1),
-		(uint8_t *)tcp + (tcp->data_off >> 4) * 4};
+	return (struct tcp_options){
+		(uint8_t *)(tcp + 1), (uint8_t *)tcp + (tcp->data_off >> 4) * 4};
 }
 
 /* The next option but NOP: kind, its length with both, what it holds. NULL at the end, or where the

@@ -73,7 +73,7 @@ static void apply(struct neighbour_table *table, struct neighbour *neighbour,
 	const struct neighbour_entry *entry)
 {
 	bool settled = (entry->state & NUD_OPERATOR) ||
-		       (entry->managed && (entry->state & (NUD_REACHABLE | NUD_DELAY | NUD_PROBE)));
+		(entry->managed && (entry->state & (NUD_REACHABLE | NUD_DELAY | NUD_PROBE)));
 
 	char addr[NET_ADDR_TEXT], mac[18];
 
@@ -109,8 +109,8 @@ static int use_entry(struct neighbour_table *table, const struct neighbour *neig
 }
 
 /*
- * The kernel takes no entry, so nothing will ever tell how it stands. One that was resolved keeps its
- * MAC when only the kernel's table is full: a flood of others must not take it away (case B20).
+ * The kernel takes no entry, so nothing will ever tell how it stands. One that was resolved keeps
+ * its MAC when only the kernel's table is full: a flood of others must not take it away (case B20).
  */
 static void refused(struct neighbour_table *table, struct neighbour *neighbour, int err)
 {
@@ -135,8 +135,8 @@ static void check(struct neighbour_table *table, struct neighbour *neighbour)
 	if (err == -ENOENT)
 		err = use_entry(table, neighbour, true);
 	else if (err == 0 && !(entry.state & NUD_OPERATOR) &&
-		 ((table->managed && !entry.managed) ||
-			 !(entry.state & (NUD_REACHABLE | NUD_INCOMPLETE | NUD_DELAY | NUD_PROBE))))
+		((table->managed && !entry.managed) ||
+			!(entry.state & (NUD_REACHABLE | NUD_INCOMPLETE | NUD_DELAY | NUD_PROBE))))
 		err = use_entry(table, neighbour, false);
 	// Made or removed by another meanwhile: the next look sees it.
 	if (err == -EEXIST || err == -ENOENT)
@@ -188,8 +188,8 @@ void neighbour_table_reset(struct neighbour_table *table, unsigned interface)
 	struct neighbour *neighbour;
 
 	table->interface = interface;
-	LIST_FOREACH (neighbour, &table->list, all)
-		set_state(table, neighbour, interface ? ROUTE_PENDING : ROUTE_UNREACHABLE, NULL);
+	LIST_FOREACH(neighbour, &table->list, all)
+	set_state(table, neighbour, interface ? ROUTE_PENDING : ROUTE_UNREACHABLE, NULL);
 	neighbour_table_check_all(table);
 }
 
@@ -243,9 +243,9 @@ void neighbour_table_check_all(struct neighbour_table *table)
 {
 	struct neighbour *neighbour;
 
-	LIST_FOREACH (neighbour, &table->list, all)
-		if (neighbour->queue == NULL)
-			enqueue(table, neighbour, &table->doubtful);
+	LIST_FOREACH(neighbour, &table->list, all)
+	if (neighbour->queue == NULL)
+		enqueue(table, neighbour, &table->doubtful);
 	neighbour_table_check(table);
 }
 
@@ -257,7 +257,7 @@ void neighbour_table_check(struct neighbour_table *table)
 bool neighbour_table_has_work(const struct neighbour_table *table)
 {
 	return (table->interface != 0 && table->due > 0 && !TAILQ_EMPTY(&table->doubtful)) ||
-	       !TAILQ_EMPTY(&table->unused);
+		!TAILQ_EMPTY(&table->unused);
 }
 
 void neighbour_table_work(struct neighbour_table *table, uint64_t end)

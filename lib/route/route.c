@@ -87,13 +87,13 @@ static void start_timer(struct event *timer, unsigned ms)
 static bool has_work(const struct route *route)
 {
 	return route->link_is_due || route->due > 0 || !TAILQ_EMPTY(&route->news) ||
-	       neighbour_table_has_work(&route->neighbours);
+		neighbour_table_has_work(&route->neighbours);
 }
 
 static bool hop_equal(const struct route_hop *a, const struct route_hop *b)
 {
 	return a->state == b->state && net_addr_equal(&a->gateway, &b->gateway) &&
-	       net_mac_equal(&a->mac, &b->mac);
+		net_mac_equal(&a->mac, &b->mac);
 }
 
 /*
@@ -124,8 +124,8 @@ static void neighbour_changed(void *context, struct neighbour *neighbour)
 {
 	struct route_target *target;
 
-	LIST_FOREACH (target, &neighbour->targets, neighbour_entry)
-		target_update(target);
+	LIST_FOREACH(target, &neighbour->targets, neighbour_entry)
+	target_update(target);
 }
 
 /*
@@ -293,7 +293,7 @@ static bool is_cached_route(const struct nlmsghdr *message)
 	const struct rtmsg *route = mnl_nlmsg_get_payload(message);
 
 	return mnl_nlmsg_get_payload_len(message) >= sizeof(*route) &&
-	       (route->rtm_flags & RTM_F_CLONED);
+		(route->rtm_flags & RTM_F_CLONED);
 }
 
 static int take_event(const struct nlmsghdr *message, void *context)
@@ -349,9 +349,8 @@ static void read_events(evutil_socket_t fd, short what, void *context)
 static struct mnl_socket *open_events(int netns_fd)
 {
 	const unsigned groups = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR |
-				RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE |
-				RTMGRP_IPV4_RULE | GROUP(RTNLGRP_IPV6_RULE) |
-				GROUP(RTNLGRP_NEXTHOP);
+		RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_IPV4_RULE |
+		GROUP(RTNLGRP_IPV6_RULE) | GROUP(RTNLGRP_NEXTHOP);
 	struct mnl_socket *socket = netlink_open(netns_fd, groups);
 	int size = RECEIVE_SIZE;
 

@@ -41,8 +41,8 @@ static void *least_conn_build(const struct scheduler_backend *backends, uint32_t
 	return least;
 }
 
-static uint32_t least_conn_pick(const void *state, const struct scheduler_load *load,
-	struct scheduler_cursor *cursor)
+static uint32_t least_conn_pick(
+	const void *state, const struct scheduler_load *load, struct scheduler_cursor *cursor)
 {
 	const struct least_conn *least = state;
 	uint32_t first = scheduler_round_robin.pick(least->robin, 0, cursor), best = first;

@@ -70,8 +70,8 @@ static uint32_t reduce_weights(struct scheduler_groups *groups)
 	return sum_of_weights(groups);
 }
 
-static void fill(struct round_robin *robin, const struct scheduler_groups *groups,
-	struct balance *balances)
+static void fill(
+	struct round_robin *robin, const struct scheduler_groups *groups, struct balance *balances)
 {
 	for (uint32_t step = 0; step < robin->length; step++) {
 		uint32_t best = 0;

@@ -43,8 +43,8 @@ static void cut(struct scheduler_groups *groups)
 	}
 }
 
-int scheduler_groups_init(struct scheduler_groups *groups, const struct scheduler_backend *backends,
-	uint32_t count)
+int scheduler_groups_init(
+	struct scheduler_groups *groups, const struct scheduler_backend *backends, uint32_t count)
 {
 	*groups = (struct scheduler_groups){.nb_members = count};
 	if (count == 0)

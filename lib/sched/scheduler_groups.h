@@ -31,8 +31,8 @@ struct scheduler_groups {
 };
 
 /* Check and order; 0 or the errors of scheduler_ops.build() as -errno. */
-int scheduler_groups_init(struct scheduler_groups *groups, const struct scheduler_backend *backends,
-	uint32_t count);
+int scheduler_groups_init(
+	struct scheduler_groups *groups, const struct scheduler_backend *backends, uint32_t count);
 
 void scheduler_groups_fini(struct scheduler_groups *groups);
 

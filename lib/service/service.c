@@ -84,7 +84,7 @@ struct service_table *service_table_create(const struct service_table_source *so
 		table->key_owner = service_keys_create(source->keys, source->nb_keys);
 	table->services = calloc(source->nb_services + 1, sizeof(*table->services));
 	if (posix_memalign((void **)&table->backends, 64,
-		(source->nb_backends + 1) * sizeof(*table->backends)) != 0)
+		    (source->nb_backends + 1) * sizeof(*table->backends)) != 0)
 		table->backends = NULL;
 	if (table->key_owner == NULL || table->services == NULL || table->backends == NULL ||
 		copy_snat(&table->snat4, &source->snat4) < 0 ||

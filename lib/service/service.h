@@ -4,8 +4,8 @@
  * pointer. A worker loads the pointer once a burst and reports a quiescent state afterwards; the
  * old table is freed when all have.
  *
- * Only services that changed are built anew, the others are shared between tables by a count; so are
- * the keys, which only a change of the configuration touches.
+ * Only services that changed are built anew, the others are shared between tables by a count; so
+ * are the keys, which only a change of the configuration touches.
  *
  * Thread rule: look-ups by any reader; build, get and put by one thread, the builder.
  */
@@ -31,44 +31,44 @@ struct snat_pool;
 
 /* One backend of one service, by its id: what the packet path needs, on one line. */
 struct service_backend {
-	uint32_t tag;            // generation << 20 | id as in a flow, SERVICE_NO_TAG when not resolved;
-				 // filled in by service_table_create()
-	uint32_t generation;     // of the id; 12 bits
-	uint32_t service;        // index in struct service_table; SERVICE_NONE = not in the file any more
+	uint32_t tag; // generation << 20 | id as in a flow, SERVICE_NO_TAG when not resolved;
+		      // filled in by service_table_create()
+	uint32_t generation; // of the id; 12 bits
+	uint32_t service; // index in struct service_table; SERVICE_NONE = not in the file any more
 	struct net_mac next_hop; // valid when resolved
 	uint16_t port;           // network byte order
 	uint8_t addr[16];        // 4 or 16 bytes
 	sa_family_t family;
-	bool resolved;           // the next hop's MAC is known
-	bool reset;              // its flows are to be ended, with a RST to both sides
-	uint16_t epoch;          // changes when it takes connections again; SYNs of before count for
-				 // nothing
+	bool resolved;  // the next hop's MAC is known
+	bool reset;     // its flows are to be ended, with a RST to both sides
+	uint16_t epoch; // changes when it takes connections again; SYNs of before count for
+			// nothing
 	struct snat_pool *const *pools; // by SNAT address of the family, as in service_snat
 } __attribute__((aligned(64)));
 
 /* What a connection that its backend doesn't take may cost. */
 struct service_connect {
-	uint32_t timeout_ms;     // silence for so long is a failure; 0 = it never is
-	uint32_t retry_percent;  // of the connects: those that are moved for silence
-	uint8_t tries;           // backends a connection; 0 and 1 = the first one only
+	uint32_t timeout_ms;    // silence for so long is a failure; 0 = it never is
+	uint32_t retry_percent; // of the connects: those that are moved for silence
+	uint8_t tries;          // backends a connection; 0 and 1 = the first one only
 };
 
 /* One service: immutable. */
 struct service {
-	uint32_t references;     // builder only
+	uint32_t references; // builder only
 	char name[SERVICE_NAME_MAX + 1];
 	sa_family_t family;
-	bool drop_when_down;     // no backend up: silence in place of RST
+	bool drop_when_down; // no backend up: silence in place of RST
 	struct service_connect connect;
-	bool reset_when_idle;    // an established flow that was idle for too long: RST to both ends
+	bool reset_when_idle; // an established flow that was idle for too long: RST to both ends
 	uint16_t timeout_s[SERVICE_STATES]; // idle seconds by state; 0 = as for all services
 	const struct scheduler_ops *scheduler;
-	void *schedule;          // of `scheduler`; NULL when there is no candidate
+	void *schedule;                // of `scheduler`; NULL when there is no candidate
 	struct service_access *access; // who may connect; NULL = everybody
-	uint32_t *limits;        // connections at a time, by the scheduler's index; 0 = any number;
-				 // NULL = no candidate has a limit
+	uint32_t *limits; // connections at a time, by the scheduler's index; 0 = any number;
+			  // NULL = no candidate has a limit
 	uint32_t nb_candidates;
-	uint32_t candidates[];   // backend ids, by the scheduler's index
+	uint32_t candidates[]; // backend ids, by the scheduler's index
 };
 
 /* Addresses that Weir uses towards backends, one list a family. */
@@ -90,27 +90,28 @@ struct service_key {
 	uint16_t kind; // 0 = empty place
 	uint16_t family;
 	uint32_t value;
-	int32_t count; // in a table: of those who gave it; in a list of changes: 1 = given, -1 = taken back
+	int32_t count; // in a table: of those who gave it; in a list of changes: 1 = given, -1 =
+		       // taken back
 };
 
 /* The places of all keys: open addressing. */
 struct service_keys {
-	uint32_t references;     // builder only
+	uint32_t references; // builder only
 	uint32_t nb_keys;
-	uint32_t mask;           // places - 1
+	uint32_t mask; // places - 1
 	struct service_key places[] __attribute__((aligned(64)));
 };
 
 struct service_table {
-	uint32_t nb_services;    // one beyond the highest index in use
-	uint32_t nb_backends;    // one beyond the highest id
-	struct service **services; // NULL: no service has the index now
+	uint32_t nb_services;             // one beyond the highest index in use
+	uint32_t nb_backends;             // one beyond the highest id
+	struct service **services;        // NULL: no service has the index now
 	struct service_backend *backends; // by id
-	bool has_resets;         // some backend is marked
-	uint64_t reset_round;    // changes when another one is
+	bool has_resets;                  // some backend is marked
+	uint64_t reset_round;             // changes when another one is
 	struct service_snat snat4;
 	struct service_snat snat6;
-	const struct snat *snat; // port ranges; not owned
+	const struct snat *snat;        // port ranges; not owned
 	const struct service_key *keys; // of key_owner
 	uint32_t key_mask;
 	struct service_keys *key_owner;
@@ -126,8 +127,8 @@ static inline uint32_t service_key_hash(const uint64_t addr[2], uint32_t port, u
 	return h ^ h >> 32;
 }
 
-/* An address of 4 or 16 bytes as a key has it: built in registers, since a load of what was stored in
- * parts waits for the stores. */
+/* An address of 4 or 16 bytes as a key has it: built in registers, since a load of what was stored
+ * in parts waits for the stores. */
 static inline void service_key_words(uint64_t words[2], sa_family_t family, const void *addr)
 {
 	if (family == AF_INET6) {
@@ -157,8 +158,8 @@ static inline uint32_t service_find(const struct service_table *table, enum serv
 	}
 }
 
-static inline const struct service_snat *service_snat(const struct service_table *table,
-	sa_family_t family)
+static inline const struct service_snat *service_snat(
+	const struct service_table *table, sa_family_t family)
 {
 	return family == AF_INET6 ? &table->snat6 : &table->snat4;
 }
@@ -174,9 +175,9 @@ struct service_source {
 	bool reset_when_idle;
 	uint16_t timeout_s[SERVICE_STATES];
 	const struct scheduler_ops *scheduler;
-	const uint32_t *candidates; // ids of usable backends
+	const uint32_t *candidates;              // ids of usable backends
 	const struct scheduler_backend *weights; // of these
-	const uint32_t *limits; // of these, as in struct service; NULL = none
+	const uint32_t *limits;                  // of these, as in struct service; NULL = none
 	uint32_t nb_candidates;
 	struct service_access *access; // NULL = everybody may connect
 };
@@ -195,7 +196,8 @@ struct service_table_source {
 	struct service_snat snat4, snat6;
 	const struct snat *snat;
 	struct service_keys *shared_keys; // NULL: made of these:
-	const struct service_key *keys; // as by service_key_set(); of a key given twice the first value counts
+	const struct service_key
+		*keys; // as by service_key_set(); of a key given twice the first value counts
 	uint32_t nb_keys;
 };
 
@@ -204,11 +206,11 @@ struct service_keys *service_keys_create(const struct service_key *keys, uint32_
 void service_keys_put(struct service_keys *keys);
 
 /*
- * A copy with the changes, in their order: each key is there as long as it was given more often than taken
- * back. One reference, the caller's. NULL and errno on failure.
+ * A copy with the changes, in their order: each key is there as long as it was given more often
+ * than taken back. One reference, the caller's. NULL and errno on failure.
  */
-struct service_keys *service_keys_change(const struct service_keys *from,
-	const struct service_key *changes, uint32_t nb_changes);
+struct service_keys *service_keys_change(
+	const struct service_keys *from, const struct service_key *changes, uint32_t nb_changes);
 
 /* Fill in a key that is given. `addr` has the family; `port` in network byte order. */
 void service_key_set(struct service_key *key, enum service_key_kind kind,

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Prefixes either lie in one another or apart, so on the line of addresses they make intervals, each
- * with the verdict of the innermost prefix. Where neighbours agree they are one interval; then
+ * Prefixes either lie in one another or apart, so on the line of addresses they make intervals,
+ * each with the verdict of the innermost prefix. Where neighbours agree they are one interval; then
  * verdicts alternate, and the addresses at which the verdict flips say it all: an address's verdict
  * is the first one, flipped as often as there are such addresses up to it. A binary search counts
  * them: 15 steps for 10,000 prefixes, in 16 bytes a flip, of either family.
  *
  * Not rte_lpm and rte_lpm6, which answer in two memory accesses what is asked once a connection:
- * each takes 64 MiB out of the hugepages whatever it holds, so a thousand services would take 64 GiB.
+ * each takes 64 MiB out of the hugepages whatever it holds, so a thousand services would take 64
+ * GiB.
  */
 #include "service_access.h"
 
@@ -26,7 +27,7 @@ struct rule {
 struct service_access {
 	uint32_t references; // atomic
 	sa_family_t family;
-	bool first;          // the verdict below the first flip
+	bool first; // the verdict below the first flip
 	uint32_t nb_flips;
 	KEY flips[];
 };

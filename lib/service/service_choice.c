@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-// A weight grows in so many steps, so often is the schedule built anew. While one grows, all weights
-// count so much more, which schedulers have room for.
+// A weight grows in so many steps, so often is the schedule built anew. While one grows, all
+// weights count so much more, which schedulers have room for.
 enum { WHOLE = 10 };
 
 _Static_assert(256 * WHOLE <= SCHEDULER_MAX_WEIGHT, "weights of the file, scaled");

@@ -14,10 +14,10 @@
 /* One backend, as the control core knows it. */
 struct service_member {
 	uint32_t id;
-	uint64_t identity;      // for the scheduler
-	uint32_t weight;        // 0 to 256; 0 = none for it
-	uint32_t max_conns;     // 0 = any number
-	bool usable;            // up, not drained, and its next hop is known
+	uint64_t identity;  // for the scheduler
+	uint32_t weight;    // 0 to 256; 0 = none for it
+	uint32_t max_conns; // 0 = any number
+	bool usable;        // up, not drained, and its next hop is known
 	bool backup;
 	uint32_t slow_start_ms; // 0 = at once
 	uint64_t up_since_ms;
@@ -27,10 +27,10 @@ struct service_member {
 struct service_choice {
 	uint32_t *ids;
 	struct scheduler_backend *weights;
-	uint32_t *limits;       // NULL = none has one
+	uint32_t *limits; // NULL = none has one
 	uint32_t count;
-	bool backups;           // these are backups
-	uint64_t next_ms;       // when a weight grows next; 0 = they stay
+	bool backups;     // these are backups
+	uint64_t next_ms; // when a weight grows next; 0 = they stay
 };
 
 /* Parts of ten of its weight that a member has at a time: 1 when it comes up, 10 from

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The places of keys: open addressing with linear probing. A key may be given by several owners (a host
- * of many backends) and is there until the last of them has taken it back, so each counts.
+ * The places of keys: open addressing with linear probing. A key may be given by several owners (a
+ * host of many backends) and is there until the last of them has taken it back, so each counts.
  */
 #include "service.h"
 
@@ -92,8 +92,8 @@ static struct service_keys *create(uint32_t places)
 {
 	struct service_keys *keys;
 
-	if (posix_memalign((void **)&keys, 64, sizeof(*keys) +
-			(size_t)places * sizeof(keys->places[0])) != 0) {
+	if (posix_memalign((void **)&keys, 64,
+		    sizeof(*keys) + (size_t)places * sizeof(keys->places[0])) != 0) {
 		errno = ENOMEM;
 		return NULL;
 	}
@@ -120,8 +120,8 @@ struct service_keys *service_keys_create(const struct service_key *keys, uint32_
 	return made;
 }
 
-struct service_keys *service_keys_change(const struct service_keys *from,
-	const struct service_key *changes, uint32_t nb_changes)
+struct service_keys *service_keys_change(
+	const struct service_keys *from, const struct service_key *changes, uint32_t nb_changes)
 {
 	uint32_t places = places_for(from->nb_keys + nb_changes);
 	struct service_keys *made;

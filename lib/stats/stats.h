@@ -16,46 +16,46 @@
 
 /* Why a received packet went nowhere: id, and the name in telemetry. */
 #define STATS_DROPS(X)                                                                             \
-	X(RUNT, "runt")                               /* headers don't lie in the first segment */ \
-	X(WRONG_MAC, "wrong_mac")                     /* unicast to another station */             \
-	X(BAD_IP, "bad_ip")                           /* version, header length, total length */   \
-	X(BAD_TCP, "bad_tcp")                         /* header cut, or data offset wrong */       \
-	X(BAD_ADDRESS, "bad_address")                 /* source or port that can't be: cases B12 */\
-	X(FRAGMENT, "fragment")                       /* of a TCP packet */                        \
-	X(EXTENSION_HEADERS, "extension_headers")     /* IPv6: too many, or cut */                 \
-	X(BAD_ICMP, "bad_icmp")                       /* error: checksum, or what it quotes */     \
-	X(ICMP_NO_FLOW, "icmp_no_flow")               /* error about a packet of no known flow */  \
-	X(TTL, "ttl_expired")                         /* time exceeded not sent: rate limit */     \
-	X(DENIED, "denied")                           /* SYN of a client that may not connect */   \
-	X(NO_BACKEND, "no_backend")                   /* SYN in silence: on_all_down = "drop" */   \
-	X(NO_FLOW, "no_flow")                         /* RST not sent: rate limit, or is a RST */  \
-	X(STRAY_BACKEND, "stray_backend")             /* of a backend, to a SNAT port, no flow */  \
-	X(NO_NEIGHBOUR, "no_neighbour")               /* next hop unresolved */                    \
+	X(RUNT, "runt")                           /* headers don't lie in the first segment */     \
+	X(WRONG_MAC, "wrong_mac")                 /* unicast to another station */                 \
+	X(BAD_IP, "bad_ip")                       /* version, header length, total length */       \
+	X(BAD_TCP, "bad_tcp")                     /* header cut, or data offset wrong */           \
+	X(BAD_ADDRESS, "bad_address")             /* source or port that can't be: cases B12 */    \
+	X(FRAGMENT, "fragment")                   /* of a TCP packet */                            \
+	X(EXTENSION_HEADERS, "extension_headers") /* IPv6: too many, or cut */                     \
+	X(BAD_ICMP, "bad_icmp")                   /* error: checksum, or what it quotes */         \
+	X(ICMP_NO_FLOW, "icmp_no_flow")           /* error about a packet of no known flow */      \
+	X(TTL, "ttl_expired")                     /* time exceeded not sent: rate limit */         \
+	X(DENIED, "denied")                       /* SYN of a client that may not connect */       \
+	X(NO_BACKEND, "no_backend")               /* SYN in silence: on_all_down = "drop" */       \
+	X(NO_FLOW, "no_flow")                     /* RST not sent: rate limit, or is a RST */      \
+	X(STRAY_BACKEND, "stray_backend")         /* of a backend, to a SNAT port, no flow */      \
+	X(NO_NEIGHBOUR, "no_neighbour")           /* next hop unresolved */                        \
 	X(NO_BUFFER, "no_buffer")                                                                  \
 	X(PUNT_ARP_FULL, "punt_arp_full")                                                          \
 	X(PUNT_BACKEND_FULL, "punt_backend_full")                                                  \
 	X(PUNT_REST_FULL, "punt_rest_full")                                                        \
-	X(TX_FULL, "tx_full")                         /* the port took it not */
+	X(TX_FULL, "tx_full") /* the port took it not */
 
 enum stats_drop {
 #define X(id, name) STATS_DROP_##id,
 	STATS_DROPS(X)
 #undef X
-	STATS_DROPS_COUNT
+		STATS_DROPS_COUNT
 };
 
 extern const char *const stats_drop_names[STATS_DROPS_COUNT];
 
 struct stats_flows {
 	uint64_t created;
-	uint64_t expired;            // by time
-	uint64_t expired_reset;      // of these: both ends got a RST (on_idle = "reset")
-	uint64_t evicted;            // closed or half-open ones that gave way to new ones
-	uint64_t renumbered;         // of those created: the backend sees numbers moved by an offset
-	uint64_t reset;              // ended by Weir: the backend was down, or left the file
-	uint64_t moved;              // given another backend before the first one had answered
-	uint64_t over_budget;        // silent ones that stayed where they were: retry_budget
-	uint64_t given_up;           // as many backends as may be tried were silent: reset
+	uint64_t expired;       // by time
+	uint64_t expired_reset; // of these: both ends got a RST (on_idle = "reset")
+	uint64_t evicted;       // closed or half-open ones that gave way to new ones
+	uint64_t renumbered;    // of those created: the backend sees numbers moved by an offset
+	uint64_t reset;         // ended by Weir: the backend was down, or left the file
+	uint64_t moved;         // given another backend before the first one had answered
+	uint64_t over_budget;   // silent ones that stayed where they were: retry_budget
+	uint64_t given_up;      // as many backends as may be tried were silent: reset
 	uint64_t refused_no_backend; // SYN answered by RST: no backend is up,
 	uint64_t refused_max_conns;  // all backends have their max_conns,
 	uint64_t refused_flows_full; // the flow table is full,
@@ -70,24 +70,24 @@ static inline unsigned stats_family(sa_family_t family)
 struct stats_counters {
 	uint64_t received;
 	uint64_t forwarded;
-	uint64_t answered;          // received packets that were answered by one of Weir's own
+	uint64_t answered; // received packets that were answered by one of Weir's own
 	uint64_t punted;
 	uint64_t drops[STATS_DROPS_COUNT];
-	uint64_t generated;         // packets that Weir made and the port took
-	uint64_t generated_lost;    // and the port took them not
-	uint64_t from_kernel;       // packets of weir0 that the port took
-	uint64_t from_kernel_lost;  // and the port took them not
+	uint64_t generated;          // packets that Weir made and the port took
+	uint64_t generated_lost;     // and the port took them not
+	uint64_t from_kernel;        // packets of weir0 that the port took
+	uint64_t from_kernel_lost;   // and the port took them not
 	struct stats_flows flows[2]; // by stats_family()
 	uint64_t loops;
-	uint64_t busy_loops;        // with at least one packet
-	uint64_t busy_ns;           // spent in busy loops, measured by the clock
+	uint64_t busy_loops; // with at least one packet
+	uint64_t busy_ns;    // spent in busy loops, measured by the clock
 };
 
 /* Worker: writes `live` without order, publishes now and then. On cache lines of its own. */
 struct stats_worker {
-	struct stats_counters live;       // worker only
+	struct stats_counters live;                     // worker only
 	uint32_t sequence __attribute__((aligned(64))); // odd while `published` is being written
-	struct stats_counters published;  // worker: write; anybody: stats_read()
+	struct stats_counters published;                // worker: write; anybody: stats_read()
 } __attribute__((aligned(64)));
 
 /* Worker, at a burst boundary: make the live counters readable. About 60 stores. */

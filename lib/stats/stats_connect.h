@@ -17,15 +17,15 @@
 #define STATS_CONNECT_FIRST_BITS 5 // the first bucket ends at 2^5 us
 
 struct stats_connect {
-	uint64_t refused;       // SYNs that it answered by a RST,
-	uint64_t timed_out;     // or not in time
-	uint64_t moved_away;    // connections that another backend was given instead
-	uint64_t syn_not_kept;  // SYNs that couldn't be moved: too long, or no room
-	uint64_t challenged;    // SYNs that it answered for a connection of before, and was sent again
-	uint64_t fails;         // refused and timed out since it takes connections again
-	uint32_t answer_us;     // how long it takes, smoothed; 0 = it hasn't answered yet
-	uint32_t answered_ms;   // when it last did, low bits of the clock,
-	uint32_t failed_ms;     // and when it last refused or was silent
+	uint64_t refused;      // SYNs that it answered by a RST,
+	uint64_t timed_out;    // or not in time
+	uint64_t moved_away;   // connections that another backend was given instead
+	uint64_t syn_not_kept; // SYNs that couldn't be moved: too long, or no room
+	uint64_t challenged; // SYNs that it answered for a connection of before, and was sent again
+	uint64_t fails;      // refused and timed out since it takes connections again
+	uint32_t answer_us;  // how long it takes, smoothed; 0 = it hasn't answered yet
+	uint32_t answered_ms; // when it last did, low bits of the clock,
+	uint32_t failed_ms;   // and when it last refused or was silent
 	uint32_t unused;
 	uint32_t times[STATS_CONNECT_BUCKETS];
 } __attribute__((aligned(64)));
@@ -44,7 +44,8 @@ static inline uint64_t stats_connect_from(unsigned bucket)
 {
 	if (bucket == 0)
 		return 0;
-	return (uint64_t)(2 + (bucket - 1) % 2) << ((bucket - 1) / 2 + STATS_CONNECT_FIRST_BITS - 1);
+	return (uint64_t)(2 + (bucket - 1) % 2)
+		<< ((bucket - 1) / 2 + STATS_CONNECT_FIRST_BITS - 1);
 }
 
 /* The worker: it answered after so long. */

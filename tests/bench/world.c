@@ -248,8 +248,8 @@ void world_settle(struct world *world)
 	do {
 		more = false;
 		for (unsigned w = 0; w < world->nb_workers; w++) {
-			more |= pipeline_tick(&world->workers[w]->pipeline, world->now_ms,
-				WORLD_TICK_BUDGET);
+			more |= pipeline_tick(
+				&world->workers[w]->pipeline, world->now_ms, WORLD_TICK_BUDGET);
 			world_quiescent(world, w);
 		}
 	} while (more);
@@ -260,5 +260,5 @@ size_t world_size(const struct world *world)
 	size_t ring = (snat_size(world->snat) + 1) * sizeof(uint16_t);
 
 	return flow_table_size(world->table) +
-	       ring * snat_classes(world->snat) * WORLD_BACKENDS * world->nb_snat;
+		ring * snat_classes(world->snat) * WORLD_BACKENDS * world->nb_snat;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What a former process left, whatever it is: the input is the file of a flow table. It is opened,
- * adopted by a table of some size, and closed; nothing it holds may do any harm. The first byte says
- * how: the family, the workers, and whether the header is sealed with a right checksum and this boot's
- * id, so that the records behind it are reached.
+ * adopted by a table of some size, and closed; nothing it holds may do any harm. The first byte
+ * says how: the family, the workers, and whether the header is sealed with a right checksum and
+ * this boot's id, so that the records behind it are reached.
  */
 #include <rte_rcu_qsbr.h>
 #include <fcntl.h>
@@ -107,14 +107,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct flow_table *table = flow_table_create_over(flow_file_records(&file), family, flows,
 		1 + (how >> 2) % 4, &file.secrets.flows, rcu, -1, false);
 	struct flow_adopt_result result;
-	flow_table_adopt(table, &(struct flow_adopt_source){
-		.found = file.found,
-		.now_s = 100000,
-		.alive_s = 100000 - (how >> 4),
-		.resolve = resolve,
-		.adopted = adopted,
-		.context = &nb_seen,
-	}, &result);
+	flow_table_adopt(table,
+		&(struct flow_adopt_source){
+			.found = file.found,
+			.now_s = 100000,
+			.alive_s = 100000 - (how >> 4),
+			.resolve = resolve,
+			.adopted = adopted,
+			.context = &nb_seen,
+		},
+		&result);
 	if (nb_seen != result.adopted || result.adopted > table->limit ||
 		flow_file_finish(&file, &secrets) < 0)
 		abort();

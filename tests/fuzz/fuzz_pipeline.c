@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The pipeline under libFuzzer (cases B21, B22): an input is a sequence of packets, time steps,
- * backends that come and go, and settings that change, against one balancer of two workers. rig.c checks each packet: I1, I3,
- * I4, and that what is dropped or punted is untouched; packets lie in exact-size memory, so that
- * AddressSanitizer sees over-reads. At the end of an input all flows expire, and no record, port or
- * connection may be left.
+ * backends that come and go, and settings that change, against one balancer of two workers. rig.c
+ * checks each packet: I1, I3, I4, and that what is dropped or punted is untouched; packets lie in
+ * exact-size memory, so that AddressSanitizer sees over-reads. At the end of an input all flows
+ * expire, and no record, port or connection may be left.
  *
- * The balancer lives on from input to input: it costs a millisecond to make. What stays is the order
- * of ports; which the inputs don't name, they say "the port that this connection got".
+ * The balancer lives on from input to input: it costs a millisecond to make. What stays is the
+ * order of ports; which the inputs don't name, they say "the port that this connection got".
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,7 +61,8 @@ static void run(struct burst *burst, unsigned worker)
 	for (unsigned i = 0; i < burst->count; i++) {
 		const struct rig_packet *out = &rig->workers[worker].out[i];
 		struct connection *connection = &connections[burst->of[i]];
-		if (out->fate != RIG_FORWARDED || !out->is_tcp || out->segment.sport == RIG_VIP_PORT ||
+		if (out->fate != RIG_FORWARDED || !out->is_tcp ||
+			out->segment.sport == RIG_VIP_PORT ||
 			out->segment.src.family != connection->family)
 			continue;
 		connection->snat = out->segment.src;
@@ -75,8 +76,10 @@ static void run(struct burst *burst, unsigned worker)
 /* A whole handshake: what a connection may meet behind it is worth more than finding that again. */
 static void open_connection(struct burst *burst, unsigned of, unsigned worker)
 {
-	static const struct { enum flow_direction from; uint8_t flags; } way[] = {
-		{CLIENT, TCP_SYN}, {BACKEND, TCP_SYN | TCP_ACK}, {CLIENT, TCP_ACK}};
+	static const struct {
+		enum flow_direction from;
+		uint8_t flags;
+	} way[] = {{CLIENT, TCP_SYN}, {BACKEND, TCP_SYN | TCP_ACK}, {CLIENT, TCP_ACK}};
 	struct connection *connection = &connections[of];
 
 	for (unsigned i = 0; i < RTE_DIM(way); i++) {
@@ -111,8 +114,8 @@ static void add_segment(struct burst *burst, struct input *input)
 		segment.ack += offsets[which >> 3 & 7];
 		segment.ttl = which >> 6;
 	} else {
-		connection->seq[direction] += segment.payload_size +
-			!!(segment.flags & TCP_SYN) + !!(segment.flags & TCP_FIN);
+		connection->seq[direction] += segment.payload_size + !!(segment.flags & TCP_SYN) +
+			!!(segment.flags & TCP_FIN);
 	}
 	uint8_t *frame = burst->bytes[burst->count];
 	unsigned size = packets_build(&segment, frame);
@@ -131,8 +134,8 @@ static void add_segment(struct burst *burst, struct input *input)
 }
 
 /*
- * An ICMP error about a packet that went to one end of a connection, quoted as far as it may be; with
- * damage in the quote, its checksums right again or not.
+ * An ICMP error about a packet that went to one end of a connection, quoted as far as it may be;
+ * with damage in the quote, its checksums right again or not.
  */
 static void add_error(struct burst *burst, struct input *input)
 {
@@ -151,8 +154,14 @@ static void add_error(struct burst *burst, struct input *input)
 	quoted.payload_size = what >> 5 & 63;
 	unsigned size = packets_build(&quoted, quote) - PACKETS_IP_OFFSET;
 	struct icmp_error error = {
-		.from = back.from, .to = back.to, .src = back.src, .dst = back.dst, .ttl = back.ttl,
-		.type = v6 ? 1 : 3, .quote = quote + PACKETS_IP_OFFSET, .quote_size = size,
+		.from = back.from,
+		.to = back.to,
+		.src = back.src,
+		.dst = back.dst,
+		.ttl = back.ttl,
+		.type = v6 ? 1 : 3,
+		.quote = quote + PACKETS_IP_OFFSET,
+		.quote_size = size,
 	};
 	if (what & 1 << 12) {
 		error.type = take(input, 1);
@@ -223,7 +232,8 @@ static void expire_all(void)
 /* Whether an unanswered connect is moved, and idle connections are reset. */
 static void set_service(bool moves, bool reset_when_idle)
 {
-	static const struct service_connect on = {.timeout_ms = 250, .retry_percent = 20, .tries = 3};
+	static const struct service_connect on = {
+		.timeout_ms = 250, .retry_percent = 20, .tries = 3};
 
 	if (moves == (rig->options.connect.tries != 0) && reset_when_idle == rig->reset_when_idle)
 		return;
@@ -250,8 +260,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (rig == NULL) {
 		log_set_level(LOG_LEVEL_ERROR);
 		// Ports and records that run out, too.
-		rig = rig_create(&(struct rig_options){.nb_workers = 2, .flows = 12, .nb_ports = 3,
-			.nb_snats = 2, .nb_backends = BACKENDS,
+		rig = rig_create(&(struct rig_options){.nb_workers = 2,
+			.flows = 12,
+			.nb_ports = 3,
+			.nb_snats = 2,
+			.nb_backends = BACKENDS,
 			.scheduler = &scheduler_round_robin}); // quick to build
 	}
 	reset();

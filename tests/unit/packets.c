@@ -166,8 +166,8 @@ unsigned packets_build(const struct segment *segment, void *bytes)
 	if (segment->options_size != 0)
 		memcpy(tcp + 20, segment->options, segment->options_size);
 	for (unsigned i = 0; i < segment->payload_size; i++)
-		tcp[header + i] = segment->payload != NULL
-			? ((const uint8_t *)segment->payload)[i] : (uint8_t)(segment->seq + i * 7);
+		tcp[header + i] = segment->payload != NULL ? ((const uint8_t *)segment->payload)[i]
+							   : (uint8_t)(segment->seq + i * 7);
 	put16(tcp + 16, l4_sum(frame, l4, IPPROTO_TCP));
 	return l4 + tcp_size;
 }
@@ -176,8 +176,8 @@ unsigned packets_build_error(const struct icmp_error *error, void *bytes)
 {
 	uint8_t *frame = bytes;
 	bool v6 = error->src.family == AF_INET6;
-	unsigned l4 = build_ip(frame, &error->from, &error->to, &error->src, &error->dst, error->ttl,
-		v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, 8 + error->quote_size);
+	unsigned l4 = build_ip(frame, &error->from, &error->to, &error->src, &error->dst,
+		error->ttl, v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, 8 + error->quote_size);
 
 	assert(l4 + 8 + error->quote_size <= PACKETS_SIZE_MAX);
 	frame[l4] = error->type;
@@ -197,9 +197,8 @@ bool packets_read(const void *bytes, unsigned size, struct segment *segment)
 		return false;
 	bool v6 = is_v6(frame);
 	unsigned l4 = PACKETS_IP_OFFSET + (v6 ? 40 : 20);
-	if ((!v6 && get16(frame + 12) != 0x0800) || size < l4 + 20 ||
-		ip[0] >> 4 != (v6 ? 6 : 4) || (!v6 && ip[0] != 0x45) ||
-		ip[v6 ? 6 : 9] != IPPROTO_TCP)
+	if ((!v6 && get16(frame + 12) != 0x0800) || size < l4 + 20 || ip[0] >> 4 != (v6 ? 6 : 4) ||
+		(!v6 && ip[0] != 0x45) || ip[v6 ? 6 : 9] != IPPROTO_TCP)
 		return false;
 	unsigned end = PACKETS_IP_OFFSET + (v6 ? 40 + get16(ip + 4) : get16(ip + 2));
 	const uint8_t *tcp = frame + l4;
@@ -247,8 +246,9 @@ void packets_seal_icmp(void *bytes, unsigned l4_offset)
 	uint8_t *frame = bytes;
 
 	put16(frame + l4_offset + 2, 0);
-	put16(frame + l4_offset + 2, is_v6(frame) ? l4_sum(frame, l4_offset, IPPROTO_ICMPV6)
-						  : icmp4_sum(frame, l4_offset));
+	put16(frame + l4_offset + 2,
+		is_v6(frame) ? l4_sum(frame, l4_offset, IPPROTO_ICMPV6)
+			     : icmp4_sum(frame, l4_offset));
 }
 
 bool packets_checksums_right(const void *bytes, unsigned size, unsigned l4_offset)

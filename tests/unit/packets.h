@@ -49,8 +49,8 @@ struct icmp_error {
 	struct net_mac from, to;
 	struct net_addr src, dst;
 	uint8_t type, code, ttl;
-	uint32_t rest;       // of the ICMP header, host byte order: MTU, pointer, RFC 4884's length
-	const void *quote;   // an IP packet, and what else is to follow
+	uint32_t rest;     // of the ICMP header, host byte order: MTU, pointer, RFC 4884's length
+	const void *quote; // an IP packet, and what else is to follow
 	unsigned quote_size;
 };
 
@@ -70,8 +70,8 @@ bool packets_l4_right(const void *frame, unsigned l4_offset, uint8_t protocol);
 /* Set the checksum of an ICMP or ICMPv6 message at that offset anew. */
 void packets_seal_icmp(void *frame, unsigned l4_offset);
 
-/* Make a frame without options or extension headers a fragment: offset and flags as its family has them.
- * Returns its size. */
+/* Make a frame without options or extension headers a fragment: offset and flags as its family has
+ * them. Returns its size. */
 unsigned packets_make_fragment(void *frame, unsigned size, uint16_t field);
 
 /* The checksum of TCP over its pseudo header as it should be, network byte order. */

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const struct hash_key key = {{0x0123456789abcdef, 0xfedcba9876543210, 0x1122334455667788, 42}};
+static const struct hash_key key = {
+	{0x0123456789abcdef, 0xfedcba9876543210, 0x1122334455667788, 42}};
 
 #define check(condition)                                                                           \
 	do {                                                                                       \
@@ -122,20 +123,28 @@ const struct service_table *rig_publish(struct rig *rig)
 		struct net_addr addr = rig_backend_addr(rig, id);
 		uint16_t port = htons(rig_backend_port(rig, id));
 		backends[id] = (struct service_backend){
-			.generation = 7, .service = addr.family == AF_INET6, .port = port,
-			.next_hop = rig_backend_mac(id), .family = addr.family,
-			.resolved = rig->is_resolved[id], .pools = rig->pools[id],
+			.generation = 7,
+			.service = addr.family == AF_INET6,
+			.port = port,
+			.next_hop = rig_backend_mac(id),
+			.family = addr.family,
+			.resolved = rig->is_resolved[id],
+			.pools = rig->pools[id],
 		};
 		memcpy(backends[id].addr, addr.v6, 16);
 		service_key_set(&keys[nb_keys++], SERVICE_KEY_ENDPOINT, &addr, port, id);
 		service_key_set(&keys[nb_keys++], SERVICE_KEY_HOST, &addr, 0, id);
 	}
 	struct service_table_source source = {
-		.services = services, .nb_services = 2,
-		.backends = backends, .nb_backends = nb_backends,
+		.services = services,
+		.nb_services = 2,
+		.backends = backends,
+		.nb_backends = nb_backends,
 		.snat4 = {snats[0], rig->options.nb_snats},
 		.snat6 = {snats[1], rig->options.nb_snats},
-		.snat = rig->snat, .keys = keys, .nb_keys = nb_keys,
+		.snat = rig->snat,
+		.keys = keys,
+		.nb_keys = nb_keys,
 	};
 	struct service_table *table = service_table_create(&source);
 	check(table != NULL);
@@ -168,7 +177,8 @@ static void init_worker(struct rig *rig, unsigned worker)
 {
 	struct pipeline *pipeline = &rig->workers[worker].pipeline;
 
-	check(posix_memalign((void **)&rig->workers[worker].stats, 64, sizeof(struct stats_worker)) == 0);
+	check(posix_memalign(
+		      (void **)&rig->workers[worker].stats, 64, sizeof(struct stats_worker)) == 0);
 	memset(rig->workers[worker].stats, 0, sizeof(struct stats_worker));
 	pipeline_init(pipeline);
 	pipeline->worker = worker;
@@ -221,8 +231,10 @@ struct rig *rig_create(const struct rig_options *options)
 			check((rig->pools[id][n] = snat_pool_create(rig->snat, 0)) != NULL);
 		rig->is_up[id] = rig->is_resolved[id] = true;
 	}
-	rig->flows4 = flow_table_create(AF_INET, o->flows, o->nb_workers, &key, rig->rcu, -1, false);
-	rig->flows6 = flow_table_create(AF_INET6, o->flows, o->nb_workers, &key, rig->rcu, -1, false);
+	rig->flows4 =
+		flow_table_create(AF_INET, o->flows, o->nb_workers, &key, rig->rcu, -1, false);
+	rig->flows6 =
+		flow_table_create(AF_INET6, o->flows, o->nb_workers, &key, rig->rcu, -1, false);
 	check(rig->flows4 != NULL && rig->flows6 != NULL);
 	rig_publish(rig);
 	for (unsigned worker = 0; worker < o->nb_workers; worker++)
@@ -257,7 +269,8 @@ static bool is_snat(const struct rig *rig, const uint8_t *addr, sa_family_t fami
 	return false;
 }
 
-static bool is_backend(const struct rig *rig, const uint8_t *addr, sa_family_t family, uint16_t port)
+static bool is_backend(
+	const struct rig *rig, const uint8_t *addr, sa_family_t family, uint16_t port)
 {
 	for (unsigned id = 0; id < 2 * rig->options.nb_backends; id++) {
 		struct net_addr backend = rig_backend_addr(rig, id);
@@ -280,7 +293,8 @@ static bool is_ip6(const uint8_t *frame)
 	return frame[12] == 0x86 && frame[13] == 0xdd;
 }
 
-/* Where the payload of an IP packet begins, behind options and extension headers, and what it is. */
+/* Where the payload of an IP packet begins, behind options and extension headers, and what it is.
+ */
 static unsigned payload_of(const uint8_t *ip, uint8_t *protocol)
 {
 	unsigned at = 40;
@@ -289,7 +303,8 @@ static unsigned payload_of(const uint8_t *ip, uint8_t *protocol)
 	if (ip[0] >> 4 == 4)
 		return (ip[0] & 0xf) * 4;
 	while (*protocol != IPPROTO_TCP && *protocol != IPPROTO_ICMPV6) {
-		unsigned size = *protocol == IPPROTO_AH ? (ip[at + 1] + 2) * 4 : (ip[at + 1] + 1) * 8;
+		unsigned size =
+			*protocol == IPPROTO_AH ? (ip[at + 1] + 2) * 4 : (ip[at + 1] + 1) * 8;
 		*protocol = ip[at];
 		at += size;
 	}
@@ -333,7 +348,8 @@ static struct tuple tuple_of(const uint8_t *ip, const uint8_t *tcp)
 	bool v6 = ip[0] >> 4 == 6;
 	const uint8_t *addrs = ip + (v6 ? 8 : 12);
 
-	return (struct tuple){addrs, addrs + (v6 ? 16 : 4), tcp[0] << 8 | tcp[1], tcp[2] << 8 | tcp[3]};
+	return (struct tuple){
+		addrs, addrs + (v6 ? 16 : 4), tcp[0] << 8 | tcp[1], tcp[2] << 8 | tcp[3]};
 }
 
 /* What both sides' packets have in common: link header, addresses, TTL, and the IPv4 header's
@@ -341,7 +357,8 @@ static struct tuple tuple_of(const uint8_t *ip, const uint8_t *tcp)
 static void check_and_mask_ip(const uint8_t *before, const uint8_t *after, uint8_t *masked)
 {
 	bool v6 = is_ip6(after);
-	unsigned addrs_at = PACKETS_IP_OFFSET + (v6 ? 8 : 12), ttl_at = PACKETS_IP_OFFSET + (v6 ? 7 : 8);
+	unsigned addrs_at = PACKETS_IP_OFFSET + (v6 ? 8 : 12),
+		 ttl_at = PACKETS_IP_OFFSET + (v6 ? 7 : 8);
 	struct net_mac mac = rig_mac();
 
 	check(memcmp(after + 6, &mac, 6) == 0);
@@ -382,8 +399,8 @@ static unsigned option_at(const uint8_t *tcp, unsigned at, uint8_t kind, uint8_t
 	return 0;
 }
 
-/* Whether there has been a flow whose numbers are moved. Another worker may be counting: a look at its
- * counter, old or new, is enough here. */
+/* Whether there has been a flow whose numbers are moved. Another worker may be counting: a look at
+ * its counter, old or new, is enough here. */
 static __attribute__((no_sanitize("thread"))) bool moves_numbers(const struct rig *rig)
 {
 	uint64_t renumbered = 0;
@@ -452,13 +469,14 @@ static uint16_t quoted_sum(const uint8_t *ip, unsigned tcp, unsigned size)
 }
 
 /* An ICMP error: B16. */
-static void check_forwarded_error(const struct rig *rig, const uint8_t *before, const uint8_t *after,
-	unsigned size, unsigned icmp)
+static void check_forwarded_error(const struct rig *rig, const uint8_t *before,
+	const uint8_t *after, unsigned size, unsigned icmp)
 {
 	bool v6 = is_ip6(after);
 	sa_family_t family = v6 ? AF_INET6 : AF_INET;
 	const uint8_t *ip = after + PACKETS_IP_OFFSET;
-	unsigned quote = icmp + 8, addrs_at = quote + (v6 ? 8 : 12), addr_size = net_addr_size(family);
+	unsigned quote = icmp + 8, addrs_at = quote + (v6 ? 8 : 12),
+		 addr_size = net_addr_size(family);
 	unsigned end = PACKETS_IP_OFFSET + (v6 ? 40 + (ip[4] << 8 | ip[5]) : ip[2] << 8 | ip[3]);
 	uint8_t protocol, masked[PACKETS_SIZE_MAX];
 	unsigned tcp = quote + payload_of(after + quote, &protocol);
@@ -497,13 +515,13 @@ static void check_forwarded_error(const struct rig *rig, const uint8_t *before, 
 	if (tcp + 18 <= end) {
 		memcpy(masked + tcp + 16, before + tcp + 16, 2);
 		check(error_of(quoted_sum(after + quote, tcp - quote, end - quote),
-			quoted_sum(before + quote, tcp - quote, end - quote)) == 0);
+			      quoted_sum(before + quote, tcp - quote, end - quote)) == 0);
 	}
 	check(memcmp(masked, before, size) == 0);
 }
 
-static void check_sent_on(const struct rig *rig, const struct rig_frame *in,
-	const struct rig_packet *out)
+static void check_sent_on(
+	const struct rig *rig, const struct rig_frame *in, const struct rig_packet *out)
 {
 	uint8_t protocol;
 	unsigned l4 = PACKETS_IP_OFFSET + payload_of(out->frame + PACKETS_IP_OFFSET, &protocol);
@@ -528,7 +546,8 @@ static void check_answered(const struct rig_frame *in, const struct rig_packet *
 	check(memcmp(out->frame + addrs, before + addrs + size, size) == 0);
 	check(memcmp(out->frame + addrs + size, before + addrs, size) == 0);
 	uint8_t protocol = out->frame[PACKETS_IP_OFFSET + (v6 ? 6 : 9)];
-	check(protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6 || out->segment.flags & TCP_RST);
+	check(protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6 ||
+		out->segment.flags & TCP_RST);
 	check(out->size <= 1280 + PACKETS_IP_OFFSET);
 	if (protocol == IPPROTO_TCP) { // F9
 		check(out->size <= in->size);
@@ -594,7 +613,7 @@ static void count_out(struct rig *rig, unsigned worker)
 
 	// As the worker does: who sends counts; answers and drops are counted already.
 	live->forwarded += pipeline->forward.count;
-	for (unsigned class = 0; class < PUNT_CLASSES; class++)
+	for (unsigned class = 0; class < PUNT_CLASSES; class ++)
 		live->punted += pipeline->punt[class].count;
 }
 
@@ -615,12 +634,12 @@ void rig_run(struct rig *rig, unsigned worker, const struct rig_frame *frames, u
 	check(live->answered - answered == pipeline->reply.count);
 	check(stats_dropped(live) - dropped == pipeline->drop.count);
 	count_out(rig, worker);
-	check(live->received == live->forwarded + live->answered + live->punted +
-			stats_dropped(live)); // I1
+	check(live->received ==
+		live->forwarded + live->answered + live->punted + stats_dropped(live)); // I1
 	take(results, &pipeline->forward, RIG_FORWARDED, mbufs, count);
 	take(results, &pipeline->reply, RIG_ANSWERED, mbufs, count);
 	take(results, &pipeline->drop, RIG_DROPPED, mbufs, count);
-	for (unsigned class = 0; class < PUNT_CLASSES; class++)
+	for (unsigned class = 0; class < PUNT_CLASSES; class ++)
 		take(results, &pipeline->punt[class], RIG_PUNTED + class, mbufs, count);
 	for (unsigned i = 0; i < count; i++) {
 		const struct rig_packet *out = &results[i];
@@ -638,15 +657,15 @@ void rig_run(struct rig *rig, unsigned worker, const struct rig_frame *frames, u
 	}
 }
 
-const struct rig_packet *rig_run_frame(struct rig *rig, unsigned worker, const void *frame,
-	unsigned size)
+const struct rig_packet *rig_run_frame(
+	struct rig *rig, unsigned worker, const void *frame, unsigned size)
 {
 	rig_run(rig, worker, &(struct rig_frame){frame, size}, 1);
 	return &rig->workers[worker].out[0];
 }
 
-const struct rig_packet *rig_run_segment(struct rig *rig, unsigned worker,
-	const struct segment *segment)
+const struct rig_packet *rig_run_segment(
+	struct rig *rig, unsigned worker, const struct segment *segment)
 {
 	uint8_t frame[PACKETS_SIZE_MAX];
 
@@ -701,7 +720,8 @@ uint64_t rig_created(const struct rig *rig)
 	uint64_t sum = 0;
 
 	for (unsigned worker = 0; worker < rig->options.nb_workers; worker++)
-		sum += rig->workers[worker].stats->live.flows[0].created + rig->workers[worker].stats->live.flows[1].created;
+		sum += rig->workers[worker].stats->live.flows[0].created +
+			rig->workers[worker].stats->live.flows[1].created;
 	return sum;
 }
 
@@ -742,7 +762,9 @@ const struct rig_packet *rig_last_made(const struct rig *rig, unsigned worker)
 struct connection connection_of(struct rig *rig, sa_family_t family, uint32_t number)
 {
 	struct connection connection = {
-		.rig = rig, .family = family, .ttl = 57,
+		.rig = rig,
+		.family = family,
+		.ttl = 57,
 		.mac = {{2, 0, 0, 0xc, number >> 8, number}},
 		.client = packets_addr(family == AF_INET6 ? "2001:db8:2::" : "198.51.0.0"),
 		.client_port = 1024 + number % 60000,
@@ -755,8 +777,8 @@ struct connection connection_of(struct rig *rig, sa_family_t family, uint32_t nu
 	return connection;
 }
 
-struct segment connection_segment(const struct connection *connection,
-	enum flow_direction direction, uint8_t flags)
+struct segment connection_segment(
+	const struct connection *connection, enum flow_direction direction, uint8_t flags)
 {
 	bool from_client = direction == FLOW_FROM_CLIENT;
 
@@ -769,7 +791,9 @@ struct segment connection_segment(const struct connection *connection,
 		.dport = from_client ? RIG_VIP_PORT : connection->snat_port,
 		.seq = connection->seq[direction],
 		.ack = flags & TCP_ACK ? connection->seq[1 - direction] : 0,
-		.flags = flags, .ttl = connection->ttl, .window = 5000,
+		.flags = flags,
+		.ttl = connection->ttl,
+		.window = 5000,
 	};
 }
 
@@ -784,7 +808,8 @@ static void learn(struct connection *connection, const struct segment *segment)
 	connection->backend_port = segment->dport;
 	for (unsigned id = 0; id < 2 * rig->options.nb_backends; id++) {
 		struct net_addr addr = rig_backend_addr(rig, id);
-		if (net_addr_equal(&addr, &segment->dst) && rig_backend_port(rig, id) == segment->dport)
+		if (net_addr_equal(&addr, &segment->dst) &&
+			rig_backend_port(rig, id) == segment->dport)
 			connection->backend_id = id;
 	}
 	struct net_mac mac = rig_backend_mac(connection->backend_id);
@@ -854,8 +879,8 @@ struct flow *connection_flow(const struct connection *connection)
 	memcpy(addrs, connection->client.v6, size);
 	memcpy(addrs + size, vip.v6, size);
 	memcpy(&ports, port_pair, sizeof(ports));
-	uint32_t entry = flow_table_find(flows,
-		flow_hash(&flows->hasher, connection->family, addrs, ports), addrs, ports);
+	uint32_t entry = flow_table_find(
+		flows, flow_hash(&flows->hasher, connection->family, addrs, ports), addrs, ports);
 	return entry == FLOW_NOT_FOUND ? NULL : flow_entry_flow(flows, entry);
 }
 

@@ -22,14 +22,16 @@
 #include "plan.h"
 #include "snat.h"
 
-#define PORT "port = { device = \"eth1\"; address = [ \"192.0.2.10/24\", \"2001:db8::10/64\" ]; };\n"
-#define SERVICE(name, listen, backends) name " = { listen = \"" listen "\"; backends = ( " backends " ); };\n"
+#define PORT                                                                                       \
+	"port = { device = \"eth1\"; address = [ \"192.0.2.10/24\", \"2001:db8::10/64\" ]; };\n"
+#define SERVICE(name, listen, backends)                                                            \
+	name " = { listen = \"" listen "\"; backends = ( " backends " ); };\n"
 #define FILE_OF(services) PORT "services = {\n" services "};\n"
 
 struct registry {
 	struct backends backends;
 	struct snat_ports ports[2];
-	struct conf *conf;      // that it is in line with
+	struct conf *conf; // that it is in line with
 	uint64_t publication;
 };
 
@@ -97,8 +99,8 @@ static inline void registry_end(struct registry *registry)
 }
 
 /* A backend that must be there. */
-static inline struct control_backend *find(struct registry *registry, const char *service,
-	const char *name)
+static inline struct control_backend *find(
+	struct registry *registry, const char *service, const char *name)
 {
 	struct control_service *found = backends_find_service(&registry->backends, service);
 

@@ -145,8 +145,9 @@ static void an_index_without_a_service_is_gone_once(void **state)
 static void changes_between_slices_are_in_it_too(void **state)
 {
 	struct registry registry;
-	registry_start(&registry, FILE_OF(SERVICE("a", ":80", ONE) SERVICE("b", ":81", ONE)
-		SERVICE("c", ":82", ONE)));
+	registry_start(&registry,
+		FILE_OF(SERVICE("a", ":80", ONE) SERVICE("b", ":81", ONE)
+				SERVICE("c", ":82", ONE)));
 	struct gather gather = {NULL};
 	struct control_backend *first = find(&registry, "a", "10.0.0.1:80");
 
@@ -192,19 +193,20 @@ static void what_is_cancelled_is_gathered_again(void **state)
 static void assert_same_keys(const struct service_keys *a, const struct service_keys *b)
 {
 	assert_int_equal(a->nb_keys, b->nb_keys);
-	struct service_table *table = service_table_create(&(struct service_table_source){
-		.shared_keys = (struct service_keys *)b});
+	struct service_table *table = service_table_create(
+		&(struct service_table_source){.shared_keys = (struct service_keys *)b});
 	for (uint32_t i = 0; i <= a->mask; i++) {
 		const struct service_key *key = &a->places[i];
 		if (key->kind != 0)
-			assert_int_equal(service_find(table, key->kind, key->family, key->addr, key->port),
+			assert_int_equal(
+				service_find(table, key->kind, key->family, key->addr, key->port),
 				key->value);
 	}
 	service_table_destroy(table);
 }
 
-/* Services that swap addresses, backends that several share, that come and go: the keys that grew by
- * changes are those that a look at all of the registry gives. */
+/* Services that swap addresses, backends that several share, that come and go: the keys that grew
+ * by changes are those that a look at all of the registry gives. */
 static void keys_by_changes_are_those_of_the_whole(void **state)
 {
 	struct registry registry;
@@ -221,12 +223,13 @@ static void keys_by_changes_are_those_of_the_whole(void **state)
 			char line[256];
 			if (s > 0 && rand() % 4 == 0)
 				continue;
-			int length = snprintf(line, sizeof(line), "s%d = { listen = \":%d\"; backends = ( ",
-				s, port++);
+			int length = snprintf(line, sizeof(line),
+				"s%d = { listen = \":%d\"; backends = ( ", s, port++);
 			int nb = 1 + rand() % 3, first = rand() % 4;
 			for (int b = 0; b < nb; b++)
-				length += snprintf(line + length, sizeof(line) - length, "%s\"10.0.0.%d:%d\"",
-					b > 0 ? ", " : "", first + b + 1, 80 + s % 2);
+				length += snprintf(line + length, sizeof(line) - length,
+					"%s\"10.0.0.%d:%d\"", b > 0 ? ", " : "", first + b + 1,
+					80 + s % 2);
 			snprintf(line + length, sizeof(line) - length, " ); };\n");
 			strcat(text, line);
 		}
@@ -236,18 +239,21 @@ static void keys_by_changes_are_those_of_the_whole(void **state)
 		for (uint32_t s = 0; s < registry.backends.nb_services; s++) {
 			const struct control_service *service = registry.backends.services[s];
 			for (uint32_t b = service->nb_listed; b < service->nb_backends; b++) {
-				if (service->backends[b]->life != BACKEND_REMOVED || rand() % 2 == 0)
+				if (service->backends[b]->life != BACKEND_REMOVED ||
+					rand() % 2 == 0)
 					continue;
 				service->backends[b]->life = BACKEND_GONE;
 				backends_row_update(&registry.backends, service->backends[b]);
-				backends_keys_of_backend(&registry.backends, service->backends[b], -1);
+				backends_keys_of_backend(
+					&registry.backends, service->backends[b], -1);
 			}
 		}
 		job = gather_all(&registry);
 		assert_false(job->all_keys);
 		struct service_keys *changed = service_keys_change(keys, job->keys, job->nb_keys);
 		uint32_t nb_keys;
-		struct service_key *list = backends_keys(&registry.backends, registry.conf, &nb_keys);
+		struct service_key *list =
+			backends_keys(&registry.backends, registry.conf, &nb_keys);
 		struct service_keys *whole = service_keys_create(list, nb_keys);
 		assert_same_keys(whole, changed);
 		assert_same_keys(changed, whole);

@@ -29,8 +29,10 @@ static void count(void *context, uint32_t id, struct stats_backend *sum)
 static void world_init(struct world *world)
 {
 	char text[16384];
-	size_t length = snprintf(text, sizeof(text), "instance = \"k%d\";\n" PORT
-		"services = {\nweb = { listen = \":80\"; backends = ( ", getpid());
+	size_t length = snprintf(text, sizeof(text),
+		"instance = \"k%d\";\n" PORT
+		"services = {\nweb = { listen = \":80\"; backends = ( ",
+		getpid());
 
 	for (unsigned b = 0; b < BACKENDS; b++)
 		length += snprintf(text + length, sizeof(text) - length, "%s\"10.0.%u.%u:80\"",

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Backends judged by the clients' own connects, on a virtual clock: workers and probes are the test's. */
+/* Backends judged by the clients' own connects, on a virtual clock: workers and probes are the
+ * test's. */
 #include "app_test.h"
 
 #include <event2/event.h>
@@ -14,8 +15,9 @@
 #define RETRY_MS 1000
 #define WINDOW_MS 2000
 #define TWO "\"10.0.0.1:80\", \"10.0.0.2:80\""
-#define WEB(more) FILE_OF("web = { listen = \":80\"; health = { type = \"none\"; }; " more \
-	" backends = ( " TWO " ); };\n")
+#define WEB(more)                                                                                  \
+	FILE_OF("web = { listen = \":80\"; health = { type = \"none\"; }; " more                   \
+		" backends = ( " TWO " ); };\n")
 #define PASSIVE "passive = { fails = 3; window_ms = 2000; retry_ms = 1000; };"
 
 /* --- what stands in for the control core --- */
@@ -104,8 +106,8 @@ static struct control_backend *second(struct control *control)
 }
 
 /* As a worker counts and names it. */
-static void count_fails(struct control *control, unsigned worker, const struct control_backend *backend,
-	unsigned refused, unsigned timed_out)
+static void count_fails(struct control *control, unsigned worker,
+	const struct control_backend *backend, unsigned refused, unsigned timed_out)
 {
 	struct stats_connect *counted = &control->connects[backend->id];
 	struct pipeline_fails *fails = &control->fails[worker];
@@ -317,7 +319,8 @@ static void what_failed_while_it_was_out_is_over(void **state)
 	count_fails(control, 0, backend, 3, 0);
 	look(control);
 	go_by(control, RETRY_MS / 2);
-	count_fails(control, 0, backend, 0, 50); // asked before, or of a table that a worker still has
+	count_fails(
+		control, 0, backend, 0, 50); // asked before, or of a table that a worker still has
 	go_by(control, RETRY_MS / 2);
 	assert_false(backend->passive.is_out);
 	count_fails(control, 0, backend, 2, 0);
@@ -367,7 +370,8 @@ static void a_verdict_by_probes_ends_it(void **state)
 
 	count_fails(control, 0, backend, 3, 0);
 	look(control);
-	backend->health = (struct health_status){.state = HEALTH_DOWN, .reason = "connect: refused"};
+	backend->health =
+		(struct health_status){.state = HEALTH_DOWN, .reason = "connect: refused"};
 	assert_string_equal(control_backend_health(backend)->reason, "connect: refused");
 	passive_end(control->passive, backend, control->now_ms);
 	assert_false(backend->passive.is_out);

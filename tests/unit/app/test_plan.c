@@ -9,7 +9,8 @@ static void nothing_is_seen_before_the_commit(void **state)
 {
 	struct registry registry;
 	registry_start(&registry, FILE_OF(SERVICE("web", ":80", TWO)));
-	struct conf *conf = read_conf(FILE_OF(SERVICE("web", ":80", THREE) SERVICE("api", ":81", TWO)));
+	struct conf *conf =
+		read_conf(FILE_OF(SERVICE("web", ":80", THREE) SERVICE("api", ":81", TWO)));
 	uint32_t id = find(&registry, "web", "10.0.0.1:80")->id;
 
 	struct plan *plan = plan_create(&registry.backends, conf, NULL);
@@ -29,7 +30,8 @@ static void a_plan_that_is_dropped_leaves_no_trace(void **state)
 {
 	struct registry registry;
 	registry_start(&registry, FILE_OF(SERVICE("web", ":80", TWO)));
-	struct conf *conf = read_conf(FILE_OF(SERVICE("api", ":81", THREE) SERVICE("web", ":80", THREE)));
+	struct conf *conf =
+		read_conf(FILE_OF(SERVICE("api", ":81", THREE) SERVICE("web", ":80", THREE)));
 	uint32_t end = id_pool_end(registry.backends.ids);
 
 	// At every point at which it may be.
@@ -55,7 +57,8 @@ static void it_is_prepared_in_slices(void **state)
 {
 	struct registry registry;
 	registry_start(&registry, FILE_OF(SERVICE("web", ":80", TWO)));
-	struct conf *conf = read_conf(FILE_OF(SERVICE("web", ":80", THREE) SERVICE("api", ":81", THREE)));
+	struct conf *conf =
+		read_conf(FILE_OF(SERVICE("web", ":80", THREE) SERVICE("api", ":81", THREE)));
 	struct plan *plan = plan_create(&registry.backends, conf, NULL);
 	unsigned slices = 0;
 
@@ -102,18 +105,22 @@ static void only_changed_services_are_touched(void **state)
 	assert_ptr_equal(web->conf, registry.conf->services[0]);
 	// The new backend's row, and its keys; those of the service, which may be others.
 	assert_int_equal(registry.backends.nb_changed_rows, 1);
-	assert_int_equal(registry.backends.changed_rows[0], find(&registry, "api", "10.0.0.3:80")->id);
+	assert_int_equal(
+		registry.backends.changed_rows[0], find(&registry, "api", "10.0.0.3:80")->id);
 	assert_int_equal(registry.backends.nb_key_changes, 4);
 	registry_end(&registry);
 }
 
 static void listed_ones_stand_as_in_the_file_and_the_others_behind(void **state)
 {
-	static const char *const names[] = {"10.0.0.9:80", "10.0.0.3:80", "10.0.0.1:80", "10.0.0.2:80"};
+	static const char *const names[] = {
+		"10.0.0.9:80", "10.0.0.3:80", "10.0.0.1:80", "10.0.0.2:80"};
 	struct registry registry;
 	registry_start(&registry, FILE_OF(SERVICE("web", ":80", THREE)));
 
-	apply(&registry, FILE_OF(SERVICE("web", ":80", "\"10.0.0.9:80\", \"10.0.0.3:80\", \"10.0.0.1:80\"")));
+	apply(&registry,
+		FILE_OF(SERVICE(
+			"web", ":80", "\"10.0.0.9:80\", \"10.0.0.3:80\", \"10.0.0.1:80\"")));
 	const struct control_service *web = registry.backends.services[0];
 	assert_int_equal(web->nb_listed, 3);
 	assert_int_equal(web->nb_backends, 4);
@@ -125,17 +132,20 @@ static void listed_ones_stand_as_in_the_file_and_the_others_behind(void **state)
 static void on_remove_reset_marks_the_flows(void **state)
 {
 	struct registry registry;
-	registry_start(&registry, FILE_OF("web = { listen = \":80\"; on_remove = \"reset\"; "
-		"backends = ( " THREE " ); };\n"));
+	registry_start(&registry,
+		FILE_OF("web = { listen = \":80\"; on_remove = \"reset\"; "
+			"backends = ( " THREE " ); };\n"));
 	struct control_backend *backend = find(&registry, "web", "10.0.0.3:80");
 
-	apply(&registry, FILE_OF("web = { listen = \":80\"; on_remove = \"reset\"; "
-		"backends = ( " TWO " ); };\n"));
+	apply(&registry,
+		FILE_OF("web = { listen = \":80\"; on_remove = \"reset\"; "
+			"backends = ( " TWO " ); };\n"));
 	assert_true(backend->reset);
 	assert_true(registry.backends.rows[backend->id].reset);
 	assert_int_equal(registry.backends.reset_round, 1);
-	apply(&registry, FILE_OF("web = { listen = \":80\"; on_remove = \"reset\"; "
-		"backends = ( " THREE " ); };\n"));
+	apply(&registry,
+		FILE_OF("web = { listen = \":80\"; on_remove = \"reset\"; "
+			"backends = ( " THREE " ); };\n"));
 	assert_false(backend->reset);
 	assert_false(registry.backends.rows[backend->id].reset);
 	registry_end(&registry);

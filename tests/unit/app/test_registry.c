@@ -12,8 +12,10 @@ static void what_stays_keeps_its_id_health_and_counters(void **state)
 
 	before->health.state = HEALTH_DOWN;
 	before->before.opened = 7;
-	apply(&registry, FILE_OF(SERVICE("web", ":81", "{ address = \"10.0.0.2:80\"; name = \"b\"; "
-		"weight = 5; }, \"10.0.0.9:80\"")));
+	apply(&registry,
+		FILE_OF(SERVICE("web", ":81",
+			"{ address = \"10.0.0.2:80\"; name = \"b\"; "
+			"weight = 5; }, \"10.0.0.9:80\"")));
 	struct control_backend *after = find(&registry, "web", "b");
 	assert_ptr_equal(after, before);
 	assert_int_equal(after->health.state, HEALTH_DOWN);
@@ -116,8 +118,9 @@ static void usable_are_those_that_are_up_and_active_and_reached(void **state)
 static void forward_takes_all_as_candidates_when_none_is_usable(void **state)
 {
 	struct registry registry;
-	registry_start(&registry, FILE_OF("web = { listen = \":80\"; on_all_down = \"forward\"; "
-		"backends = ( " TWO " ); };\n"));
+	registry_start(&registry,
+		FILE_OF("web = { listen = \":80\"; on_all_down = \"forward\"; "
+			"backends = ( " TWO " ); };\n"));
 	struct control_service *service = backends_find_service(&registry.backends, "web");
 
 	for (int b = 0; b < 2; b++) {
@@ -189,7 +192,9 @@ static void what_a_service_refused_follows_it_to_another_index(void **state)
 	assert_int_equal(sum.denied, 7);
 	// Another service takes the index that it leaves.
 	apply(&registry, FILE_OF(SERVICE("web", ":80", TWO)));
-	apply(&registry, FILE_OF(SERVICE("web", ":80", TWO) SERVICE("new", ":82", TWO) SERVICE("api", ":81", TWO)));
+	apply(&registry,
+		FILE_OF(SERVICE("web", ":80", TWO) SERVICE("new", ":82", TWO)
+				SERVICE("api", ":81", TWO)));
 	struct control_service *new = backends_find_service(&registry.backends, "new");
 	assert_int_equal(new->index, 1);
 	assert_int_equal(api->index, 2);
@@ -206,7 +211,8 @@ static void what_a_service_refused_follows_it_to_another_index(void **state)
 static void backends_are_numbered_service_by_service(void **state)
 {
 	struct registry registry;
-	registry_start(&registry, FILE_OF(SERVICE("web", ":80", TWO) SERVICE("api", ":81", "\"10.0.0.3:81\"")));
+	registry_start(&registry,
+		FILE_OF(SERVICE("web", ":80", TWO) SERVICE("api", ":81", "\"10.0.0.3:81\"")));
 
 	assert_string_equal(backends_at(&registry.backends, 1)->conf.name, "10.0.0.2:80");
 	assert_string_equal(backends_at(&registry.backends, 2)->conf.name, "10.0.0.3:81");

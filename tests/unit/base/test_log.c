@@ -179,8 +179,9 @@ static void limited_line_says_what_was_held_back(void **state) // case C7
 	flood(1000);
 	const char *text = capture_read(capture);
 	assert_int_equal(count_lines(text), 10);
-	assert_matches(text, "^<6>info test: line 0\n<6>info test: 990 lines [^\n]* held back [^\n]*\n"
-			     "<6>info test: line 1\n");
+	assert_matches(text,
+		"^<6>info test: line 0\n<6>info test: 990 lines [^\n]* held back [^\n]*\n"
+		"<6>info test: line 1\n");
 }
 
 #define capture_test(test) cmocka_unit_test_setup_teardown(test, capture_start, capture_stop)

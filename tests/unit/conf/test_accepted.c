@@ -135,12 +135,14 @@ static void every_key_reaches_its_member(void **state)
 		"services = {\n"
 		" a = { listen = [ \"192.0.2.11:80\", \":81\" ]; scheduler = \"round_robin\";\n"
 		"  on_all_down = \"drop\";\n"
-		"  health = { type = \"https\"; path = \"/h?x=1\"; host = \"a.example\"; status = 204;\n"
+		"  health = { type = \"https\"; path = \"/h?x=1\"; host = \"a.example\"; status = "
+		"204;\n"
 		"   port = 8443; interval_ms = 1000; timeout_ms = 1000; rise = 5; fall = 6;\n"
 		"   verify = true; };\n"
 		"  backends = ( { address = \"10.0.0.1:80\"; name = \"con1\"; weight = 0; },\n"
 		"   \"10.0.0.1:81\" ); };\n"
-		" b = { listen = [ \":80\", \"[2001:db8::10]:8080\" ]; scheduler = \"least_conn\";\n"
+		" b = { listen = [ \":80\", \"[2001:db8::10]:8080\" ]; scheduler = "
+		"\"least_conn\";\n"
 		"  allow = [ \"::/0\", \"2001:db8::/32\" ]; deny = \"2001:db8::1\";\n"
 		"  health = { type = \"http\"; status = \"200-299\"; interval_ms = 100; };\n"
 		"  backends = [ \"[2001:db8::1]:80\" ]; };\n"
@@ -270,18 +272,20 @@ static void ten_thousand_prefixes_load_in_a_second(void **state)
 static void services_may_share_backends_and_ports_on_other_addresses(void **state)
 {
 	conf_free(test_good(
-		"port = { device = \"net_null0\"; address = [ \"192.0.2.10/31\", \"192.0.2.12/32\" ]; };"
+		"port = { device = \"net_null0\"; address = [ \"192.0.2.10/31\", \"192.0.2.12/32\" "
+		"]; };"
 		"services = {"
-		" a = { listen = \"192.0.2.10:80\"; backends = ( \"10.0.0.1:80\", \"10.0.0.2:80\" ); };"
+		" a = { listen = \"192.0.2.10:80\"; backends = ( \"10.0.0.1:80\", \"10.0.0.2:80\" "
+		"); };"
 		" b = { listen = \"192.0.2.12:80\"; backends = ( \"10.0.0.1:80\" ); }; };"));
 }
 
 static void odd_but_right_syntax_is_accepted(void **state)
 {
-	conf_free(test_good(
-		"/* several\nlines */ // one\n# one\r\n"
-		"port={device=\"eth1\"address=\"192.0.2.10/24\",netns=\"\"punt={}}\n"
-		"services={web={listen=(\":80\")backends=(\"10.0.0.1:80\",{address:\"10.0.0.2:80\"})}}"));
+	conf_free(test_good("/* several\nlines */ // one\n# one\r\n"
+			    "port={device=\"eth1\"address=\"192.0.2.10/24\",netns=\"\"punt={}}\n"
+			    "services={web={listen=(\":80\")backends=(\"10.0.0.1:80\",{address:"
+			    "\"10.0.0.2:80\"})}}"));
 }
 
 static void reference_file_parses(void **state)
@@ -362,7 +366,8 @@ static void check_row(void *arg, const struct conf_reference *reference)
 	if (!shows_key(arg, dot != NULL ? dot + 1 : reference->path))
 		fail_msg("weir.conf does not show %s", reference->path);
 	assert_int_not_equal(reference->value[0], '\0');
-	snprintf(line, sizeof(line), "%s%s%s", reference->value, reference->initial, reference->doc);
+	snprintf(
+		line, sizeof(line), "%s%s%s", reference->value, reference->initial, reference->doc);
 	assert_null(strchr(line, '|')); // it goes into a Markdown table
 }
 
@@ -384,7 +389,8 @@ static void reference_table_has_a_row_for_each_key(void **state)
 	fclose(out);
 	assert_non_null(strstr(text, "| `flows.size` | 1024 to 67108864 | 1048576 | "));
 	assert_non_null(strstr(text, "| `port.device` | "));
-	assert_non_null(strstr(text, "| `port.driver` | \"af_xdp\", \"af_packet\" | \"af_xdp\" | "));
+	assert_non_null(
+		strstr(text, "| `port.driver` | \"af_xdp\", \"af_packet\" | \"af_xdp\" | "));
 	assert_non_null(strstr(text, "| `services.NAME.health.verify` | true, false | false | "));
 	assert_non_null(strstr(text, "| `services.NAME.backends[].weight` | 0 to 256 | 1 | "));
 	free(text);
@@ -402,7 +408,8 @@ static void hundred_thousand_backends_load_in_two_seconds(void **state)
 	for (unsigned i = 0; i < 1000; i++) {
 		fprintf(out, "s%u = { listen = \":%u\"; backends = (", i, i + 1);
 		for (unsigned j = 0; j < 100; j++)
-			fprintf(out, "%s\n{ address = \"10.%u.%u.%u:80\"; name = \"b%u\"; weight = 2; }",
+			fprintf(out,
+				"%s\n{ address = \"10.%u.%u.%u:80\"; name = \"b%u\"; weight = 2; }",
 				j > 0 ? "," : "", i / 250, i % 250, j + 1, j);
 		fprintf(out, " ); };\n");
 	}

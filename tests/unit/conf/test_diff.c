@@ -4,7 +4,8 @@
 #include "conf_diff.h"
 #include "conf_schema.h"
 
-#define TWO "listen = \":80\"; backends = ( { address = \"10.0.0.1:80\"; name = \"con1\"; }, " \
+#define TWO                                                                                        \
+	"listen = \":80\"; backends = ( { address = \"10.0.0.1:80\"; name = \"con1\"; }, "         \
 	"{ address = \"10.0.0.2:80\"; name = \"con2\"; } );"
 
 static struct conf_diff *diff_of(const char *from, const char *to, struct conf_error *error)
@@ -43,19 +44,26 @@ static void equal_files_have_no_difference(void **state)
 
 static void backends_come_go_and_change(void **state)
 {
-	assert_lines(PORT WEB(TWO), PORT WEB("listen = \":80\"; backends = ( "
-		"{ address = \"10.0.0.2:80\"; name = \"con2\"; state = \"drain\"; weight = 3; }, "
-		"{ address = \"10.0.0.9:8080\"; name = \"con5\"; weight = 2; }, \"10.0.0.7:80\" );"),
+	assert_lines(PORT WEB(TWO),
+		PORT WEB("listen = \":80\"; backends = ( "
+			 "{ address = \"10.0.0.2:80\"; name = \"con2\"; state = \"drain\"; weight "
+			 "= 3; }, "
+			 "{ address = \"10.0.0.9:8080\"; name = \"con5\"; weight = 2; }, "
+			 "\"10.0.0.7:80\" );"),
 		LINES("service web: con2: weight 1 -> 3; con2: state active -> drain; "
 		      "+ con5 10.0.0.9:8080 weight 2; + 10.0.0.7:80; - con1 10.0.0.1:80"));
 }
 
 static void keys_are_named_by_their_path(void **state)
 {
-	assert_lines(PORT WEB(TWO), PORT "timeouts = { close_s = 5; };" WEB("scheduler = "
-		"\"round_robin\"; health = { type = \"http\"; path = \"/x\"; status = 204; }; "
-		"listen = \":81\"; backends = ( { address = \"10.0.0.1:80\"; name = \"con1\"; }, "
-		"{ address = \"10.0.0.2:80\"; name = \"two\"; } );"),
+	assert_lines(PORT WEB(TWO),
+		PORT "timeouts = { close_s = 5; };" WEB(
+			"scheduler = "
+			"\"round_robin\"; health = { type = \"http\"; path = \"/x\"; status = 204; "
+			"}; "
+			"listen = \":81\"; backends = ( { address = \"10.0.0.1:80\"; name = "
+			"\"con1\"; }, "
+			"{ address = \"10.0.0.2:80\"; name = \"two\"; } );"),
 		LINES("timeouts.close_s 60 -> 5",
 			"service web: listen changed; scheduler maglev -> round_robin; "
 			"health.type tcp -> http; health.path \"/\" -> \"/x\"; "
@@ -64,20 +72,24 @@ static void keys_are_named_by_their_path(void **state)
 
 static void idle_times_of_a_service_are_compared(void **state)
 {
-	assert_lines(PORT WEB(TWO " timeouts = { close_s = 5; };"), PORT WEB(TWO " on_idle = \"reset\"; "
-		"timeouts = { established_s = 90; };"),
+	assert_lines(PORT WEB(TWO " timeouts = { close_s = 5; };"),
+		PORT WEB(TWO " on_idle = \"reset\"; "
+			     "timeouts = { established_s = 90; };"),
 		LINES("service web: on_idle drop -> reset; timeouts.established_s default -> 90; "
 		      "timeouts.close_s 5 -> default"));
 }
 
 static void scheduling_and_lists_of_clients_are_compared(void **state)
 {
-	assert_lines(PORT WEB(TWO " deny = [ \"10.0.0.0/8\", \"11.0.0.0/8\" ]; allow = \"10.1.0.0/16\";"),
-		PORT WEB("listen = \":80\"; scheduler = \"least_conn\"; slow_start_ms = 5000; "
-		"deny = [ \"10.0.0.0/8\", \"11.0.0.0/9\" ]; allow = \"10.1.0.0/16\"; "
-		"backends = ( { address = \"10.0.0.1:80\"; name = \"con1\"; max_conns = 7; "
-		"slow_start_ms = 0; }, { address = \"10.0.0.2:80\"; name = \"con2\"; }, "
-		"{ address = \"10.0.0.3:80\"; name = \"con3\"; backup = true; } );"),
+	assert_lines(
+		PORT WEB(
+			TWO " deny = [ \"10.0.0.0/8\", \"11.0.0.0/8\" ]; allow = \"10.1.0.0/16\";"),
+		PORT WEB(
+			"listen = \":80\"; scheduler = \"least_conn\"; slow_start_ms = 5000; "
+			"deny = [ \"10.0.0.0/8\", \"11.0.0.0/9\" ]; allow = \"10.1.0.0/16\"; "
+			"backends = ( { address = \"10.0.0.1:80\"; name = \"con1\"; max_conns = 7; "
+			"slow_start_ms = 0; }, { address = \"10.0.0.2:80\"; name = \"con2\"; }, "
+			"{ address = \"10.0.0.3:80\"; name = \"con3\"; backup = true; } );"),
 		LINES("service web: scheduler maglev -> least_conn; slow_start_ms 0 -> 5000; "
 		      "deny changed; con1: max_conns 0 -> 7; con2: slow_start_ms 0 -> 5000; "
 		      "+ con3 10.0.0.3:80 backup"));
@@ -85,10 +97,12 @@ static void scheduling_and_lists_of_clients_are_compared(void **state)
 
 static void what_a_connect_may_cost_is_compared(void **state)
 {
-	assert_lines(PORT WEB(TWO), PORT WEB(TWO " connect_timeout_ms = 100; connect_tries = 2; "
-		"retry_budget = 50; passive = { fails = 1; retry_ms = 10000; };"),
+	assert_lines(PORT WEB(TWO),
+		PORT WEB(TWO " connect_timeout_ms = 100; connect_tries = 2; "
+			     "retry_budget = 50; passive = { fails = 1; retry_ms = 10000; };"),
 		LINES("service web: connect_timeout_ms 250 -> 100; connect_tries 3 -> 2; "
-		      "retry_budget 20 -> 50; passive.fails 5 -> 1; passive.retry_ms 5000 -> 10000"));
+		      "retry_budget 20 -> 50; passive.fails 5 -> 1; passive.retry_ms 5000 -> "
+		      "10000"));
 }
 
 static void services_come_and_go(void **state)
@@ -100,10 +114,11 @@ static void services_come_and_go(void **state)
 static void only_changed_services_are_marked(void **state)
 {
 	struct conf_error error;
-	struct conf_diff *diff = diff_of(
-		PORT "services = { a = { listen = \":81\"; " BACKENDS " }; b = { " TWO " }; };",
+	struct conf_diff *diff = diff_of(PORT "services = { a = { listen = \":81\"; " BACKENDS
+					      " }; b = { " TWO " }; };",
 		PORT "services = { c = { listen = \":82\"; " BACKENDS " };"
-		     " b = { " TWO " }; a = { listen = \":81\"; backends = ( \"10.0.0.1:81\" ); }; };",
+		     " b = { " TWO
+		     " }; a = { listen = \":81\"; backends = ( \"10.0.0.1:81\" ); }; };",
 		&error);
 
 	assert_non_null(diff);
@@ -138,15 +153,20 @@ static void what_needs_a_restart_is_refused(void **state)
 		{"port = { device = \"eth1\"; address = \"192.0.2.10/25\"; };" SERVICES,
 			"port.address changed"},
 		{"port = { device = \"eth1\"; address = \"192.0.2.10/24\"; gateway = "
-		 "\"192.0.2.1\"; };" SERVICES, "port.gateway changed"},
+		 "\"192.0.2.1\"; };" SERVICES,
+			"port.gateway changed"},
 		{"port = { device = \"eth1\"; address = \"192.0.2.10/24\"; driver = "
-		 "\"af_packet\"; };" SERVICES, "port.driver default -> af_packet"},
-		{"port = { device = \"eth1\"; address = \"192.0.2.10/24\"; netns = \"x\"; };"
-		 SERVICES, "port.netns \"weir\" -> \"x\""},
-		{"port = { device = \"eth1\"; address = \"192.0.2.10/24\"; eal = [ \"-v\" ]; };"
-		 SERVICES, "port.eal changed"},
-		{"port = { device = \"eth1\"; address = \"192.0.2.10/24\"; punt = { arp = 5; }; };"
-		 SERVICES, "port.punt.arp 1000 -> 5"},
+		 "\"af_packet\"; };" SERVICES,
+			"port.driver default -> af_packet"},
+		{"port = { device = \"eth1\"; address = \"192.0.2.10/24\"; netns = \"x\"; "
+		 "};" SERVICES,
+			"port.netns \"weir\" -> \"x\""},
+		{"port = { device = \"eth1\"; address = \"192.0.2.10/24\"; eal = [ \"-v\" ]; "
+		 "};" SERVICES,
+			"port.eal changed"},
+		{"port = { device = \"eth1\"; address = \"192.0.2.10/24\"; punt = { arp = 5; }; "
+		 "};" SERVICES,
+			"port.punt.arp 1000 -> 5"},
 		{"cores = { workers = [ 1 ]; };" PORT SERVICES, "cores.workers changed"},
 		{"snat = { addresses = \"192.0.2.10\"; };" PORT SERVICES, "snat.addresses changed"},
 		{"snat = { ports = [ \"2000-3000\" ]; };" PORT SERVICES, "snat.ports changed"},
@@ -189,8 +209,9 @@ static void many_changes_are_bounded(void **state)
 	sprintf(at, " };");
 	other = to + sprintf(to, PORT "services = {");
 	for (unsigned s = 0; s < 200; s++)
-		other += sprintf(other, " s%u = { listen = \":%u\"; scheduler = \"round_robin\"; "
-			BACKENDS " };", s, 1000 + s);
+		other += sprintf(other,
+			" s%u = { listen = \":%u\"; scheduler = \"round_robin\"; " BACKENDS " };",
+			s, 1000 + s);
 	sprintf(other, " };");
 	struct conf_error error;
 	struct conf_diff *diff = diff_of(from, to, &error);

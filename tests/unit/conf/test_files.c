@@ -117,9 +117,9 @@ static void nul_bytes_are_refused_wherever_they_are_D8(void **state)
 /* Every prefix of a good file either is one too or is refused; none crashes or hangs. */
 static void truncated_files_are_refused_D8(void **state)
 {
-	static const char text[] = PORT "cores = { workers = [ 1, 2 ]; };\n"
-		WEB("listen = \":80\";\nhealth = { type = \"http\"; path = \"/x\"; };\n"
-		    "backends = ( \"10.0.0.1:80\", { address = \"10.0.0.2:80\"; weight = 2; } );");
+	static const char text[] = PORT "cores = { workers = [ 1, 2 ]; };\n" WEB(
+		"listen = \":80\";\nhealth = { type = \"http\"; path = \"/x\"; };\n"
+		"backends = ( \"10.0.0.1:80\", { address = \"10.0.0.2:80\"; weight = 2; } );");
 	size_t last = strrchr(text, '}') - text; // only ; and \n follow
 
 	for (size_t size = 0; size <= last; size++) {
@@ -157,9 +157,10 @@ static void included_files_are_found_beside_the_including_one(void **state)
 	assert_int_equal(mkdir(test_path("inc"), 0700), 0);
 	assert_int_equal(mkdir(test_path("inc/deeper"), 0700), 0);
 	write_text("main.conf", PORT "services = {\n  @include \"inc/services.inc\"\n};\n");
-	write_text("inc/services.inc", "web = { listen = \":80\"; backends = (\n"
-				       "@include \"deeper/backends.inc\"\n); };\n"
-				       "@include \"deeper/more.inc\"\n");
+	write_text("inc/services.inc",
+		"web = { listen = \":80\"; backends = (\n"
+		"@include \"deeper/backends.inc\"\n); };\n"
+		"@include \"deeper/more.inc\"\n");
 	write_text("inc/deeper/backends.inc", "# two\n\"10.0.0.1:80\",\n\"10.0.0.2:80\"");
 	write_text("inc/deeper/more.inc",
 		"api = { listen = \":81\"; backends = ( \"10.0.0.1:80\" ); }");
@@ -253,22 +254,25 @@ static void includes_that_cannot_work_are_refused_at_their_line_D8(void **state)
 static void patterns_are_taken_in_the_order_of_the_names(void **state)
 {
 	// As one would write them, not in this order.
-	static const char *const names[] = {"d/b.conf", "d/a.conf", "d/Z.conf", "d/10.conf", "d/9.conf"};
+	static const char *const names[] = {
+		"d/b.conf", "d/a.conf", "d/Z.conf", "d/10.conf", "d/9.conf"};
 	static const char *const order[] = {"s10", "s9", "sZ", "sa", "sb"};
 	struct conf_error error;
 
 	assert_int_equal(mkdir(test_path("d"), 0700), 0);
 	for (int i = 0; i < 5; i++) {
 		char text[256];
-		snprintf(text, sizeof(text), "# %d\ns%.*s = { listen = \":%d\"; backends = ( \"10.0.0.1:80\" ); };\n",
-			i, (int)strcspn(names[i] + 2, "."), names[i] + 2, 80 + i);
+		snprintf(text, sizeof(text),
+			"# %d\ns%.*s = { listen = \":%d\"; backends = ( \"10.0.0.1:80\" ); };\n", i,
+			(int)strcspn(names[i] + 2, "."), names[i] + 2, 80 + i);
 		write_text(names[i], text);
 	}
 	write_text("d/ignored.bak", "}}}");
 	write_text("d/.hidden.conf", "}}}");
-	write_text("main.conf", PORT "services = {\n@include \"d/*.conf\"\n"
-		"last = { listen = \":90\"; backends = ( \"10.0.0.1:80\" ); };\n"
-		"@include \"d/none*.conf\"\n@include \"nowhere/*.conf\"\n};\n");
+	write_text("main.conf",
+		PORT "services = {\n@include \"d/*.conf\"\n"
+		     "last = { listen = \":90\"; backends = ( \"10.0.0.1:80\" ); };\n"
+		     "@include \"d/none*.conf\"\n@include \"nowhere/*.conf\"\n};\n");
 	struct conf *conf = conf_load(test_path("main.conf"), &error);
 	if (conf == NULL)
 		fail_msg("%s", error.text);
@@ -299,7 +303,8 @@ static void errors_in_matching_files_name_file_and_line(void **state)
 	write_text("e/2.conf", "\n\napi = { listen = \":81\"; wieght = 1; };\n");
 	assert_refused("main.conf", "e/2.conf:3: services.api.wieght: ", "unknown key");
 	write_text("e/2.conf", "\nweb = { };\n");
-	assert_refused("main.conf", "e/2.conf:2: services.web: ", "e/1.conf:1; remove or rename one");
+	assert_refused(
+		"main.conf", "e/2.conf:2: services.web: ", "e/1.conf:1; remove or rename one");
 	write_text("e/2.conf", "web2 = {\n");
 	assert_refused("main.conf", "e/2.conf:2: services.web2: ", "the file ends before the }");
 	write_text("e/2.conf", "\n@include \"*.conf\"\n");
@@ -323,7 +328,8 @@ static void a_directory_with_odd_letters_is_no_pattern(void **state)
 
 	assert_int_equal(mkdir(test_path("[a]*\\b"), 0700), 0);
 	write_text("[a]*\\b/main.conf", PORT "services = {\n@include \"*.inc\"\n};\n");
-	write_text("[a]*\\b/web.inc", "web = { listen = \":80\"; backends = ( \"10.0.0.1:80\" ); };\n");
+	write_text("[a]*\\b/web.inc",
+		"web = { listen = \":80\"; backends = ( \"10.0.0.1:80\" ); };\n");
 	struct conf *conf = conf_load(test_path("[a]*\\b/main.conf"), &error);
 	if (conf == NULL)
 		fail_msg("%s", error.text);

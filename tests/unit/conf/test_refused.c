@@ -9,17 +9,16 @@ struct bad {
 };
 
 #define PORT_KEYS(keys) "port = {\n" keys "\n};\n" SERVICES
-#define PORT_ADDRESS(address) \
-	"port = { device = \"eth1\";\naddress = " address "; };\n" SERVICES
-#define PORT_MORE(keys) \
+#define PORT_ADDRESS(address) "port = { device = \"eth1\";\naddress = " address "; };\n" SERVICES
+#define PORT_MORE(keys)                                                                            \
 	"port = { device = \"eth1\"; address = \"192.0.2.10/24\";\n" keys "\n};\n" SERVICES
 #define TOP(keys) PORT keys "\n" SERVICES
 #define LISTEN(listen) PORT WEB("listen = " listen ";\n" BACKENDS)
 #define BACKEND(backends) PORT WEB("listen = \":80\";\nbackends = " backends ";")
 #define HEALTH(keys) PORT WEB("listen = \":80\"; " BACKENDS "\nhealth = { " keys " };")
 #define ACCESS(keys) PORT WEB("listen = \":80\"; " BACKENDS "\n" keys)
-#define TWO(first, second) \
-	PORT "services = {\na = { listen = " first "; " BACKENDS " };\n" \
+#define TWO(first, second)                                                                         \
+	PORT "services = {\na = { listen = " first "; " BACKENDS " };\n"                           \
 	     "b = { listen = " second "; " BACKENDS " };\n};\n"
 
 static const struct bad scanned[] = {
@@ -85,7 +84,8 @@ static const struct bad scanned[] = {
 	{SERVICES, "1: port:", "is missing; expected a group { ... }"},
 	{PORT, "1: services:", "is missing; expected a group of services"},
 	{"", "1: port:", "is missing"},
-	{PORT_KEYS("device = \"eth1\";"), "1: port.address:", "is missing; expected \"address/length\""},
+	{PORT_KEYS("device = \"eth1\";"),
+		"1: port.address:", "is missing; expected \"address/length\""},
 	{PORT_KEYS("address = \"192.0.2.10/24\";"), "1: port.device:", "is missing"},
 	{PORT WEB(BACKENDS), "2: services.web.listen:", "is missing"},
 	{PORT WEB("listen = \":80\";"), "2: services.web.backends:", "is missing"},
@@ -96,10 +96,13 @@ static const struct bad typed[] = {
 	{TOP("flows = \"2048\";"), "2: flows", "is a string; expected an integer from 1024"},
 	{TOP("flows = 1e6;"), "2: flows", "is a floating-point number; expected an integer"},
 	{TOP("flows = true;"), "2: flows", "is a boolean; expected an integer"},
-	{TOP("flows = { size = 5; };"), "2: flows.size", "5 is out of range; expected an integer from 1024"},
-	{TOP("flows = { persist = 1; };"), "2: flows.persist", "is an integer; expected true or false"},
+	{TOP("flows = { size = 5; };"), "2: flows.size",
+		"5 is out of range; expected an integer from 1024"},
+	{TOP("flows = { persist = 1; };"), "2: flows.persist",
+		"is an integer; expected true or false"},
 	{TOP("flows = { sizes = 2048; };"), "2: flows.sizes", "did you mean \"size\"?"},
-	{TOP("instance = 5;"), "2: instance", "is an integer; expected at most 16 of a-z, 0-9 and -"},
+	{TOP("instance = 5;"), "2: instance",
+		"is an integer; expected at most 16 of a-z, 0-9 and -"},
 	{TOP("cores = 5;"), "2: cores", "is an integer; expected a group { ... }"},
 	{"port = \"eth1\";\n" SERVICES, "1: port", "is a string; expected a group { ... }"},
 	{PORT "services = ( );\n", "2: services", "is a list; expected a group of services"},
@@ -123,7 +126,8 @@ static const struct bad typed[] = {
 	{TOP("instance = \"abcdefghijklmnopq\";"), "2: instance", "is not valid"},
 	{TOP("instance = \"a\\nb\";"), "2: instance", "holds the control character 0x0a"},
 	{TOP("cores = { control = 1024; };"), "2: cores.control", "1024 is out of range"},
-	{TOP("cores = { workers = [ ]; };"), "2: cores.workers", "has 0 elements; expected an array"},
+	{TOP("cores = { workers = [ ]; };"), "2: cores.workers",
+		"has 0 elements; expected an array"},
 	{TOP("cores = { workers = 2; };"), "2: cores.workers", "is an integer; expected an array"},
 	{TOP("cores = { workers = [ 1,\n1024 ]; };"), "3: cores.workers[1]",
 		"1024 is out of range; expected an integer from 0 to 1023"},
@@ -133,7 +137,8 @@ static const struct bad typed[] = {
 	{TOP("cores = { idle_sleep_us = 1000001; };"), "2: cores.idle_sleep_us", "out of range"},
 	{TOP("timeouts = { time_wait_s = 0; };"), "2: timeouts.time_wait_s",
 		"0 is out of range; expected an integer from 1 to 64800"},
-	{TOP("timeouts = { established_s = 64801; };"), "2: timeouts.established_s", "64801 is out"},
+	{TOP("timeouts = { established_s = 64801; };"), "2: timeouts.established_s",
+		"64801 is out"},
 	{TOP("snat = { ports = \"1024\"; };"), "2: snat.ports", "\"1024\" is no range of ports"},
 	{TOP("snat = { ports = \"0-80\"; };"), "2: snat.ports", "is no range of ports"},
 	{TOP("snat = { ports = \"1-65536\"; };"), "2: snat.ports", "is no range of ports"},
@@ -145,12 +150,14 @@ static const struct bad typed[] = {
 	{TOP("snat = { ports = [ \"1-2\", \"3-4\", \"5-6\", \"7-8\", \"9-10\" ]; };"),
 		"2: snat.ports", "has 5 elements; expected at most 4"},
 	{TOP("snat = { ports = [ ]; };"), "2: snat.ports", "is empty; expected at most 4 ranges"},
-	{PORT WEB("listen = \":80\"; " BACKENDS "\nscheduler = \"rr\";"), "4: services.web.scheduler",
-		"\"rr\" is unknown; expected \"maglev\", \"round_robin\", \"least_conn\" or \"source\""},
+	{PORT WEB("listen = \":80\"; " BACKENDS "\nscheduler = \"rr\";"),
+		"4: services.web.scheduler",
+		"\"rr\" is unknown; expected \"maglev\", \"round_robin\", \"least_conn\" or "
+		"\"source\""},
 	{PORT WEB("listen = \":80\"; " BACKENDS "\non_all_down = \"rst\";"),
 		"4: services.web.on_all_down", "expected \"reset\", \"drop\", \"forward\" or"},
-	{PORT WEB("listen = \":80\"; " BACKENDS "\non_down = \"rst\";"),
-		"4: services.web.on_down", "expected \"auto\", \"keep\" or \"reset\""},
+	{PORT WEB("listen = \":80\"; " BACKENDS "\non_down = \"rst\";"), "4: services.web.on_down",
+		"expected \"auto\", \"keep\" or \"reset\""},
 	{PORT WEB("listen = \":80\"; " BACKENDS "\non_down_reset_ms = 3600001;"),
 		"4: services.web.on_down_reset_ms", "from 0 to 3600000"},
 	{PORT WEB("listen = \":80\"; " BACKENDS "\non_remove = \"keep\";"),
@@ -164,7 +171,8 @@ static const struct bad typed[] = {
 	{HEALTH("port = 4294967376;"), "4: services.web.health.port",
 		"4294967376 is out of range; expected an integer from 0 to 65535"},
 	{HEALTH("interval_ms = 9;"), "4: services.web.health.interval_ms", "9 is out of range"},
-	{HEALTH("timeout_ms = 60001;"), "4: services.web.health.timeout_ms", "60001 is out of range"},
+	{HEALTH("timeout_ms = 60001;"), "4: services.web.health.timeout_ms",
+		"60001 is out of range"},
 	{HEALTH("timeout_ms = 501;"), "4: services.web.health.timeout_ms",
 		"501 is longer than interval_ms (500): a probe must end before the next begins"},
 	{HEALTH("rise = 0;"), "4: services.web.health.rise", "0 is out of range"},
@@ -174,7 +182,8 @@ static const struct bad typed[] = {
 		"is for HTTPS probes"},
 	{HEALTH("type = \"http\"; path = \"healthz\";"), "4: services.web.health.path",
 		"\"healthz\" is not valid; expected a path that begins with /"},
-	{HEALTH("type = \"http\"; path = \"/a b\";"), "4: services.web.health.path", "is not valid"},
+	{HEALTH("type = \"http\"; path = \"/a b\";"), "4: services.web.health.path",
+		"is not valid"},
 	{HEALTH("type = \"http\"; path = \"/\\r\\nX: y\";"), "4: services.web.health.path",
 		"holds the control character 0x0d"},
 	{HEALTH("type = \"http\"; host = \"a b\";"), "4: services.web.health.host", "is not valid"},
@@ -183,8 +192,10 @@ static const struct bad typed[] = {
 		"99 is out of range; expected a status code or a range"},
 	{HEALTH("type = \"http\"; status = \"299-200\";"), "4: services.web.health.status",
 		"\"299-200\" is not valid"},
-	{HEALTH("type = \"http\"; status = \"2xx\";"), "4: services.web.health.status", "is not valid"},
-	{HEALTH("type = \"http\"; status = true;"), "4: services.web.health.status", "is a boolean"},
+	{HEALTH("type = \"http\"; status = \"2xx\";"), "4: services.web.health.status",
+		"is not valid"},
+	{HEALTH("type = \"http\"; status = true;"), "4: services.web.health.status",
+		"is a boolean"},
 	{ACCESS("timeouts = { established_s = 0; };"), "4: services.web.timeouts.established_s",
 		"0 is out of range; expected an integer from 1 to 64800"},
 	{ACCESS("timeouts = { idle_s = 5; };"), "4: services.web.timeouts.idle_s", "unknown key"},
@@ -196,7 +207,8 @@ static const struct bad typed[] = {
 static const struct bad addressed[] = {
 	/* The port. */
 	{PORT_KEYS("device = \"\"; address = \"192.0.2.10/24\";"), "2: port.device",
-		"\"\" is not valid; expected a PCI address, a kernel interface or a DPDK device string"},
+		"\"\" is not valid; expected a PCI address, a kernel interface or a DPDK device "
+		"string"},
 	{PORT_KEYS("device = \"a-kernel-interface\"; address = \"192.0.2.10/24\";"),
 		"2: port.device", "is not valid"},
 	{PORT_KEYS("device = \"0000:03:00\"; address = \"192.0.2.10/24\";"), "2: port.device",
@@ -220,7 +232,8 @@ static const struct bad addressed[] = {
 	{PORT_ADDRESS("\"127.0.0.1/8\""), "2: port.address", "is a loopback address"},
 	{PORT_ADDRESS("\"224.0.0.5/24\""), "2: port.address", "is a multicast address"},
 	{PORT_ADDRESS("\"0.0.0.0/32\""), "2: port.address", "is an address of no host"},
-	{PORT_ADDRESS("[ \"2001:db8::/64\" ]"), "2: port.address[0]", "is the network's own address"},
+	{PORT_ADDRESS("[ \"2001:db8::/64\" ]"), "2: port.address[0]",
+		"is the network's own address"},
 	{PORT_ADDRESS("[ \"192.0.2.10/24\",\n\"192.0.2.10/32\" ]"), "3: port.address[1]",
 		"\"192.0.2.10/32\" is given twice; remove one"},
 	{PORT_ADDRESS("[ ]"), "2: port.address", "is empty; expected \"address/length\""},
@@ -236,7 +249,8 @@ static const struct bad addressed[] = {
 	{PORT_MORE("gateway = [ \"192.0.2.1\", \"192.0.2.2\" ];"), "2: port.gateway[1]",
 		"\"192.0.2.2\" is the second of its family"},
 	{TOP("snat = { addresses = \"192.0.2.11\"; };"), "2: snat.addresses",
-		"\"192.0.2.11\" is not an address of the port; add \"192.0.2.11/32\" to port.address"},
+		"\"192.0.2.11\" is not an address of the port; add \"192.0.2.11/32\" to "
+		"port.address"},
 	{TOP("snat = { addresses = [ \"192.0.2.10\", \"192.0.2.10\" ]; };"), "2: snat.addresses[1]",
 		"is given twice"},
 	{TOP("snat = { addresses = \"host1\"; };"), "2: snat.addresses", "\"host1\" is no address"},
@@ -245,7 +259,8 @@ static const struct bad addressed[] = {
 		"2: snat.addresses", "holds no IPv4 address, which service web needs"},
 	/* Listen addresses. */
 	{LISTEN("80"), "3: services.web.listen", "is an integer; expected \"address:port\""},
-	{LISTEN("\"80\""), "3: services.web.listen", "\"80\" lacks its colon; expected \":port\", as in \":80\""},
+	{LISTEN("\"80\""), "3: services.web.listen",
+		"\"80\" lacks its colon; expected \":port\", as in \":80\""},
 	{LISTEN("\":\""), "3: services.web.listen", "\":\" is no port; expected \":port\""},
 	{LISTEN("\":0\""), "3: services.web.listen", "\":0\" has a port out of range"},
 	{LISTEN("\":65536\""), "3: services.web.listen", "has a port out of range; expected 1 to"},
@@ -266,11 +281,13 @@ static const struct bad addressed[] = {
 	{TWO("\"192.0.2.10:80\"", "[ \":81\", \":80\" ]"), "4: services.b.listen[1]",
 		"192.0.2.10:80 is taken: service a listens there by \"192.0.2.10:80\""},
 	{PORT WEB("listen = \":80\";\nbackends = ( \"[2001:db8::1]:80\" );"),
-		"3: services.web.listen", "\":80\" means the port's IPv6 addresses, as the backends"},
+		"3: services.web.listen",
+		"\":80\" means the port's IPv6 addresses, as the backends"},
 	/* Backends. */
 	{BACKEND("( )"), "4: services.web.backends", "holds no backend; expected a list"},
 	{BACKEND("\"10.0.0.1:80\""), "4: services.web.backends", "is a string; expected a list"},
-	{BACKEND("( 5 )"), "4: services.web.backends[0]", "is an integer; expected \"address:port\""},
+	{BACKEND("( 5 )"), "4: services.web.backends[0]",
+		"is an integer; expected \"address:port\""},
 	{PORT WEB("listen = \"host1:8080\";\n" BACKENDS), "3: services.web.listen",
 		"\"host1:8080\" is a name; give an address and port, as in \"10.0.0.11:8080\""},
 	{BACKEND("( \"host1:99999\" )"), "4: services.web.backends[0]", "port out of range"},
@@ -291,7 +308,8 @@ static const struct bad addressed[] = {
 	{BACKEND("( \"127.0.0.1:80\" )"), "4: services.web.backends[0]", "is a loopback address"},
 	{BACKEND("( \"255.255.255.255:80\" )"), "4: services.web.backends[0]", "broadcast address"},
 	{BACKEND("( \"192.0.2.255:80\" )"), "4: services.web.backends[0]",
-		"192.0.2.255 is the network's broadcast address; expected one that a host can have"},
+		"192.0.2.255 is the network's broadcast address; expected one that a host can "
+		"have"},
 	{BACKEND("( \"192.0.2.0:80\" )"), "4: services.web.backends[0]",
 		"192.0.2.0 is the network's own address"},
 	{BACKEND("( \"192.0.2.10:80\" )"), "4: services.web.backends[0]",
@@ -300,9 +318,11 @@ static const struct bad addressed[] = {
 	{BACKEND("( \"10.0.0.1:80\",\n\"[2001:db8::1]:80\" )"), "5: services.web.backends[1]",
 		"2001:db8::1 is IPv6 and the service's first backend is IPv4: weir does not"},
 	{BACKEND("( \"[fe80::1]:80\" )"), "4: services.web.backends[0]", "is a link-local address"},
-	{BACKEND("( \"[::ffff:10.0.0.1]:80\" )"), "4: services.web.backends[0]", "an IPv4 address mapped"},
+	{BACKEND("( \"[::ffff:10.0.0.1]:80\" )"), "4: services.web.backends[0]",
+		"an IPv4 address mapped"},
 	{BACKEND("( \"10.0.0.1:80\",\n\"10.0.0.2:80\",\n\"10.0.0.1:80\" )"),
-		"6: services.web.backends[2]", "address \"10.0.0.1:80\" is that of backends[0] (line 4)"},
+		"6: services.web.backends[2]",
+		"address \"10.0.0.1:80\" is that of backends[0] (line 4)"},
 	{BACKEND("( { address = \"10.0.0.1:80\"; name = \"a\"; },\n"
 		 "{ address = \"10.0.0.2:80\"; name = \"a\"; } )"),
 		"5: services.web.backends[1]",
@@ -310,15 +330,18 @@ static const struct bad addressed[] = {
 	{BACKEND("( \"10.0.0.1:80\",\n{ address = \"10.0.0.2:80\"; name = \"10.0.0.1:80\"; } )"),
 		"5: services.web.backends[1]", "name \"10.0.0.1:80\" is that of backends[0]"},
 	{BACKEND("( { address = \"10.0.0.1:80\"; name = \"a,b\"; } )"),
-		"4: services.web.backends[0].name", "\"a,b\" is not valid; expected 1 to 63 letters"},
+		"4: services.web.backends[0].name",
+		"\"a,b\" is not valid; expected 1 to 63 letters"},
 	{BACKEND("( { address = \"10.0.0.1:80\"; name = \"\"; } )"),
 		"4: services.web.backends[0].name", "is not valid"},
 	{BACKEND("( { address = \"10.0.0.1:80\"; weight = 257; } )"),
-		"4: services.web.backends[0].weight", "257 is out of range; expected an integer from 0"},
+		"4: services.web.backends[0].weight",
+		"257 is out of range; expected an integer from 0"},
 	{BACKEND("( { address = \"10.0.0.1:80\"; backup = 1; } )"),
 		"4: services.web.backends[0].backup", "is an integer; expected true or false"},
 	{BACKEND("( { address = \"10.0.0.1:80\"; max_conns = -1; } )"),
-		"4: services.web.backends[0].max_conns", "-1 is out of range; expected an integer from 0"},
+		"4: services.web.backends[0].max_conns",
+		"-1 is out of range; expected an integer from 0"},
 	{BACKEND("( { address = \"10.0.0.1:80\"; slow_start_ms = 3600001; } )"),
 		"4: services.web.backends[0].slow_start_ms", "3600001 is out of range"},
 	{BACKEND("( { address = \"10.0.0.1:80\"; backup = true; } )"), "4: services.web.backends",
@@ -330,11 +353,13 @@ static const struct bad addressed[] = {
 		"\"10.1.2.3/8\" has bits set behind its length; write \"10.0.0.0/8\""},
 	{ACCESS("deny = [ \"all\" ];"), "4: services.web.deny[0]", "is no address and length"},
 	{ACCESS("deny = [ ];"), "4: services.web.deny", "is empty; expected \"address/length\""},
-	{ACCESS("deny = 10;"), "4: services.web.deny", "is an integer; expected \"address/length\""},
+	{ACCESS("deny = 10;"), "4: services.web.deny",
+		"is an integer; expected \"address/length\""},
 	{ACCESS("allow = [ \"10.0.0.0/8\", \"2001:db8::/32\" ];"), "4: services.web.allow[1]",
 		"\"2001:db8::/32\" is no address that clients of this service have, which is IPv4"},
 	{ACCESS("allow = [ \"10.0.0.0/8\", \"10.1.0.0/16\" ];\ndeny = [ \"10.0.0.0/16\",\n"
-		"\"10.1.0.0/16\" ];"), "6: services.web.deny[1]",
+		"\"10.1.0.0/16\" ];"),
+		"6: services.web.deny[1]",
 		"\"10.1.0.0/16\" stands in allow too; remove it from one of them"},
 	{ACCESS("connect_tries = 0;"), "4: services.web.connect_tries", "0 is out of range"},
 	{ACCESS("connect_timeout_ms = 60001;"), "4: services.web.connect_timeout_ms",

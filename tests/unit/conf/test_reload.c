@@ -155,9 +155,12 @@ static void services_may_move_between_files(void **state)
 	struct files files;
 	struct conf *first = load_base(&files);
 
-	replace(files.text[1], "m2 = { listen = \":84\"; scheduler = \"source\"; "
-		"backends = ( \"10.0.0.1:84\" ); };", "");
-	replace(files.text[0], "  web = {", "\n\n\nm2 = { listen = \":84\"; scheduler = \"source\"; "
+	replace(files.text[1],
+		"m2 = { listen = \":84\"; scheduler = \"source\"; "
+		"backends = ( \"10.0.0.1:84\" ); };",
+		"");
+	replace(files.text[0], "  web = {",
+		"\n\n\nm2 = { listen = \":84\"; scheduler = \"source\"; "
 		"backends = ( \"10.0.0.1:84\" ); };  web = {");
 	write_files(&files);
 	struct conf *second = reload_and_compare(first);
@@ -169,7 +172,8 @@ static void services_may_move_between_files(void **state)
 
 static void files_that_a_pattern_finds_come_and_go(void **state)
 {
-	static const char further[] = "n1 = { listen = \":90\"; backends = ( \"10.0.0.1:90\" ); };\n";
+	static const char further[] =
+		"n1 = { listen = \":90\"; backends = ( \"10.0.0.1:90\" ); };\n";
 	struct files files;
 	struct conf *first = load_base(&files);
 
@@ -197,8 +201,10 @@ static void what_holds_between_services_is_checked(void **state)
 {
 	static const char *const edits[][3] = {
 		{"listen = \":81\"", "listen = \":80\"", "is taken: service web listens there"},
-		{"  names = {", "web = { listen = \":80\"; backends = ( \"10.0.0.1:80\", "
-			"\"10.0.0.2:80\" ); };  names = {", "given twice, first in "},
+		{"  names = {",
+			"web = { listen = \":80\"; backends = ( \"10.0.0.1:80\", "
+			"\"10.0.0.2:80\" ); };  names = {",
+			"given twice, first in "},
 		{"192.0.2.10/24", "10.0.0.1/24", "10.0.0.1 is an address of weir0 itself"},
 		{", \"2001:db8::10/64\"", "", "2001:db8::10 is not an address of the port"},
 		{"};\n};\n", "};\n", "the file ends before the }"},
@@ -264,11 +270,13 @@ static unsigned nb_lines(const char *text)
 
 static void edit(struct files *files)
 {
-	static const char *const snippets[] = {"\n", " ", "# x\n", "/* y */", "\n@include \"more.inc\"\n",
-		"}", "{", ";", ",", "\"", "/*", "*/", "#", "web", "api", "m1", "weight = 2;", "flows = 4096;",
+	static const char *const snippets[] = {"\n", " ", "# x\n", "/* y */",
+		"\n@include \"more.inc\"\n", "}", "{", ";", ",", "\"", "/*", "*/", "#", "web",
+		"api", "m1", "weight = 2;", "flows = 4096;",
 		"n1 = { listen = \":90\"; backends = ( \"10.0.0.1:90\" ); };",
 		"n2 = { listen = \":91\"; backends = ( \"10.0.0.1:91\", \"b.example.org:91\" ); }",
-		"on_remove = \"reset\";", "scheduler = \"least_conn\";", "\n@include \"*.inc\"\n", "\0"};
+		"on_remove = \"reset\";", "scheduler = \"least_conn\";", "\n@include \"*.inc\"\n",
+		"\0"};
 	char *text = files->text[random_below(4) % 3], line[4096];
 	size_t size = strlen(text), at = random_below(size + 1), length;
 	const char *snippet = snippets[random_below(sizeof(snippets) / sizeof(snippets[0]))];
@@ -351,7 +359,9 @@ static void write_large(unsigned service, unsigned other)
 	for (unsigned s = 0; s < 1000; s++) {
 		fprintf(file, "service%u = {\n  listen = \":%u\";\n  backends = (\n", s, s + 1);
 		for (unsigned b = 0; b < 100; b++)
-			fprintf(file, "    { address = \"10.%u.%u.%u:80\"; name = \"b%u\"; weight = %u; }%s\n",
+			fprintf(file,
+				"    { address = \"10.%u.%u.%u:80\"; name = \"b%u\"; weight = %u; "
+				"}%s\n",
 				s / 250, s % 250, b + 1, b, s == service && b == other ? 7 : 1,
 				b < 99 ? "," : "");
 		fputs("  );\n};\n", file);
@@ -386,8 +396,8 @@ static void one_change_in_a_hundred_thousand_backends_is_read_quickly(void **sta
 	double compared = seconds();
 	assert_int_equal(diff->nb_lines, 1);
 	assert_string_equal(diff->lines[0], "service service500: b50: weight 1 -> 7");
-	print_message("whole %.0f ms, one change %.1f ms, difference %.1f ms\n", (loaded - start) * 1e3,
-		(reloaded - again) * 1e3, (compared - reloaded) * 1e3);
+	print_message("whole %.0f ms, one change %.1f ms, difference %.1f ms\n",
+		(loaded - start) * 1e3, (reloaded - again) * 1e3, (compared - reloaded) * 1e3);
 	// It takes a hundredth; on any machine it stays far below a fifth.
 	assert_true((compared - again) * 5 < loaded - start);
 	conf_diff_destroy(diff);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A backend that still holds a connection of the SNAT tuple, of which Weir knows nothing, answers the
- * SYN by a challenge (case A4): it is told that this one is over, and sent the SYN again.
+ * A backend that still holds a connection of the SNAT tuple, of which Weir knows nothing, answers
+ * the SYN by a challenge (case A4): it is told that this one is over, and sent the SYN again.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +15,8 @@ enum { TIMEOUT_MS = 250, OLD_SEQ = 145824453, OLD_ACK = 4711 };
 
 static struct rig *create(unsigned tries)
 {
-	return rig_create(&(struct rig_options){.connect = {TIMEOUT_MS, 20, tries}, .nb_workers = 2});
+	return rig_create(
+		&(struct rig_options){.connect = {TIMEOUT_MS, 20, tries}, .nb_workers = 2});
 }
 
 /* What the backend says of the connection that it holds. */
@@ -97,7 +98,8 @@ static void is_answered_and_the_syn_sent_again(void **state)
 
 static void whatever_acknowledges_something_else_is_one(void **state)
 {
-	static const uint8_t flags[] = {TCP_ACK, TCP_PSH | TCP_ACK, TCP_FIN | TCP_ACK, TCP_SYN | TCP_ACK};
+	static const uint8_t flags[] = {
+		TCP_ACK, TCP_PSH | TCP_ACK, TCP_FIN | TCP_ACK, TCP_SYN | TCP_ACK};
 
 	FOR_EACH_FAMILY(family)
 	for (unsigned i = 0; i < sizeof(flags); i++) {
@@ -128,9 +130,11 @@ static void what_acknowledges_the_syn_is_the_clients(void **state)
 	rig_destroy(rig);
 }
 
-static void once_for_each_syn_of_the_client(void **state) // as with a host that ignores the RST: RFC 1337
+static void once_for_each_syn_of_the_client(
+	void **state) // as with a host that ignores the RST: RFC 1337
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create(3);
 		struct connection c = connection_of(rig, family, 4);
 
@@ -152,7 +156,8 @@ static void once_for_each_syn_of_the_client(void **state) // as with a host that
 
 static void then_refused_goes_to_the_next(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create(3);
 		struct connection c = connection_of(rig, family, 5);
 
@@ -194,7 +199,8 @@ static void then_silent_goes_to_the_next_in_time(void **state)
 
 static void the_client_answers_when_the_syn_is_not_kept(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create(1);
 		struct connection c = connection_of(rig, family, 7);
 

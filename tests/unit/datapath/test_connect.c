@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Backends that refuse or are silent: the connection goes to the next one. On a virtual clock, to the
- * millisecond; rig.c checks every packet (I1, I3, I4).
+ * Backends that refuse or are silent: the connection goes to the next one. On a virtual clock, to
+ * the millisecond; rig.c checks every packet (I1, I3, I4).
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -99,7 +99,8 @@ static bool syn_again(struct connection *c, unsigned worker)
 
 static void refused_goes_to_the_next_at_once(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 1);
 
@@ -130,9 +131,11 @@ static void refused_goes_to_the_next_at_once(void **state)
 
 static void options_go_with_the_syn(void **state) // A18
 {
-	static const uint8_t options[] = {2, 4, 5, 180, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7};
+	static const uint8_t options[] = {
+		2, 4, 5, 180, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7};
 
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 2);
 		struct segment syn = connection_segment(&c, CLIENT, TCP_SYN);
@@ -181,7 +184,8 @@ static void data_in_the_syn_goes_with_it(void **state) // TCP Fast Open
 
 static void a_blind_reset_moves_nothing(void **state) // A6
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 4);
 
@@ -206,8 +210,8 @@ static void none_twice_then_the_client_is_told(void **state)
 {
 	FOR_EACH_FAMILY(family)
 	for (unsigned tries = 1; tries <= 5; tries++) {
-		struct rig *rig = create((struct rig_options){
-			.connect = {TIMEOUT_MS, 20, tries}, .nb_backends = 4});
+		struct rig *rig = create(
+			(struct rig_options){.connect = {TIMEOUT_MS, 20, tries}, .nb_backends = 4});
 		struct connection c = connection_of(rig, family, 5);
 		unsigned seen = 0, nb_tried = 1;
 
@@ -216,7 +220,8 @@ static void none_twice_then_the_client_is_told(void **state)
 			assert_int_equal(seen >> c.backend_id & 1, 0);
 			seen |= 1 << c.backend_id;
 			const struct rig_packet *out = refuse(&c, 0);
-			if (out->fate == RIG_FORWARDED) { // the last one's RST, as the client takes it
+			if (out->fate ==
+				RIG_FORWARDED) { // the last one's RST, as the client takes it
 				assert_int_equal(out->segment.flags, TCP_RST | TCP_ACK);
 				assert_int_equal(out->segment.ack, c.seq[CLIENT]);
 				assert_true(net_addr_equal(&out->segment.dst, &c.client));
@@ -256,7 +261,8 @@ static void every_scheduler_has_a_next_one(void **state)
 
 	for (unsigned s = 0; s < 4; s++) {
 		struct rig *rig = create((struct rig_options){.scheduler = schedulers[s],
-			.nb_backends = 4, .connect = {TIMEOUT_MS, 20, 4}});
+			.nb_backends = 4,
+			.connect = {TIMEOUT_MS, 20, 4}});
 		unsigned last[4] = {0};
 		for (unsigned n = 0; n < 400; n++) {
 			struct connection c = connection_of(rig, AF_INET, n);
@@ -269,7 +275,8 @@ static void every_scheduler_has_a_next_one(void **state)
 		}
 		// By a hash it is anybody in the end; in turn it is a pattern.
 		for (unsigned id = 0; id < 4 && schedulers[s]->pick_by_load == NULL &&
-			schedulers[s] != &scheduler_round_robin; id++)
+			schedulers[s] != &scheduler_round_robin;
+			id++)
 			assert_in_range(last[id], 60, 140);
 		rig_destroy(rig);
 	}
@@ -309,7 +316,8 @@ static void a_backend_without_a_port_left_is_passed_over(void **state)
 			continue;
 		assert_int_equal(c.backend_id, 2);
 		assert_int_equal(refuse(&c, 0)->fate, RIG_FORWARDED);
-		assert_int_equal(rig->workers[0].backends[0].opened + rig->workers[0].backends[1].opened, 0);
+		assert_int_equal(
+			rig->workers[0].backends[0].opened + rig->workers[0].backends[1].opened, 0);
 		nb_moved++;
 		snat_pool_put(rig->pools[1][0], RIG_PORT); // now there is one
 		c = connection_of(rig, AF_INET, 1000);
@@ -325,7 +333,8 @@ static void a_backend_without_a_port_left_is_passed_over(void **state)
 
 static void a_full_table_moves_too(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){.flows = 100});
 		struct connection c = connection_of(rig, family, 0);
 
@@ -346,7 +355,8 @@ static void a_full_table_moves_too(void **state)
 
 static void an_answered_connection_stays(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 7);
 
@@ -366,7 +376,8 @@ static void an_answered_connection_stays(void **state)
 
 static void a_late_answer_is_reset_and_disturbs_nothing(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 8), late;
 
@@ -395,7 +406,8 @@ static void a_late_answer_is_reset_and_disturbs_nothing(void **state)
 
 static void a_syn_too_long_is_not_kept_but_counted(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 9);
 		struct segment syn = connection_segment(&c, CLIENT, TCP_SYN);
@@ -425,7 +437,8 @@ static void a_syn_too_long_is_not_kept_but_counted(void **state)
 
 static void without_a_side_record_it_is_as_it_always_was(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){.flows = 4096});
 		struct flow_sides *sides = rig_flows(rig, family)->sides;
 		struct connection c = connection_of(rig, family, 10);
@@ -454,7 +467,8 @@ static void without_a_side_record_it_is_as_it_always_was(void **state)
 
 static void silence_goes_to_the_next_when_time_is_up(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 12);
 
@@ -468,7 +482,8 @@ static void silence_goes_to_the_next_when_time_is_up(void **state)
 		take_over(&c, rig_last_made(rig, 0));
 		assert_int_equal(rig_connects(rig, 0, first)->timed_out, 1);
 		assert_int_equal(rig_connects(rig, 0, first)->moved_away, 1);
-		assert_int_equal(rig->workers[0].stats->live.generated, 0); // whoever sends counts it
+		assert_int_equal(
+			rig->workers[0].stats->live.generated, 0); // whoever sends counts it
 		first = c.backend_id;
 		rig_wait(rig, TIMEOUT_MS, 1);
 		take_over(&c, rig_last_made(rig, 0));
@@ -480,7 +495,8 @@ static void silence_goes_to_the_next_when_time_is_up(void **state)
 
 static void all_tries_silent_the_client_is_told(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 13);
 
@@ -541,7 +557,8 @@ static void off_means_that_silence_moves_nothing(void **state)
 
 static void backends_far_away_move_nothing(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){0});
 
 		// From the first connection on, 50 of them under way at a time.
@@ -553,7 +570,8 @@ static void backends_far_away_move_nothing(void **state)
 				assert_true(connection_syn(&c[ms / 6], 0));
 			}
 			if (ms >= ANSWER_MS && (ms - ANSWER_MS) % 6 == 0)
-				connection_send(&c[(ms - ANSWER_MS) / 6], 0, BACKEND, TCP_SYN | TCP_ACK, 0);
+				connection_send(
+					&c[(ms - ANSWER_MS) / 6], 0, BACKEND, TCP_SYN | TCP_ACK, 0);
 			rig_wait(rig, 1, 1);
 		}
 		assert_int_equal(rig->workers[0].nb_made, 0);
@@ -565,7 +583,8 @@ static void backends_far_away_move_nothing(void **state)
 
 static void the_clients_own_syn_stays_before_the_time_and_moves_after_it(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		// Nobody has answered yet: 900 ms.
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 16), first;
@@ -610,7 +629,8 @@ static void a_neighbour_that_is_gone_is_silent(void **state)
 
 static void budget_is_a_share_of_the_last_second(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){.flows = 65536});
 		struct stats_flows *flows = &rig->workers[0].stats->live.flows[family == AF_INET6];
 		enum { SECONDS = 5, A_SECOND = 200 };
@@ -659,7 +679,8 @@ static void budget_has_a_least(void **state)
 
 static void over_budget_the_second_repetition_goes_to_one_that_answers(void **state)
 {
-	struct rig *rig = create((struct rig_options){.connect = {TIMEOUT_MS, 0, 3}, .nb_workers = 1});
+	struct rig *rig =
+		create((struct rig_options){.connect = {TIMEOUT_MS, 0, 3}, .nb_workers = 1});
 	struct connection c = connection_of(rig, AF_INET, 18);
 
 	let_them_answer(rig, AF_INET, 1);
@@ -692,7 +713,8 @@ static void over_budget_the_second_repetition_goes_to_one_that_answers(void **st
 
 static void any_worker_may_have_the_next_packet(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = create((struct rig_options){.nb_workers = 2});
 		struct connection c = connection_of(rig, family, 19);
 

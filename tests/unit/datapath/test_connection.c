@@ -13,7 +13,8 @@
 
 static void ten_packets_from_end_to_end(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 1);
 
@@ -60,8 +61,10 @@ static void ten_packets_from_end_to_end(void **state)
 
 static void syn_repeated_keeps_backend_and_port(void **state) // A2
 {
-	FOR_EACH_FAMILY(family) {
-		struct rig *rig = rig_create(&(struct rig_options){.scheduler = &scheduler_round_robin});
+	FOR_EACH_FAMILY(family)
+	{
+		struct rig *rig =
+			rig_create(&(struct rig_options){.scheduler = &scheduler_round_robin});
 		struct connection c = connection_of(rig, family, 2), first;
 		static const unsigned at_s[] = {1, 3, 7, 15, 31};
 		uint64_t start_ms = rig->now_ms;
@@ -96,7 +99,8 @@ static void closes_from_either_side(void **state) // A10
 		assert_int_equal(connection_state(&c), TCP_FIN_WAIT);
 		connection_send(&c, 0, 1 - first, TCP_ACK, 0);
 		assert_int_equal(connection_state(&c), TCP_CLOSE_WAIT);
-		connection_send(&c, 0, 1 - first, TCP_ACK, 500); // half closed: the other side goes on
+		connection_send(
+			&c, 0, 1 - first, TCP_ACK, 500); // half closed: the other side goes on
 		connection_send(&c, 0, first, TCP_ACK, 0);
 		assert_int_equal(connection_state(&c), TCP_CLOSE_WAIT);
 		connection_send(&c, 0, 1 - first, TCP_FIN | TCP_ACK, 0);
@@ -132,7 +136,8 @@ static void both_close_at_once(void **state) // A10
 
 static void keepalives_and_old_data_pass(void **state) // A8, conntrack_ack_loss_stall.pkt; A14
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 5);
 
@@ -160,7 +165,8 @@ static void keepalives_and_old_data_pass(void **state) // A8, conntrack_ack_loss
 
 static void open_at_both_ends_at_once(void **state) // A9
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 6);
 
@@ -229,7 +235,8 @@ static void syn_on_a_closing_flow_makes_a_new_one(void **state) // A13
 		assert_ptr_not_equal(connection_flow(&c), before);
 		assert_int_equal(rig_created(rig), 2);
 		// The backend closed first: what it knows of the tuple is kept.
-		assert_int_equal(flow_table_used(rig_flows(rig, family)), closing == TCP_CLOSE ? 1 : 2);
+		assert_int_equal(
+			flow_table_used(rig_flows(rig, family)), closing == TCP_CLOSE ? 1 : 2);
 		assert_int_equal(rig_ports_used(rig), 1);
 		connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
 		connection_send(&c, 0, CLIENT, TCP_ACK, 0);
@@ -240,7 +247,8 @@ static void syn_on_a_closing_flow_makes_a_new_one(void **state) // A13
 
 static void reset_and_new_syn_in_one_burst(void **state) // A13
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 8);
 		uint8_t bytes[4][PACKETS_SIZE_MAX];
@@ -257,9 +265,12 @@ static void reset_and_new_syn_in_one_burst(void **state) // A13
 		for (unsigned i = 0; i < 4; i++)
 			assert_int_equal(rig->workers[0].out[i].fate, RIG_FORWARDED);
 		assert_int_equal(rig_created(rig), 2);
-		assert_int_equal(rig->workers[0].out[0].segment.sport, rig->workers[0].out[1].segment.sport);
-		assert_int_not_equal(rig->workers[0].out[1].segment.sport, rig->workers[0].out[2].segment.sport);
-		assert_int_equal(rig->workers[0].out[2].segment.sport, rig->workers[0].out[3].segment.sport);
+		assert_int_equal(
+			rig->workers[0].out[0].segment.sport, rig->workers[0].out[1].segment.sport);
+		assert_int_not_equal(
+			rig->workers[0].out[1].segment.sport, rig->workers[0].out[2].segment.sport);
+		assert_int_equal(
+			rig->workers[0].out[2].segment.sport, rig->workers[0].out[3].segment.sport);
 		assert_int_equal(connection_state(&c), TCP_SYN_SENT);
 		rig_destroy(rig);
 	}
@@ -281,7 +292,8 @@ static void whole_connection_in_one_burst(void **state)
 	rig_run(rig, 0, frames, 8);
 	for (unsigned i = 0; i < 8; i++) {
 		assert_int_equal(rig->workers[0].out[i].fate, RIG_FORWARDED);
-		assert_int_equal(rig->workers[0].out[i].segment.sport, rig->workers[0].out[0].segment.sport);
+		assert_int_equal(
+			rig->workers[0].out[i].segment.sport, rig->workers[0].out[0].segment.sport);
 	}
 	assert_int_equal(rig_created(rig), 1);
 	rig_destroy(rig);
@@ -327,10 +339,14 @@ static void every_packet_on_another_worker(void **state)
 			uint8_t flags;
 			unsigned payload;
 		} steps[] = {
-			{BACKEND, TCP_SYN | TCP_ACK, 0}, {CLIENT, TCP_ACK, 0},
-			{CLIENT, TCP_ACK | TCP_PSH, 100}, {BACKEND, TCP_ACK, 0},
-			{BACKEND, TCP_ACK | TCP_PSH, 200}, {CLIENT, TCP_ACK, 0},
-			{CLIENT, TCP_FIN | TCP_ACK, 0}, {BACKEND, TCP_FIN | TCP_ACK, 0},
+			{BACKEND, TCP_SYN | TCP_ACK, 0},
+			{CLIENT, TCP_ACK, 0},
+			{CLIENT, TCP_ACK | TCP_PSH, 100},
+			{BACKEND, TCP_ACK, 0},
+			{BACKEND, TCP_ACK | TCP_PSH, 200},
+			{CLIENT, TCP_ACK, 0},
+			{CLIENT, TCP_FIN | TCP_ACK, 0},
+			{BACKEND, TCP_FIN | TCP_ACK, 0},
 			{CLIENT, TCP_ACK, 0},
 		};
 		for (unsigned n = 0; n < CONNECTIONS * 2; n++)
@@ -350,7 +366,8 @@ static void every_packet_on_another_worker(void **state)
 
 static void client_is_answered_where_its_latest_packet_came_from(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 10);
 
@@ -367,17 +384,20 @@ static void client_is_answered_where_its_latest_packet_came_from(void **state)
 static void options_and_payload_pass_untouched(void **state) // A18
 {
 	static const uint8_t options[][40] = {
-		{2, 4, 5, 180, 1, 3, 3, 7, 4, 2, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8}, // MSS, WS, SACK, TS
-		{1, 1, 5, 26, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 9, 1, 2, 3, 4, 9, 8, 7, 6},
-		{34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1},                          // TFO cookie
+		{2, 4, 5, 180, 1, 3, 3, 7, 4, 2, 8, 10, 1, 2, 3, 4, 5, 6, 7,
+			8}, // MSS, WS, SACK, TS
+		{1, 1, 5, 26, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 9, 1, 2, 3, 4, 9, 8, 7,
+			6},
+		{34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1},                                // TFO cookie
 		{19, 18, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 1}, // MD5
-		{254, 6, 0xf9, 0x89, 1, 2, 253, 2},                              // unknown kinds
-		{2, 0, 2, 1, 3, 255, 77, 99},                                    // lengths 0, 1, too far
+		{254, 6, 0xf9, 0x89, 1, 2, 253, 2}, // unknown kinds
+		{2, 0, 2, 1, 3, 255, 77, 99},       // lengths 0, 1, too far
 		{1, 1, 1, 1},
 	};
 	static const unsigned sizes[] = {20, 28, 12, 20, 8, 8, 40};
 
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 			struct connection c = connection_of(rig, family, 20 + i);
@@ -399,7 +419,8 @@ static void options_and_payload_pass_untouched(void **state) // A18
 
 static void wrong_checksums_stay_wrong(void **state) // B11
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 40);
 		uint8_t frame[PACKETS_SIZE_MAX];
@@ -411,7 +432,8 @@ static void wrong_checksums_stay_wrong(void **state) // B11
 			segment.payload_size = packets_random(&seed) % 20;
 			unsigned size = packets_build(&segment, frame);
 			unsigned l4 = PACKETS_IP_OFFSET + (family == AF_INET6 ? 40 : 20);
-			uint16_t wrong = i < 100 ? (i % 3 == 0 ? 0 : 0xffff) : packets_random(&seed);
+			uint16_t wrong =
+				i < 100 ? (i % 3 == 0 ? 0 : 0xffff) : packets_random(&seed);
 			memcpy(frame + l4 + 16, &wrong, 2);
 			if (family == AF_INET && i % 4 == 0)
 				memcpy(frame + PACKETS_IP_OFFSET + 10, &wrong, 2);
@@ -438,8 +460,8 @@ static void headers_between_pass_untouched(void **state) // B7, B8, B15
 		ip[3] += words * 4;
 		packets_seal_ip4(frame, 20 + words * 4);
 		memset(frame + size + words * 4, 0xee, 6); // trailer
-		assert_int_equal(rig_run_frame(rig, 0, frame, size + words * 4 + 6)->fate,
-			RIG_FORWARDED);
+		assert_int_equal(
+			rig_run_frame(rig, 0, frame, size + words * 4 + 6)->fate, RIG_FORWARDED);
 	}
 	for (unsigned count = 1; count <= 8; count++) {
 		struct connection c = connection_of(rig, AF_INET6, 70 + count);
@@ -452,7 +474,8 @@ static void headers_between_pass_untouched(void **state) // B7, B8, B15
 			ip[40 + i * 8] = i + 1 < count ? IPPROTO_DSTOPTS : IPPROTO_TCP;
 		ip[6] = IPPROTO_DSTOPTS;
 		ip[5] += count * 8;
-		assert_int_equal(rig_run_frame(rig, 0, frame, size + count * 8)->fate, RIG_FORWARDED);
+		assert_int_equal(
+			rig_run_frame(rig, 0, frame, size + count * 8)->fate, RIG_FORWARDED);
 	}
 	assert_int_equal(rig_created(rig), 18);
 	rig_destroy(rig);
@@ -460,7 +483,8 @@ static void headers_between_pass_untouched(void **state) // B7, B8, B15
 
 static void flows_of_a_backend_that_went_down_go_on(void **state) // D4
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 90);
 
@@ -477,12 +501,16 @@ static void flows_of_a_backend_that_went_down_go_on(void **state) // D4
 	}
 }
 
-/* Two tuples in one bucket under one signature: the first that is met is not always the right one. */
+/* Two tuples in one bucket under one signature: the first that is met is not always the right one.
+ */
 static void tuples_of_one_signature_are_told_apart(void **state)
 {
 	enum { TUPLES = 60000 };
 	struct rig *rig = rig_create(&(struct rig_options){.nb_ports = 30000});
-	struct place { uint64_t place; uint32_t number; } *places = calloc(TUPLES, sizeof(*places));
+	struct place {
+		uint64_t place;
+		uint32_t number;
+	} *places = calloc(TUPLES, sizeof(*places));
 	struct flow_table *flows = rig->flows4;
 	unsigned nb_pairs = 0;
 
@@ -493,13 +521,16 @@ static void tuples_of_one_signature_are_told_apart(void **state)
 		uint16_t port_pair[2] = {htons(c.client_port), htons(RIG_VIP_PORT)};
 		memcpy(&ports, port_pair, 4);
 		uint64_t hash = flow_hash(&flows->hasher, AF_INET, addrs, ports);
-		places[n].place = (uint64_t)flow_hash_primary(flow_index_span(&flows->index).settled, hash) << 16 |
+		places[n].place =
+			(uint64_t)flow_hash_primary(flow_index_span(&flows->index).settled, hash)
+				<< 16 |
 			flow_hash_signature(hash);
 		places[n].number = n;
 	}
 	for (uint32_t gap = TUPLES / 2; gap > 0; gap /= 2) // Shell's sort
 		for (uint32_t i = gap; i < TUPLES; i++)
-			for (uint32_t k = i; k >= gap && places[k].place < places[k - gap].place; k -= gap) {
+			for (uint32_t k = i; k >= gap && places[k].place < places[k - gap].place;
+				k -= gap) {
 				struct place swap = places[k];
 				places[k] = places[k - gap];
 				places[k - gap] = swap;
@@ -534,8 +565,10 @@ static void connections_outlast_an_index_that_grows(void **state)
 {
 	enum { CONNECTIONS = 3000 };
 
-	FOR_EACH_FAMILY(family) {
-		struct rig *rig = rig_create(&(struct rig_options){.flows = 16384, .nb_ports = 4000});
+	FOR_EACH_FAMILY(family)
+	{
+		struct rig *rig =
+			rig_create(&(struct rig_options){.flows = 16384, .nb_ports = 4000});
 		struct flow_table *flows = rig_flows(rig, family);
 		struct connection *all = calloc(CONNECTIONS, sizeof(*all));
 		unsigned nb_moving = 0;
@@ -549,8 +582,8 @@ static void connections_outlast_an_index_that_grows(void **state)
 			assert_true(connection_open(&all[n], 0));
 			for (unsigned i = 0; i < 8; i++) {
 				uint64_t random = packets_random(&seed);
-				connection_send(&all[random % (n + 1)], 0, random >> 32 & 1, TCP_ACK,
-					random >> 33 & 63);
+				connection_send(&all[random % (n + 1)], 0, random >> 32 & 1,
+					TCP_ACK, random >> 33 & 63);
 			}
 			if (n % 16 == 0)
 				rte_rcu_qsbr_quiescent(rig->rcu, 5);

@@ -60,12 +60,13 @@ static void reset_behind_unacknowledged_data_is_exact(void **state) // A6
 	}
 }
 
-/* What a blind sender may say in a client's name: RST, SYN, or an error about a packet that the client
- * was never sent, any number in it. */
+/* What a blind sender may say in a client's name: RST, SYN, or an error about a packet that the
+ * client was never sent, any number in it. */
 static unsigned forge(const struct connection *victim, uint64_t *seed, uint8_t *frame)
 {
 	uint64_t random = packets_random(seed);
-	struct segment segment = connection_segment(victim, CLIENT, random % 3 == 0 ? TCP_RST : TCP_SYN);
+	struct segment segment =
+		connection_segment(victim, CLIENT, random % 3 == 0 ? TCP_RST : TCP_SYN);
 	uint8_t quote[PACKETS_SIZE_MAX];
 
 	segment.seq = packets_random(seed);
@@ -82,9 +83,15 @@ static unsigned forge(const struct connection *victim, uint64_t *seed, uint8_t *
 	unsigned size = packets_build(&back, quote) - PACKETS_IP_OFFSET;
 	static const uint8_t types[2][4] = {{3, 4, 11, 12}, {1, 2, 3, 4}};
 	struct icmp_error error = {
-		.from = segment.from, .to = segment.to, .src = segment.src, .dst = segment.dst, .ttl = 60,
-		.type = types[v6][random >> 8 & 3], .code = random >> 16 & 15,
-		.rest = random >> 24 & 1 ? 68 : 0, .quote = quote + PACKETS_IP_OFFSET,
+		.from = segment.from,
+		.to = segment.to,
+		.src = segment.src,
+		.dst = segment.dst,
+		.ttl = 60,
+		.type = types[v6][random >> 8 & 3],
+		.code = random >> 16 & 15,
+		.rest = random >> 24 & 1 ? 68 : 0,
+		.quote = quote + PACKETS_IP_OFFSET,
 		.quote_size = size - (random >> 32) % 13,
 	};
 	return packets_build_error(&error, frame);
@@ -122,11 +129,13 @@ static void a_million_forged_packets_end_no_flow(void **state) // A6, B18
 	rig_destroy(rig);
 }
 
-/* A blind sender first moves what is known of the client by data or FIN, then sends the RST for it. */
+/* A blind sender first moves what is known of the client by data or FIN, then sends the RST for it.
+ */
 static void blind_pairs_end_hardly_a_flow(void **state) // A6
 {
 	enum { FLOWS = 900, TRIES = 20 };
-	static const uint8_t first[] = {TCP_ACK, TCP_FIN | TCP_ACK, TCP_SYN, TCP_SYN | TCP_ACK, TCP_RST};
+	static const uint8_t first[] = {
+		TCP_ACK, TCP_FIN | TCP_ACK, TCP_SYN, TCP_SYN | TCP_ACK, TCP_RST};
 	uint64_t seed = 66;
 
 	for (unsigned kind = 0; kind < sizeof(first); kind++) {
@@ -144,8 +153,8 @@ static void blind_pairs_end_hardly_a_flow(void **state) // A6
 			// One number in 4,096 is believed to be under way.
 			nb_lost += connection_state(&c) != TCP_ESTABLISHED;
 		}
-		print_message("flags %02x: %u of %u flows in %u tries each\n", first[kind], nb_lost, FLOWS,
-			TRIES);
+		print_message("flags %02x: %u of %u flows in %u tries each\n", first[kind], nb_lost,
+			FLOWS, TRIES);
 		assert_true(nb_lost <= 3 * FLOWS * TRIES / 4096);
 		rig_destroy(rig);
 	}
@@ -169,7 +178,8 @@ static void any_reset_ends_what_is_closing(void **state) // A7, conntrack_inexac
 
 static void resets_of_half_open_flows(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 4);
 
@@ -204,12 +214,14 @@ static void resets_of_half_open_flows(void **state)
 
 static void answer_to_an_old_syn(void **state) // A3, conntrack_synack_old.pkt
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 7);
 
 		assert_true(connection_syn(&c, 0));
-		inject(&c, BACKEND, TCP_SYN | TCP_ACK, 145824453, 643160523, 0); // of another connection
+		inject(&c, BACKEND, TCP_SYN | TCP_ACK, 145824453, 643160523,
+			0); // of another connection
 		assert_int_equal(connection_state(&c), TCP_SYN_SENT);
 		inject(&c, CLIENT, TCP_RST, 643160523, 0, 0); // the client's answer to that
 		assert_int_equal(connection_state(&c), TCP_SYN_SENT);
@@ -245,7 +257,8 @@ static void challenge_ack_to_a_reused_tuple(void **state) // A4, conntrack_syn_c
 
 static void client_that_forgot_the_connection(void **state) // A5, conntrack_synack_reuse.pkt
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_in_use(rig, family, 9);
 
@@ -269,12 +282,15 @@ static void client_that_forgot_the_connection(void **state) // A5, conntrack_syn
 
 static void syn_on_a_live_flow_is_forwarded(void **state)
 {
-	FOR_EACH_FAMILY(family) {
-		struct rig *rig = rig_create(&(struct rig_options){.scheduler = &scheduler_round_robin});
+	FOR_EACH_FAMILY(family)
+	{
+		struct rig *rig =
+			rig_create(&(struct rig_options){.scheduler = &scheduler_round_robin});
 		struct connection c = connection_in_use(rig, family, 10);
 
 		for (unsigned i = 0; i < 100; i++) {
-			inject(&c, CLIENT, i & 1 ? TCP_SYN : TCP_SYN | TCP_ECE | TCP_CWR, i * 99999, 0, i % 7);
+			inject(&c, CLIENT, i & 1 ? TCP_SYN : TCP_SYN | TCP_ECE | TCP_CWR, i * 99999,
+				0, i % 7);
 			inject(&c, BACKEND, i & 1 ? TCP_SYN : TCP_SYN | TCP_ACK, i * 99999, i, 0);
 			assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
 		}
@@ -307,7 +323,8 @@ static void a_flood_of_syn_and_ack_establishes_nothing(void **state)
 
 static void idle_time_is_that_of_the_flow(void **state) // A15, A16
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_in_use(rig, family, 11);
 		uint64_t start_ms = rig->now_ms;
@@ -348,8 +365,8 @@ static void each_state_has_its_time(void **state)
 			if (p == 0)
 				assert_true(connection_syn(&c, 0));
 			else
-				connection_send(&c, 0, p == 1 || p == 4 || p == 5 ? BACKEND : CLIENT,
-					flags[p], 0);
+				connection_send(&c, 0,
+					p == 1 || p == 4 || p == 5 ? BACKEND : CLIENT, flags[p], 0);
 		}
 		assert_int_equal(connection_state(&c), cases[i].state);
 		rig_wait(rig, (cases[i].idle_s - 1) * 1000, 500);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * ICMP errors about packets that went through Weir (cases B16 to B18, A16; RFC 5508). What is quoted
- * is what came out of the rig, and what the other end must see in the quote is what went in. rig.c
- * looks at the rest: checksums, addresses outside and inside, that nothing else has changed.
+ * ICMP errors about packets that went through Weir (cases B16 to B18, A16; RFC 5508). What is
+ * quoted is what came out of the rig, and what the other end must see in the quote is what went in.
+ * rig.c looks at the rest: checksums, addresses outside and inside, that nothing else has changed.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,7 +27,8 @@ static unsigned ip_size(sa_family_t family)
 	return family == AF_INET6 ? 40 : 20;
 }
 
-/* Put `more` bytes behind the IP header: IPv4 options, or one IPv6 header of destination options. */
+/* Put `more` bytes behind the IP header: IPv4 options, or one IPv6 header of destination options.
+ */
 static void insert(uint8_t *frame, unsigned size, sa_family_t family, unsigned more)
 {
 	uint8_t *ip = frame + IP, *l4 = ip + ip_size(family);
@@ -50,10 +51,11 @@ static void insert(uint8_t *frame, unsigned size, sa_family_t family, unsigned m
 }
 
 /* Send a segment with `more` bytes behind the IP header, and see it come out. */
-static void pass(const struct connection *c, enum flow_direction from, unsigned payload, unsigned more,
-	struct seen *seen)
+static void pass(const struct connection *c, enum flow_direction from, unsigned payload,
+	unsigned more, struct seen *seen)
 {
-	static const uint8_t options[12] = {1, 1, 8, 10, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0};
+	static const uint8_t options[12] = {
+		1, 1, 8, 10, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0};
 	struct segment segment = connection_segment(c, from, TCP_ACK | TCP_PSH);
 	uint8_t frame[PACKETS_SIZE_MAX];
 
@@ -78,23 +80,30 @@ static struct icmp_error error_about(const struct connection *c, enum flow_direc
 	struct segment back = connection_segment(c, direction, TCP_ACK);
 
 	return (struct icmp_error){
-		.from = back.from, .to = back.to, .src = author == NULL ? back.src : *author,
-		.dst = back.dst, .type = c->family == AF_INET6 ? 1 : 3, .code = 1, .ttl = 64,
-		.quote = seen->quote, .quote_size = quote_size,
+		.from = back.from,
+		.to = back.to,
+		.src = author == NULL ? back.src : *author,
+		.dst = back.dst,
+		.type = c->family == AF_INET6 ? 1 : 3,
+		.code = 1,
+		.ttl = 64,
+		.quote = seen->quote,
+		.quote_size = quote_size,
 	};
 }
 
-static const struct rig_packet *run_error(const struct connection *c, const struct icmp_error *error)
+static const struct rig_packet *run_error(
+	const struct connection *c, const struct icmp_error *error)
 {
 	uint8_t frame[PACKETS_SIZE_MAX];
 
 	return rig_run_frame(c->rig, 0, frame, packets_build_error(error, frame));
 }
 
-/* What came out quotes what was sent, but for the TTL, which had become one less. Half a TCP checksum
- * can't be mended. */
-static void check_quote(const struct rig_packet *out, unsigned icmp, const struct seen *seen,
-	unsigned size)
+/* What came out quotes what was sent, but for the TTL, which had become one less. Half a TCP
+ * checksum can't be mended. */
+static void check_quote(
+	const struct rig_packet *out, unsigned icmp, const struct seen *seen, unsigned size)
 {
 	uint8_t frame[PACKETS_SIZE_MAX], *expected = frame + IP;
 	bool v6 = seen->sent[0] >> 4 == 6;
@@ -103,7 +112,8 @@ static void check_quote(const struct rig_packet *out, unsigned icmp, const struc
 	expected[v6 ? 7 : 8]--;
 	if (!v6)
 		packets_seal_ip4(frame, seen->tcp);
-	assert_memory_equal(out->frame + icmp + 8, expected, size == seen->tcp + 17 ? size - 1 : size);
+	assert_memory_equal(
+		out->frame + icmp + 8, expected, size == seen->tcp + 17 ? size - 1 : size);
 }
 
 /* It came out at the end that `error` is to reach: addressed as one of the flow's own packets. */
@@ -157,15 +167,17 @@ static void every_error_at_every_truncation(void **state) // B16
 		for (unsigned k = 0; k < 4; k++)
 			for (unsigned code = 0; code < kinds[family == AF_INET6][k].codes; code++)
 				for (unsigned size = seen.tcp + 8; size <= seen.size;
-					size = size == seen.size ? size + 1
-						: RTE_MIN(size + (size < 130 ? 4u : 223u), seen.size)) {
+					size = size == seen.size
+						? size + 1
+						: RTE_MIN(size + (size < 130 ? 4u : 223u),
+							  seen.size)) {
 					struct icmp_error error =
 						error_about(&c, direction, &seen, size, NULL);
 					error.type = kinds[family == AF_INET6][k].type;
 					error.code = code;
 					error.rest = kinds[family == AF_INET6][k].rest;
-					check_translated(&c, direction, &error, run_error(&c, &error),
-						&seen, size);
+					check_translated(&c, direction, &error,
+						run_error(&c, &error), &seen, size);
 				}
 		// Not a whole number of words, byte by byte.
 		for (unsigned size = seen.tcp; size <= seen.size; size++) {
@@ -189,7 +201,8 @@ static void the_usual_truncations(void **state) // B16
 	static struct seen seen;
 
 	FOR_EACH_FAMILY(family)
-	FOR_EACH_DIRECTION(direction) {
+	FOR_EACH_DIRECTION(direction)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = opened(rig, family, 2);
 		pass(&c, 1 - direction, 1240 - ip_size(family) - 32, 0, &seen);
@@ -269,7 +282,8 @@ static void with_extensions(void **state) // B16, RFC 4884
 		// A shorter packet is padded by zeros; behind it an MPLS label stack (RFC 4950).
 		memset(quote, 0, quoted);
 		memcpy(quote, seen.quote, RTE_MIN(quoted, seen.size));
-		static const uint8_t extension[] = {0x20, 0, 0x12, 0x34, 0, 8, 1, 1, 0xab, 0xcd, 0x11, 0xff};
+		static const uint8_t extension[] = {
+			0x20, 0, 0x12, 0x34, 0, 8, 1, 1, 0xab, 0xcd, 0x11, 0xff};
 		memcpy(quote + quoted, extension, sizeof(extension));
 		struct icmp_error error = error_about(&c, direction, &seen, 0, NULL);
 		error.quote = quote;
@@ -279,7 +293,8 @@ static void with_extensions(void **state) // B16, RFC 4884
 		if (quoted < ip_size(family) + 8)
 			assert_int_equal(out->fate, RIG_DROPPED);
 		else
-			check_translated(&c, direction, &error, out, &seen, RTE_MIN(quoted, seen.size));
+			check_translated(
+				&c, direction, &error, out, &seen, RTE_MIN(quoted, seen.size));
 		rig_destroy(rig);
 	}
 }
@@ -303,7 +318,8 @@ static void wrong_ones_are_dropped(void **state) // B17, RFC 5508 REQ-3
 	static struct seen seen;
 
 	FOR_EACH_FAMILY(family)
-	FOR_EACH_DIRECTION(direction) {
+	FOR_EACH_DIRECTION(direction)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = opened(rig, family, 6);
 		uint8_t frame[PACKETS_SIZE_MAX];
@@ -342,7 +358,8 @@ static void without_a_flow(void **state) // B17, RFC 5508 REQ-4 and REQ-5
 {
 	static struct seen seen;
 
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = opened(rig, family, 7);
 		unsigned tcp = ip_size(family);
@@ -356,7 +373,8 @@ static void without_a_flow(void **state) // B17, RFC 5508 REQ-4 and REQ-5
 		error = error_about(&c, BACKEND, &seen, 60, NULL);
 		seen.quote[tcp + 1] ^= 1;
 		assert_int_equal(drop_of(&c, &error), STATS_DROP_ICMP_NO_FLOW);
-		// The kernel's own connections: a port that isn't lent (a probe's), another host or port.
+		// The kernel's own connections: a port that isn't lent (a probe's), another host or
+		// port.
 		seen.quote[tcp] = 0xff;
 		assert_int_equal(run_error(&c, &error)->fate, RIG_PUNTED + PUNT_BACKEND);
 		pass(&c, CLIENT, 100, 0, &seen);
@@ -379,7 +397,8 @@ static void other_protocols_and_redirects_are_the_kernels(void **state) // B17
 	static struct seen seen;
 
 	FOR_EACH_FAMILY(family)
-	FOR_EACH_DIRECTION(direction) {
+	FOR_EACH_DIRECTION(direction)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = opened(rig, family, 8);
 		enum rig_fate fate = RIG_PUNTED + (direction == BACKEND ? PUNT_BACKEND : PUNT_REST);
@@ -391,7 +410,8 @@ static void other_protocols_and_redirects_are_the_kernels(void **state) // B17
 				frame[IP + (family == AF_INET6 ? 6 : 9)] = protocols[i];
 				if (family == AF_INET)
 					packets_seal_ip4(frame, 20);
-				struct icmp_error error = error_about(&c, direction, &seen, size, NULL);
+				struct icmp_error error =
+					error_about(&c, direction, &seen, size, NULL);
 				error.quote = frame + IP;
 				assert_int_equal(run_error(&c, &error)->fate,
 					size < ip_size(family) ? RIG_DROPPED : fate);
@@ -411,21 +431,24 @@ static void in_any_state(void **state)
 	static struct seen seen;
 
 	FOR_EACH_FAMILY(family)
-	FOR_EACH_DIRECTION(direction) {
+	FOR_EACH_DIRECTION(direction)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = opened(rig, family, 9);
 		pass(&c, 1 - direction, 0, 0, &seen);
 		struct icmp_error error = error_about(&c, direction, &seen, seen.size, NULL);
 		for (enum tcp_state s = TCP_SYN_SENT; s < TCP_STATES; s++) {
 			connection_flow(&c)->state = s;
-			check_translated(&c, direction, &error, run_error(&c, &error), &seen, seen.size);
+			check_translated(
+				&c, direction, &error, run_error(&c, &error), &seen, seen.size);
 			assert_int_equal(connection_state(&c), s);
 		}
 		rig_set_backend(rig, c.backend_id, true, false);
 		if (direction == CLIENT)
 			assert_int_equal(drop_of(&c, &error), STATS_DROP_NO_NEIGHBOUR);
 		else
-			check_translated(&c, direction, &error, run_error(&c, &error), &seen, seen.size);
+			check_translated(
+				&c, direction, &error, run_error(&c, &error), &seen, seen.size);
 		rig_destroy(rig);
 	}
 }
@@ -440,7 +463,8 @@ static void forged_ones_change_nothing(void **state) // B18, A16, RFC 5382 REQ-1
 	static struct seen seen[FLOWS];
 	uint64_t seed = 18;
 
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c[FLOWS];
 		struct flow before[FLOWS];
@@ -477,7 +501,8 @@ static void a_flow_of_errors_only_expires(void **state) // A16
 	static struct seen seen;
 
 	FOR_EACH_FAMILY(family)
-	FOR_EACH_DIRECTION(direction) {
+	FOR_EACH_DIRECTION(direction)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = opened(rig, family, 10);
 		pass(&c, 1 - direction, 0, 0, &seen);
@@ -494,8 +519,8 @@ static void a_flow_of_errors_only_expires(void **state) // A16
 }
 
 /* What a firewall or router on the backend's side says of the SYN, as a RST would. */
-static const struct rig_packet *reject(const struct connection *c, uint32_t seq, uint8_t type,
-	uint8_t code)
+static const struct rig_packet *reject(
+	const struct connection *c, uint32_t seq, uint8_t type, uint8_t code)
 {
 	struct segment syn = connection_segment(c, BACKEND, 0);
 	struct seen seen;
@@ -518,7 +543,8 @@ static const struct rig_packet *reject(const struct connection *c, uint32_t seq,
 
 static void a_rejected_connect_goes_to_the_next_backend(void **state)
 {
-	static const struct service_connect connect = {.timeout_ms = 250, .retry_percent = 20, .tries = 3};
+	static const struct service_connect connect = {
+		.timeout_ms = 250, .retry_percent = 20, .tries = 3};
 
 	FOR_EACH_FAMILY(family)
 	for (uint8_t code = 0; code < 16; code++) {

@@ -67,10 +67,12 @@ static void wait_ms(struct rig *rig, uint64_t ms, uint64_t step_ms)
 					unsigned size = rte_pktmbuf_data_len(mbuf);
 					assert_in_range(sent.nb, 0, SENT_MAX - 1);
 					assert_in_range(size, 54, 128);
-					memcpy(frames[sent.nb], rte_pktmbuf_mtod(mbuf, void *), size);
-					assert_true(packets_checksums_right(frames[sent.nb], size, 0));
-					assert_true(packets_read(frames[sent.nb], size,
-						&sent.segments[sent.nb]));
+					memcpy(frames[sent.nb], rte_pktmbuf_mtod(mbuf, void *),
+						size);
+					assert_true(
+						packets_checksums_right(frames[sent.nb], size, 0));
+					assert_true(packets_read(
+						frames[sent.nb], size, &sent.segments[sent.nb]));
 					sent.nb++;
 					packets_free(mbuf);
 				}
@@ -138,10 +140,10 @@ static void the_others_keep_theirs(void **state) // A15
 
 static void every_state_of_a_service(void **state) // A15
 {
-	static const uint8_t flags[] = {TCP_SYN, TCP_SYN | TCP_ACK, TCP_ACK, TCP_FIN | TCP_ACK, TCP_ACK,
-		TCP_FIN | TCP_ACK, TCP_ACK, TCP_RST};
-	static const enum tcp_state states[] = {TCP_SYN_SENT, TCP_SYN_RECV, TCP_ESTABLISHED, TCP_FIN_WAIT,
-		TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_TIME_WAIT, TCP_CLOSE};
+	static const uint8_t flags[] = {TCP_SYN, TCP_SYN | TCP_ACK, TCP_ACK, TCP_FIN | TCP_ACK,
+		TCP_ACK, TCP_FIN | TCP_ACK, TCP_ACK, TCP_RST};
+	static const enum tcp_state states[] = {TCP_SYN_SENT, TCP_SYN_RECV, TCP_ESTABLISHED,
+		TCP_FIN_WAIT, TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_TIME_WAIT, TCP_CLOSE};
 
 	for (unsigned i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
 		struct rig *rig = rig_with(NULL, 0, true);
@@ -153,13 +155,15 @@ static void every_state_of_a_service(void **state) // A15
 		service_table_destroy((struct service_table *)rig_publish(rig));
 		assert_true(connection_syn(&c, 0));
 		for (unsigned p = 1; p <= i; p++)
-			connection_send(&c, 0, p == 1 || p == 4 || p == 5 ? BACKEND : CLIENT, flags[p], 0);
+			connection_send(
+				&c, 0, p == 1 || p == 4 || p == 5 ? BACKEND : CLIENT, flags[p], 0);
 		assert_int_equal(connection_state(&c), states[i]);
 		wait_ms(rig, (10 + states[i]) * 1000 - 1, 1);
 		assert_int_equal(connection_state(&c), states[i]);
 		wait_ms(rig, 2001, 1);
 		assert_int_equal(connection_state(&c), TCP_NONE);
-		assert_int_equal(sent.nb, states[i] == TCP_ESTABLISHED ? 2 : 0); // only those are reset
+		assert_int_equal(
+			sent.nb, states[i] == TCP_ESTABLISHED ? 2 : 0); // only those are reset
 		rig_destroy(rig);
 	}
 }
@@ -167,7 +171,8 @@ static void every_state_of_a_service(void **state) // A15
 /* RFC 5961: the number is the one that the receiver expects. */
 static void both_sides_are_reset(void **state) // A15
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_with(NULL, 90, true);
 		struct connection c = connection_in_use(rig, family, 1);
 
@@ -198,8 +203,10 @@ static void both_sides_are_reset(void **state) // A15
 /* The same where the backend sees other numbers than the client has. */
 static void moved_numbers_are_reset_right(void **state) // A12, A15
 {
-	struct rig *rig = rig_with(&(struct rig_options){.nb_backends = 1, .nb_ports = 1}, 90, true);
-	struct connection c = connection_in_use(rig, AF_INET, 1), next = connection_of(rig, AF_INET, 2);
+	struct rig *rig =
+		rig_with(&(struct rig_options){.nb_backends = 1, .nb_ports = 1}, 90, true);
+	struct connection c = connection_in_use(rig, AF_INET, 1),
+			  next = connection_of(rig, AF_INET, 2);
 
 	connection_send(&c, 0, BACKEND, TCP_FIN | TCP_ACK, 0);
 	connection_send(&c, 0, CLIENT, TCP_FIN | TCP_ACK, 0);
@@ -306,12 +313,15 @@ static void times_change_in_place(void **state)
 	rig_destroy(rig);
 }
 
-/* A RST that doesn't count and another flow's packets don't; of ICMP errors test_icmp_error.c has the same. */
+/* A RST that doesn't count and another flow's packets don't; of ICMP errors test_icmp_error.c has
+ * the same. */
 static void only_its_own_packets_keep_it_alive(void **state) // A16
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_with(NULL, 90, false);
-		struct connection c = connection_in_use(rig, family, 1), other = connection_in_use(rig, family, 2);
+		struct connection c = connection_in_use(rig, family, 1),
+				  other = connection_in_use(rig, family, 2);
 		uint64_t start_ms = rig->now_ms;
 
 		for (unsigned s = 10; s < 90; s += 10) {
@@ -350,7 +360,8 @@ static void a_wrong_checksum_does_not_keep_it_alive(void **state) // A16
 	FOR_EACH_FAMILY(family)
 	for (enum flow_direction from = CLIENT; from <= BACKEND; from++) {
 		struct rig *rig = rig_with(NULL, 90, false);
-		struct connection c = connection_in_use(rig, family, 1), other = connection_in_use(rig, family, 2);
+		struct connection c = connection_in_use(rig, family, 1),
+				  other = connection_in_use(rig, family, 2);
 		uint64_t start_ms = rig->now_ms;
 
 		for (unsigned s = 10; s < 90; s += 10) {
@@ -371,7 +382,8 @@ static void a_wrong_checksum_changes_no_state(void **state)
 	FOR_EACH_FAMILY(family)
 	for (enum flow_direction from = CLIENT; from <= BACKEND; from++) {
 		struct rig *rig = rig_with(NULL, 90, false);
-		struct connection c = connection_in_use(rig, family, 1), opening = connection_of(rig, family, 2);
+		struct connection c = connection_in_use(rig, family, 1),
+				  opening = connection_of(rig, family, 2);
 
 		send_damaged(&c, from, TCP_FIN | TCP_ACK);
 		send_damaged(&c, from, TCP_RST);

@@ -52,7 +52,8 @@ static void snat_ports_run_out_exactly(void **state) // C4
 		for (unsigned s = 0; s < nb_snats; s++) // and by SNAT address and backend
 			assert_in_range(snat_pool_refused(rig->pools[family == AF_INET6][s]), 10,
 				10 + (nb_snats - 1) * 64);
-		assert_true(nb_snats > 1 || snat_pool_refused(rig->pools[family == AF_INET6][0]) == 10);
+		assert_true(
+			nb_snats > 1 || snat_pool_refused(rig->pools[family == AF_INET6][0]) == 10);
 		assert_int_equal(snat_pool_refused(rig->pools[family != AF_INET6][0]), 0);
 		assert_int_equal(rig_ports_used(rig), nb_ports);
 		assert_int_equal(flow_table_used(rig_flows(rig, family)), nb_ports);
@@ -94,8 +95,8 @@ static void opening_and_closing_leaks_nothing(void **state) // C4
 	assert_int_equal(flow_table_used(rig->flows4) + flow_table_used(rig->flows6), 0);
 	assert_int_equal(rig_ports_used(rig), 0);
 	for (unsigned id = 0; id < 2; id++)
-		assert_int_equal(rig->workers[0].backends[id].opened,
-			rig->workers[0].backends[id].closed);
+		assert_int_equal(
+			rig->workers[0].backends[id].opened, rig->workers[0].backends[id].closed);
 	for (unsigned n = 0; n < 64; n++) { // all 64 are there
 		struct connection c = connection_of(rig, AF_INET, n);
 		assert_true(connection_open(&c, 0));
@@ -116,8 +117,8 @@ static void a_port_comes_back_once(void **state)
 			c[n] = connection_of(rig, AF_INET, n);
 			assert_true(connection_open(&c[n], 0));
 		}
-		close_connection(&c[0]);                          // time out
-		connection_send(&c[1], 0, BACKEND, TCP_RST, 0);   // reopen
+		close_connection(&c[0]);                        // time out
+		connection_send(&c[1], 0, BACKEND, TCP_RST, 0); // reopen
 		c[1].seq[CLIENT] += 1000000;
 		assert_true(connection_open(&c[1], 0));
 		connection_send(&c[2], 0, CLIENT, TCP_FIN | TCP_ACK, 0); // and closed by RST
@@ -137,8 +138,10 @@ static void a_port_comes_back_once(void **state)
 
 static void established_flows_never_give_way(void **state) // C2
 {
-	FOR_EACH_FAMILY(family) {
-		struct rig *rig = rig_create(&(struct rig_options){.flows = 1024, .nb_ports = 2000});
+	FOR_EACH_FAMILY(family)
+	{
+		struct rig *rig =
+			rig_create(&(struct rig_options){.flows = 1024, .nb_ports = 2000});
 		uint32_t limit = rig_flows(rig, family)->limit, n = 0;
 		struct connection *c = calloc(limit + 100, sizeof(*c));
 
@@ -171,7 +174,8 @@ static void established_flows_never_give_way(void **state) // C2
 	}
 }
 
-/* A budget below what a millisecond asks for is made up for by further ticks, and no more than that. */
+/* A budget below what a millisecond asks for is made up for by further ticks, and no more than
+ * that. */
 static void a_sweep_that_is_behind_catches_up(void **state)
 {
 	enum { FLOWS = 9000, MS = 400, BUDGET = 1 };
@@ -198,9 +202,10 @@ static void a_sweep_that_is_behind_catches_up(void **state)
 
 static void a_syn_flood_keeps_no_client_out(void **state) // C1, C3
 {
-	FOR_EACH_FAMILY(family) {
-		struct rig *rig = rig_create(&(struct rig_options){
-			.flows = 1024, .nb_ports = 2000, .nb_backends = 2});
+	FOR_EACH_FAMILY(family)
+	{
+		struct rig *rig = rig_create(
+			&(struct rig_options){.flows = 1024, .nb_ports = 2000, .nb_backends = 2});
 		uint32_t limit = rig_flows(rig, family)->limit;
 		unsigned nb_failed = 0;
 		struct connection *kept = calloc(100, sizeof(*kept));
@@ -216,7 +221,8 @@ static void a_syn_flood_keeps_no_client_out(void **state) // C1, C3
 				rig_wait(rig, 1, 1);
 			// Clients in earnest come in between, and their handshake takes its time.
 			if (n % 20 == 10) {
-				struct connection client = connection_of(rig, family, 40000 + n / 20);
+				struct connection client =
+					connection_of(rig, family, 40000 + n / 20);
 				if (!connection_syn(&client, 0)) {
 					nb_failed++;
 					continue;
@@ -232,7 +238,8 @@ static void a_syn_flood_keeps_no_client_out(void **state) // C1, C3
 				close_connection(&client);
 			}
 		}
-		print_message("%u refused, %lu gave way\n", nb_failed, counters(rig, family)->evicted);
+		print_message(
+			"%u refused, %lu gave way\n", nb_failed, counters(rig, family)->evicted);
 		assert_in_range(nb_failed, 0, 200); // a hundredth
 		for (uint32_t n = 0; n < 100; n++)
 			connection_send(&kept[n], 0, n & 1, TCP_ACK, 1);
@@ -253,7 +260,8 @@ static void a_stuck_reader_costs_no_flow(void **state) // D13
 		struct connection c = connection_of(rig, AF_INET, n);
 		assert_true(connection_syn(&c, 0));
 	}
-	// Each new one ends an old one as long as there are spare records, then none is ended in vain.
+	// Each new one ends an old one as long as there are spare records, then none is ended in
+	// vain.
 	unsigned nb_refused = 0;
 	for (unsigned i = 0; i < 1000; i++) {
 		struct connection c = connection_of(rig, AF_INET, n + i);
@@ -276,8 +284,8 @@ static void a_stuck_reader_costs_no_flow(void **state) // D13
 static void sweep_keeps_up_on_a_small_budget(void **state)
 {
 	enum { FLOWS = 60000 };
-	struct rig *rig = rig_create(&(struct rig_options){
-		.flows = 65536, .nb_ports = 40000, .nb_backends = 4});
+	struct rig *rig = rig_create(
+		&(struct rig_options){.flows = 65536, .nb_ports = 40000, .nb_backends = 4});
 	struct pipeline *pipeline = &rig->workers[0].pipeline;
 
 	for (uint32_t n = 0; n < FLOWS - 2000; n++) {
@@ -303,7 +311,8 @@ static void sweep_keeps_up_on_a_small_budget(void **state)
 static void random_bursts_add_up(void **state) // I1, I3, I4: rig.c checks
 {
 	enum { CONNECTIONS = 64, BURSTS = 60000 };
-	struct rig *rig = rig_create(&(struct rig_options){.flows = 1024, .nb_ports = 40, .nb_snats = 2});
+	struct rig *rig =
+		rig_create(&(struct rig_options){.flows = 1024, .nb_ports = 40, .nb_snats = 2});
 	static uint8_t bytes[PIPELINE_BURST][PACKETS_SIZE_MAX];
 	struct connection c[CONNECTIONS];
 	struct rig_frame frames[PIPELINE_BURST];
@@ -315,13 +324,14 @@ static void random_bursts_add_up(void **state) // I1, I3, I4: rig.c checks
 		unsigned count = 1 + packets_random(&seed) % PIPELINE_BURST;
 		unsigned of[PIPELINE_BURST];
 		for (unsigned i = 0; i < count; i++) {
-			static const uint8_t flags[] = {TCP_SYN, TCP_SYN, TCP_SYN | TCP_ACK, TCP_ACK,
-				TCP_ACK, TCP_FIN | TCP_ACK, TCP_RST, TCP_ACK | TCP_PSH};
+			static const uint8_t flags[] = {TCP_SYN, TCP_SYN, TCP_SYN | TCP_ACK,
+				TCP_ACK, TCP_ACK, TCP_FIN | TCP_ACK, TCP_RST, TCP_ACK | TCP_PSH};
 			uint64_t random = packets_random(&seed);
 			of[i] = random % CONNECTIONS;
 			struct connection *one = &c[of[i]];
 			bool back = random >> 8 & 1 && one->snat_port != 0;
-			struct segment segment = connection_segment(one, back, flags[random >> 12 & 7]);
+			struct segment segment =
+				connection_segment(one, back, flags[random >> 12 & 7]);
 			segment.payload_size = random >> 16 & 31;
 			segment.ttl = (random >> 24 & 63) + 1;
 			segment.seq += random >> 30 & 1 ? 0 : random >> 32;
@@ -346,15 +356,16 @@ static void random_bursts_add_up(void **state) // I1, I3, I4: rig.c checks
 			rig_wait(rig, packets_random(&seed) % 300, 7);
 		if (burst % 256 == 0) {
 			unsigned id = packets_random(&seed) % 8;
-			rig_set_backend(rig, id, packets_random(&seed) & 1, packets_random(&seed) % 8 != 0);
+			rig_set_backend(
+				rig, id, packets_random(&seed) & 1, packets_random(&seed) % 8 != 0);
 		}
 	}
 	rig_wait(rig, 7450 * 1000, 500);
 	assert_int_equal(flow_table_used(rig->flows4) + flow_table_used(rig->flows6), 0);
 	assert_int_equal(rig_ports_used(rig), 0);
 	for (unsigned id = 0; id < 8; id++)
-		assert_int_equal(rig->workers[0].backends[id].opened,
-			rig->workers[0].backends[id].closed);
+		assert_int_equal(
+			rig->workers[0].backends[id].opened, rig->workers[0].backends[id].closed);
 	print_message("%lu flows\n", rig_created(rig));
 	rig_destroy(rig);
 }

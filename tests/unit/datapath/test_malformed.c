@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Malformed and evasive packets on their whole way (cases B9 to B14); parsing is in net/test_packet.c. */
+/* Malformed and evasive packets on their whole way (cases B9 to B14); parsing is in
+ * net/test_packet.c. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -14,9 +15,21 @@ enum { IP = PACKETS_IP_OFFSET };
 static void bad_options_pass(void **state) // B9
 {
 	static const uint8_t lists[][12] = {
-		{8, 0}, {8, 1}, {8, 255}, {8, 10}, {5, 9}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 8},
-		{5, 0, 5, 0}, {5, 1, 8, 0}, {0, 8, 0, 1}, {5, 2, 8, 2, 3, 0}, {8, 9}, {8, 11},
-		{254, 254}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {2, 3, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8},
+		{8, 0},
+		{8, 1},
+		{8, 255},
+		{8, 10},
+		{5, 9},
+		{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 8},
+		{5, 0, 5, 0},
+		{5, 1, 8, 0},
+		{0, 8, 0, 1},
+		{5, 2, 8, 2, 3, 0},
+		{8, 9},
+		{8, 11},
+		{254, 254},
+		{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+		{2, 3, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8},
 	};
 	uint64_t seed = 9;
 
@@ -44,7 +57,8 @@ static void bad_options_pass(void **state) // B9
 				segment.options_size = sizeof(lists[0]);
 			}
 			segment.payload_size = i % 5;
-			assert_int_equal(rig_run_segment(rig, i % rig->options.nb_workers, &segment)->fate,
+			assert_int_equal(
+				rig_run_segment(rig, i % rig->options.nb_workers, &segment)->fate,
 				RIG_FORWARDED);
 		}
 		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
@@ -63,7 +77,8 @@ static void a_million_fragments_leave_nothing(void **state) // B10
 	for (unsigned i = 0; i < FRAGMENTS; i++) {
 		sa_family_t family = i & 1 ? AF_INET6 : AF_INET;
 		struct connection c = connection_of(rig, family, i % 200);
-		struct segment segment = connection_segment(&c, CLIENT, i % 3 == 0 ? TCP_SYN : TCP_ACK);
+		struct segment segment =
+			connection_segment(&c, CLIENT, i % 3 == 0 ? TCP_SYN : TCP_ACK);
 		uint16_t field = packets_random(&seed); // overlapping, tiny, at 65,528, MF with DF
 		segment.payload_size = 8;
 		unsigned size = packets_build(&segment, frame);
@@ -80,8 +95,8 @@ static void a_million_fragments_leave_nothing(void **state) // B10
 
 static void addresses_that_cannot_be_emit_nothing(void **state) // B12
 {
-	static const char *const bad[] = {"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.1.2.3",
-		"240.0.0.1", "255.255.255.255", "::", "::1", "ff02::1", "ff0e::1234"};
+	static const char *const bad[] = {"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1",
+		"239.1.2.3", "240.0.0.1", "255.255.255.255", "::", "::1", "ff02::1", "ff0e::1234"};
 	static const uint8_t flags[] = {TCP_SYN, TCP_ACK, TCP_RST, TCP_FIN, TCP_SYN | TCP_ACK};
 	struct rig *rig = rig_create(NULL);
 	unsigned count = 0;
@@ -93,33 +108,46 @@ static void addresses_that_cannot_be_emit_nothing(void **state) // B12
 				struct connection c = connection_of(rig, src.family, i);
 				struct segment segment = connection_segment(&c, CLIENT, flags[f]);
 				segment.src = src;
-				segment.dport = port; // another server's, which is the kernel's, too
-				assert_int_equal(rig_run_segment(rig, 0, &segment)->fate, RIG_DROPPED);
+				segment.dport =
+					port; // another server's, which is the kernel's, too
+				assert_int_equal(
+					rig_run_segment(rig, 0, &segment)->fate, RIG_DROPPED);
 				assert_int_equal(rig_dropped(rig, STATS_DROP_BAD_ADDRESS), ++count);
 			}
 	assert_int_equal(rig_created(rig), 0);
 	rig_destroy(rig);
 }
 
-/* Of tags and of all that isn't IP the kernel is the judge, and gets it as it came, tag and all: rig.c
- * compares. A live flow's packet with a tag is no packet of the flow. */
+/* Of tags and of all that isn't IP the kernel is the judge, and gets it as it came, tag and all:
+ * rig.c compares. A live flow's packet with a tag is no packet of the flow. */
 static void tags_and_other_frames_are_the_kernels(void **state) // B14
 {
-	// 802.1Q, QinQ in both ways, priority tag, a length in the tag, MAC control, LLC, MPLS, others.
+	// 802.1Q, QinQ in both ways, priority tag, a length in the tag, MAC control, LLC, MPLS,
+	// others.
 	static const uint8_t heads[][8] = {
-		{0x81, 0, 0, 5}, {0x88, 0xa8, 0, 5, 0x81, 0, 0, 6}, {0x81, 0, 0, 5, 0x81, 0, 0, 6},
-		{0x81, 0, 0xe0, 0}, {0x81, 0, 0, 5, 0, 46}, {0x88, 0x08}, {0, 46, 0x42, 0x42},
-		{0x88, 0x47, 0, 1, 0x01, 0xff}, {0x88, 0x48, 0, 1, 0x01, 0xff}, {0x22, 0xf0}, {0xff, 0xff},
+		{0x81, 0, 0, 5},
+		{0x88, 0xa8, 0, 5, 0x81, 0, 0, 6},
+		{0x81, 0, 0, 5, 0x81, 0, 0, 6},
+		{0x81, 0, 0xe0, 0},
+		{0x81, 0, 0, 5, 0, 46},
+		{0x88, 0x08},
+		{0, 46, 0x42, 0x42},
+		{0x88, 0x47, 0, 1, 0x01, 0xff},
+		{0x88, 0x48, 0, 1, 0x01, 0xff},
+		{0x22, 0xf0},
+		{0xff, 0xff},
 	};
 	static const unsigned sizes[] = {4, 8, 8, 4, 4, 2, 4, 6, 6, 2, 2};
 
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 14);
 		assert_true(connection_open(&c, 0));
 		for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
 			for (enum flow_direction side = 0; side < 2; side++) {
-				struct segment segment = connection_segment(&c, side, TCP_FIN | TCP_ACK);
+				struct segment segment =
+					connection_segment(&c, side, TCP_FIN | TCP_ACK);
 				uint8_t plain[PACKETS_SIZE_MAX], frame[PACKETS_SIZE_MAX];
 				unsigned size = packets_build(&segment, plain);
 				memcpy(frame, plain, 12);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The tracking of connections against a model of it (A1, A20). The model knows each side's stream as a
- * 64-bit position and says what the README and netfilter's table say, in words of its own: no code, no
- * table and no 32-bit comparison of the module is used. Random segments go through the pipeline: valid
- * ones, lost, repeated and late ones, blind ones, in every order.
+ * The tracking of connections against a model of it (A1, A20). The model knows each side's stream
+ * as a 64-bit position and says what the README and netfilter's table say, in words of its own: no
+ * code, no table and no 32-bit comparison of the module is used. Random segments go through the
+ * pipeline: valid ones, lost, repeated and late ones, blind ones, in every order.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,15 +22,22 @@
 enum phase { GONE, SENT, RECV, OPEN, HALF, CLOSING, BOTH, DONE, KILLED, SENT2 };
 
 static const enum tcp_state phase_states[] = {
-	[GONE] = TCP_NONE, [SENT] = TCP_SYN_SENT, [RECV] = TCP_SYN_RECV, [OPEN] = TCP_ESTABLISHED,
-	[HALF] = TCP_FIN_WAIT, [CLOSING] = TCP_CLOSE_WAIT, [BOTH] = TCP_LAST_ACK, [DONE] = TCP_TIME_WAIT,
-	[KILLED] = TCP_CLOSE, [SENT2] = TCP_SYN_SENT2,
+	[GONE] = TCP_NONE,
+	[SENT] = TCP_SYN_SENT,
+	[RECV] = TCP_SYN_RECV,
+	[OPEN] = TCP_ESTABLISHED,
+	[HALF] = TCP_FIN_WAIT,
+	[CLOSING] = TCP_CLOSE_WAIT,
+	[BOTH] = TCP_LAST_ACK,
+	[DONE] = TCP_TIME_WAIT,
+	[KILLED] = TCP_CLOSE,
+	[SENT2] = TCP_SYN_SENT2,
 };
 
 struct model {
 	enum phase phase;
-	int64_t end[2];   // where each side's stream ends, as far as it was seen
-	int64_t ack[2];   // how far each side has acknowledged the other's
+	int64_t end[2]; // where each side's stream ends, as far as it was seen
+	int64_t ack[2]; // how far each side has acknowledged the other's
 	bool fin_seen;
 };
 
@@ -153,8 +160,8 @@ static void model_ack(struct model *m, const struct move *s)
 	data_seen(m, s);
 }
 
-/* What the segment changes. A client's SYN on what is closing or gone is not for here: it makes a new
- * flow. */
+/* What the segment changes. A client's SYN on what is closing or gone is not for here: it makes a
+ * new flow. */
 static void model_step(struct model *m, const struct move *s)
 {
 	if (m->phase == GONE)
@@ -185,7 +192,7 @@ enum { HISTORY = 16 };
 struct pair {
 	struct connection c;
 	struct model m;
-	int64_t next[2];  // where each side goes on, if it is honest
+	int64_t next[2]; // where each side goes on, if it is honest
 	uint32_t seq_moved;
 	struct move history[HISTORY];
 	unsigned nb_history;
@@ -249,16 +256,20 @@ static void step(struct pair *p, const struct move *s)
 /* What an end might send next, or what comes late or blind. */
 static struct move choose(struct pair *p, uint64_t *seed)
 {
-	static const uint8_t usual[] = {TCP_ACK, TCP_ACK, TCP_ACK | TCP_PSH, TCP_ACK, TCP_FIN | TCP_ACK,
-		TCP_SYN, TCP_SYN | TCP_ACK, TCP_RST, TCP_RST | TCP_ACK, TCP_FIN, 0, TCP_SYN | TCP_RST};
+	static const uint8_t usual[] = {TCP_ACK, TCP_ACK, TCP_ACK | TCP_PSH, TCP_ACK,
+		TCP_FIN | TCP_ACK, TCP_SYN, TCP_SYN | TCP_ACK, TCP_RST, TCP_RST | TCP_ACK, TCP_FIN,
+		0, TCP_SYN | TCP_RST};
 	uint64_t random = packets_random(seed);
 	struct move s = {.side = random & 1};
 
 	if ((random >> 1) % 8 == 0 && p->nb_history != 0) // again, as it was: repeated or late
-		return p->history[(random >> 8) % (p->nb_history < HISTORY ? p->nb_history : HISTORY)];
+		return p->history[(random >> 8) %
+			(p->nb_history < HISTORY ? p->nb_history : HISTORY)];
 	if (p->m.phase == GONE || p->m.phase == SENT || p->m.phase == RECV) { // likely what opens
 		s.side = p->m.phase == SENT;
-		s.flags = p->m.phase == GONE ? TCP_SYN : p->m.phase == SENT ? TCP_SYN | TCP_ACK : TCP_ACK;
+		s.flags = p->m.phase == GONE ? TCP_SYN
+			: p->m.phase == SENT ? TCP_SYN | TCP_ACK
+					     : TCP_ACK;
 	}
 	if (s.flags == 0 || (random >> 4) % 4 == 0) {
 		s.side = random & 1;
@@ -349,8 +360,10 @@ static void random_segments_agree_with_the_model(void **state) // A20
 /* Bring a new connection into the state. */
 static void bring_to(struct pair *p, enum tcp_state wanted)
 {
-	static const struct { uint8_t side, flags; } way[] = {{0, TCP_SYN}, {1, TCP_SYN | TCP_ACK},
-		{0, TCP_ACK}, {1, TCP_FIN | TCP_ACK}, {0, TCP_ACK}, {0, TCP_FIN | TCP_ACK}, {1, TCP_ACK}};
+	static const struct {
+		uint8_t side, flags;
+	} way[] = {{0, TCP_SYN}, {1, TCP_SYN | TCP_ACK}, {0, TCP_ACK}, {1, TCP_FIN | TCP_ACK},
+		{0, TCP_ACK}, {0, TCP_FIN | TCP_ACK}, {1, TCP_ACK}};
 
 	for (unsigned i = 0; i < sizeof(way) / sizeof(way[0]); i++) {
 		if (phase_states[p->m.phase] == wanted)
@@ -372,7 +385,8 @@ static void bring_to(struct pair *p, enum tcp_state wanted)
 /* Each kind of segment from either side in each state, credible and not, in both families. */
 static void every_cell_in_both_families(void **state) // A1
 {
-	static const uint8_t kinds[] = {TCP_SYN, TCP_SYN | TCP_ACK, TCP_FIN | TCP_ACK, TCP_ACK, TCP_RST, 0};
+	static const uint8_t kinds[] = {
+		TCP_SYN, TCP_SYN | TCP_ACK, TCP_FIN | TCP_ACK, TCP_ACK, TCP_RST, 0};
 	static const int64_t offsets[] = {0, 1, -1, 100000, -100000, (int64_t)1 << 31, 3000000};
 	unsigned cells = 0;
 
@@ -380,10 +394,13 @@ static void every_cell_in_both_families(void **state) // A1
 	for (enum tcp_state s = TCP_NONE; s < TCP_STATES; s++)
 		for (unsigned side = 0; side < 2; side++)
 			for (unsigned k = 0; k < sizeof(kinds); k++, cells++)
-				for (unsigned o = 0; o < sizeof(offsets) / sizeof(offsets[0]); o++) {
-					struct rig *rig = rig_create(&(struct rig_options){
-						.flows = 64, .nb_ports = 64, .nb_backends = 1,
-						.scheduler = &scheduler_round_robin});
+				for (unsigned o = 0; o < sizeof(offsets) / sizeof(offsets[0]);
+					o++) {
+					struct rig *rig =
+						rig_create(&(struct rig_options){.flows = 64,
+							.nb_ports = 64,
+							.nb_backends = 1,
+							.scheduler = &scheduler_round_robin});
 					struct pair p = {.c = connection_of(rig, family, k)};
 					p.next[0] = ((int64_t)1 << 40) + 0xffffff00;
 					bring_to(&p, s);

@@ -31,8 +31,8 @@ static void set_limits(struct rig *rig, uint32_t first, uint32_t step)
 }
 
 /* SYNs of clients `first` to `first` + count - 1 in one burst; returns how many were forwarded. */
-static unsigned syn_burst(struct rig *rig, unsigned worker, sa_family_t family, uint32_t first,
-	unsigned count)
+static unsigned syn_burst(
+	struct rig *rig, unsigned worker, sa_family_t family, uint32_t first, unsigned count)
 {
 	static uint8_t frames[PIPELINE_BURST][PACKETS_SIZE_MAX];
 	struct rig_frame burst[PIPELINE_BURST] = {0};
@@ -49,15 +49,17 @@ static unsigned syn_burst(struct rig *rig, unsigned worker, sa_family_t family, 
 	return forwarded;
 }
 
-static const struct scheduler_ops *const schedulers[] = {&scheduler_maglev,
-	&scheduler_round_robin, &scheduler_least_conn, &scheduler_source};
+static const struct scheduler_ops *const schedulers[] = {
+	&scheduler_maglev, &scheduler_round_robin, &scheduler_least_conn, &scheduler_source};
 
 /* A burst of SYNs sees itself: with one worker the limit is exact. */
 static void limits_are_exact_within_a_burst(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		for (size_t s = 0; s < sizeof(schedulers) / sizeof(schedulers[0]); s++) {
-			struct rig *rig = rig_create(&(struct rig_options){.scheduler = schedulers[s]});
+			struct rig *rig =
+				rig_create(&(struct rig_options){.scheduler = schedulers[s]});
 			unsigned base = family == AF_INET6 ? 4 : 0;
 
 			set_limits(rig, 2, 3); // 2 + 5 + 8 + 11
@@ -67,12 +69,14 @@ static void limits_are_exact_within_a_burst(void **state)
 			struct stats_flows *flows =
 				&rig->workers[0].stats->live.flows[stats_family(family)];
 			assert_int_equal(flows->refused_max_conns, 6);
-			assert_int_equal(rig->workers[0].service_stats[family == AF_INET6]
-				.refused_max_conns, 6);
+			assert_int_equal(
+				rig->workers[0].service_stats[family == AF_INET6].refused_max_conns,
+				6);
 			assert_int_equal(flows->created, 26);
 			for (unsigned i = 0; i < 32; i++)
 				if (rig->workers[0].out[i].fate != RIG_FORWARDED)
-					assert_int_equal(rig->workers[0].out[i].fate, RIG_ANSWERED); // by RST
+					assert_int_equal(rig->workers[0].out[i].fate,
+						RIG_ANSWERED); // by RST
 			// A SYN that comes again is of its flow, however full its backend is.
 			assert_int_equal(syn_burst(rig, 0, family, 0, 32), 26);
 			rig_destroy(rig);
@@ -97,9 +101,11 @@ static void backend_without_limit_takes_the_rest(void **state)
 /* What ends makes room at once; a flow that lingers in TIME_WAIT or CLOSE does not count. */
 static void connection_ends_when_it_closes_not_with_its_flow(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
-		struct connection c = connection_of(rig, family, 1), r = connection_of(rig, family, 2);
+		struct connection c = connection_of(rig, family, 1),
+				  r = connection_of(rig, family, 2);
 
 		assert_true(connection_open(&c, 0));
 		assert_true(connection_open(&r, 0));
@@ -214,8 +220,8 @@ static void limits_hold_over_workers(void **state)
 /* What the other worker opened is seen a millisecond later. */
 static void least_conn_sees_what_other_workers_opened(void **state)
 {
-	struct rig *rig = rig_create(&(struct rig_options){.nb_workers = 2,
-		.scheduler = &scheduler_least_conn});
+	struct rig *rig = rig_create(
+		&(struct rig_options){.nb_workers = 2, .scheduler = &scheduler_least_conn});
 	uint32_t number = 0;
 
 	for (unsigned round = 0; round < 10; round++) { // 32 by one, 8 by the other
@@ -246,7 +252,8 @@ static void least_conn_sees_what_other_workers_opened(void **state)
 
 static void source_keeps_a_client_with_its_backend(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(&(struct rig_options){.scheduler = &scheduler_source});
 		unsigned backends[4] = {0};
 
@@ -271,7 +278,8 @@ static void source_keeps_a_client_with_its_backend(void **state)
 static void denied_clients_get_nothing(void **state)
 {
 	struct rig *rig = rig_create(NULL);
-	struct connection c = connection_of(rig, AF_INET, 1), other = connection_of(rig, AF_INET, 2);
+	struct connection c = connection_of(rig, AF_INET, 1),
+			  other = connection_of(rig, AF_INET, 2);
 	struct net_prefix denied = {.addr = c.client, .length = 32};
 	struct segment syn = connection_segment(&c, CLIENT, TCP_SYN);
 

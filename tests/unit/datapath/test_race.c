@@ -63,9 +63,10 @@ static bool unpack(struct rig *rig, uint64_t tuple, struct connection *connectio
 
 static void run_burst(struct worker *worker, uint64_t *seed, uint8_t bytes[][PACKETS_SIZE_MAX])
 {
-	static const uint8_t flags[] = {TCP_SYN, TCP_SYN, TCP_SYN, TCP_SYN | TCP_ACK, TCP_SYN | TCP_ACK,
-		TCP_ACK, TCP_ACK, TCP_ACK, TCP_ACK, TCP_ACK, TCP_ACK, TCP_FIN | TCP_ACK,
-		TCP_FIN | TCP_ACK, TCP_RST, TCP_PSH | TCP_ACK, TCP_RST | TCP_ACK};
+	static const uint8_t flags[] = {TCP_SYN, TCP_SYN, TCP_SYN, TCP_SYN | TCP_ACK,
+		TCP_SYN | TCP_ACK, TCP_ACK, TCP_ACK, TCP_ACK, TCP_ACK, TCP_ACK, TCP_ACK,
+		TCP_FIN | TCP_ACK, TCP_FIN | TCP_ACK, TCP_RST, TCP_PSH | TCP_ACK,
+		TCP_RST | TCP_ACK};
 	struct race *race = worker->race;
 	struct rig_frame frames[PIPELINE_BURST];
 	unsigned of[PIPELINE_BURST], count = 1 + packets_random(seed) % PIPELINE_BURST;
@@ -75,9 +76,11 @@ static void run_burst(struct worker *worker, uint64_t *seed, uint8_t bytes[][PAC
 		of[i] = random % CONNECTIONS;
 		struct connection connection = race->connections[of[i]];
 		uint8_t flag = flags[random >> 16 & 15];
-		bool back = unpack(race->rig,
-				__atomic_load_n(&race->tuples[of[i]], __ATOMIC_RELAXED), &connection) &&
-			(flag == (TCP_SYN | TCP_ACK) || flag == (TCP_RST | TCP_ACK) || random >> 20 & 1);
+		bool back =
+			unpack(race->rig, __atomic_load_n(&race->tuples[of[i]], __ATOMIC_RELAXED),
+				&connection) &&
+			(flag == (TCP_SYN | TCP_ACK) || flag == (TCP_RST | TCP_ACK) ||
+				random >> 20 & 1);
 		connection.mac.bytes[4] ^= random >> 21 & 1; // moves about
 		if (flag != TCP_SYN)
 			connection.seq[CLIENT]++;
@@ -89,7 +92,8 @@ static void run_burst(struct worker *worker, uint64_t *seed, uint8_t bytes[][PAC
 	rig_run(race->rig, worker->number, frames, count);
 	for (unsigned i = 0; i < count; i++) {
 		const struct rig_packet *out = &race->rig->workers[worker->number].out[i];
-		bool is_moved = out->fate == RIG_ANSWERED && out->is_tcp && out->segment.flags == TCP_SYN;
+		bool is_moved =
+			out->fate == RIG_ANSWERED && out->is_tcp && out->segment.flags == TCP_SYN;
 		if ((out->fate != RIG_FORWARDED && !is_moved) || !out->is_tcp)
 			continue;
 		worker->nb_forwarded++;
@@ -150,8 +154,9 @@ static unsigned control(struct race *race, unsigned seconds)
 		for (unsigned worker = 0; worker < 2; worker++) {
 			struct stats_counters copy;
 			stats_read(rig->workers[worker].stats, &copy);
-			assert_int_equal(copy.received, copy.forwarded + copy.answered + copy.punted +
-				stats_dropped(&copy)); // I1, as a reader sees it
+			assert_int_equal(copy.received,
+				copy.forwarded + copy.answered + copy.punted +
+					stats_dropped(&copy)); // I1, as a reader sees it
 		}
 	}
 	return nb_swaps;
@@ -164,7 +169,10 @@ static void race_with(const struct scheduler_ops *scheduler, uint32_t max_conns)
 	struct race *race = calloc(1, sizeof(*race));
 	// Fewer ports and records than connections: they run out, too.
 	struct rig *rig = race->rig = rig_create(&(struct rig_options){.nb_workers = 2,
-		.flows = 160, .nb_ports = 12, .nb_snats = 2, .nb_backends = 6,
+		.flows = 160,
+		.nb_ports = 12,
+		.nb_snats = 2,
+		.nb_backends = 6,
 		.scheduler = scheduler,
 		.connect = {.timeout_ms = 250, .retry_percent = 20, .tries = 3}});
 	struct worker workers[] = {{race, 0}, {race, 1}};
@@ -190,7 +198,8 @@ static void race_with(const struct scheduler_ops *scheduler, uint32_t max_conns)
 	assert_int_equal(flow_table_used(rig->flows4) + flow_table_used(rig->flows6), 0);
 	assert_int_equal(rig_ports_used(rig), 0);
 	for (unsigned id = 0; id < 12; id++)
-		assert_int_equal(rig->workers[0].backends[id].opened + rig->workers[1].backends[id].opened,
+		assert_int_equal(
+			rig->workers[0].backends[id].opened + rig->workers[1].backends[id].opened,
 			rig->workers[0].backends[id].closed + rig->workers[1].backends[id].closed);
 	struct stats_flows sum = {0};
 	for (unsigned i = 0; i < 4; i++) {
@@ -204,10 +213,12 @@ static void race_with(const struct scheduler_ops *scheduler, uint32_t max_conns)
 		sum.refused_snat_full += flows->refused_snat_full;
 		sum.refused_no_backend += flows->refused_no_backend;
 	}
-	print_message("%u swaps; %lu packets forwarded; flows: %lu created, %lu expired, %lu evicted, "
-		"%lu moved, %lu given up; refused: %lu table, %lu ports, %lu backends\n", nb_swaps,
-		workers[0].nb_forwarded + workers[1].nb_forwarded, sum.created, sum.expired,
-		sum.evicted, sum.moved, sum.given_up, sum.refused_flows_full, sum.refused_snat_full, sum.refused_no_backend);
+	print_message(
+		"%u swaps; %lu packets forwarded; flows: %lu created, %lu expired, %lu evicted, "
+		"%lu moved, %lu given up; refused: %lu table, %lu ports, %lu backends\n",
+		nb_swaps, workers[0].nb_forwarded + workers[1].nb_forwarded, sum.created,
+		sum.expired, sum.evicted, sum.moved, sum.given_up, sum.refused_flows_full,
+		sum.refused_snat_full, sum.refused_no_backend);
 	for (unsigned i = 0; i < 2; i++) {
 		const struct flow_sides *sides = i == 0 ? rig->flows4->sides : rig->flows6->sides;
 		for (uint32_t n = 0; n < sides->count; n++)

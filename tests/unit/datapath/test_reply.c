@@ -42,7 +42,8 @@ static unsigned drop_of_segment(struct rig *rig, const struct segment *segment)
 
 static void segment_without_a_flow_is_reset(void **state) // A17
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 1);
 
@@ -68,8 +69,9 @@ static void segment_without_a_flow_is_reset(void **state) // A17
 			} else {
 				assert_int_equal(out->segment.flags, TCP_RST | TCP_ACK);
 				assert_int_equal(out->segment.seq, 0);
-				assert_int_equal(out->segment.ack, segment.seq + segment.payload_size +
-					!!(flags & TCP_SYN) + !!(flags & TCP_FIN));
+				assert_int_equal(out->segment.ack,
+					segment.seq + segment.payload_size + !!(flags & TCP_SYN) +
+						!!(flags & TCP_FIN));
 			}
 			assert_int_equal(out->segment.sport, RIG_VIP_PORT);
 			assert_int_equal(out->segment.dport, c.client_port);
@@ -84,7 +86,8 @@ static void segment_without_a_flow_is_reset(void **state) // A17
 
 static void only_a_pure_syn_makes_a_flow(void **state) // B13
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		unsigned nb_made = 0;
 
@@ -122,7 +125,8 @@ static void resets_are_rate_limited(void **state) // A17, F9
 
 static void segment_with_options_is_reset_without(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 2);
 		uint8_t options[40] = {[0 ... 39] = 1}, frame[PACKETS_SIZE_MAX];
@@ -130,7 +134,8 @@ static void segment_with_options_is_reset_without(void **state)
 		segment.options = options;
 		segment.options_size = 40;
 		segment.payload_size = 1000;
-		assert_int_equal(rig_run_segment(rig, 0, &segment)->fate, RIG_ANSWERED); // rig.c checks
+		assert_int_equal(
+			rig_run_segment(rig, 0, &segment)->fate, RIG_ANSWERED); // rig.c checks
 		// IPv4 options and IPv6 extension headers don't come back either.
 		unsigned size = packets_build(&segment, frame), more = family == AF_INET6 ? 16 : 40;
 		uint8_t *ip = frame + PACKETS_IP_OFFSET, *l4 = ip + ip_size(family);
@@ -167,7 +172,8 @@ static void no_backend_resets_or_keeps_silent(void **state) // D6
 			struct segment segment = connection_segment(&c, CLIENT, TCP_SYN);
 			segment.payload_size = i % 3;
 			if (silent) {
-				assert_int_equal(drop_of_segment(rig, &segment), STATS_DROP_NO_BACKEND);
+				assert_int_equal(
+					drop_of_segment(rig, &segment), STATS_DROP_NO_BACKEND);
 				continue;
 			}
 			const struct rig_packet *out = rig_run_segment(rig, 0, &segment);
@@ -175,7 +181,8 @@ static void no_backend_resets_or_keeps_silent(void **state) // D6
 			assert_int_equal(out->segment.flags, TCP_RST | TCP_ACK);
 			assert_int_equal(out->segment.ack, segment.seq + 1 + i % 3);
 		}
-		unsigned refused = rig->workers[0].stats->live.flows[family == AF_INET6].refused_no_backend;
+		unsigned refused =
+			rig->workers[0].stats->live.flows[family == AF_INET6].refused_no_backend;
 		assert_int_equal(refused, silent ? 0 : 1000);
 		rig_set_backend(rig, 0, true, true);
 		rig_set_backend(rig, 4, true, true);
@@ -186,7 +193,8 @@ static void no_backend_resets_or_keeps_silent(void **state) // D6
 
 static void stray_of_a_backend(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 4);
 
@@ -210,11 +218,13 @@ static void stray_of_a_backend(void **state)
 		// Another port of ours, or of the backend's: the kernel's own connections.
 		segment.flags = TCP_ACK;
 		segment.dport = RIG_PORT - 1;
-		assert_int_equal(rig_run_segment(rig, 0, &segment)->fate, RIG_PUNTED + PUNT_BACKEND);
+		assert_int_equal(
+			rig_run_segment(rig, 0, &segment)->fate, RIG_PUNTED + PUNT_BACKEND);
 		segment.dport = c.snat_port;
 		segment.sport++;
 		segment.sport++;
-		assert_int_equal(rig_run_segment(rig, 0, &segment)->fate, RIG_PUNTED + PUNT_BACKEND);
+		assert_int_equal(
+			rig_run_segment(rig, 0, &segment)->fate, RIG_PUNTED + PUNT_BACKEND);
 		// From anybody else to a SNAT port.
 		segment.src = c.client;
 		segment.sport = c.backend_port;
@@ -226,7 +236,8 @@ static void stray_of_a_backend(void **state)
 
 static void spoofed_answer_of_another_backend(void **state) // RFC 5382 REQ-3, F4
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 5);
 
@@ -250,8 +261,8 @@ static void spoofed_answer_of_another_backend(void **state) // RFC 5382 REQ-3, F
 }
 
 /* The error's quote is the packet as it came, as much of it as the family's rule says. */
-static void check_time_exceeded(const struct rig_packet *out, const uint8_t *in, unsigned size,
-	sa_family_t family)
+static void check_time_exceeded(
+	const struct rig_packet *out, const uint8_t *in, unsigned size, sa_family_t family)
 {
 	bool v6 = family == AF_INET6;
 	const uint8_t *icmp = out->frame + PACKETS_IP_OFFSET + ip_size(family);
@@ -261,8 +272,8 @@ static void check_time_exceeded(const struct rig_packet *out, const uint8_t *in,
 	if (v6 && quote > 1280 - 48)
 		quote = 1280 - 48;
 	assert_int_equal(out->fate, RIG_ANSWERED);
-	assert_int_equal(out->frame[PACKETS_IP_OFFSET + (v6 ? 6 : 9)],
-		v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+	assert_int_equal(
+		out->frame[PACKETS_IP_OFFSET + (v6 ? 6 : 9)], v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
 	assert_int_equal(icmp[0], v6 ? 3 : 11);
 	assert_int_equal(icmp[1], 0);
 	assert_memory_equal(icmp + 4, ((uint8_t[4]){0}), 4);
@@ -272,7 +283,8 @@ static void check_time_exceeded(const struct rig_packet *out, const uint8_t *in,
 
 static void last_hop_is_answered_by_time_exceeded(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 6);
 		uint8_t frame[PACKETS_SIZE_MAX];
@@ -281,18 +293,22 @@ static void last_hop_is_answered_by_time_exceeded(void **state)
 		uint64_t created = rig_created(rig);
 		for (unsigned i = 0; i < 400; i++) {
 			struct connection other = connection_of(rig, family, 100 + i);
-			struct segment segment = i % 4 == 0 ? connection_segment(&other, CLIENT, TCP_SYN)
-				: connection_segment(&c, i % 2, TCP_ACK | (i % 4 == 3 ? TCP_FIN : 0));
+			struct segment segment = i % 4 == 0
+				? connection_segment(&other, CLIENT, TCP_SYN)
+				: connection_segment(
+					  &c, i % 2, TCP_ACK | (i % 4 == 3 ? TCP_FIN : 0));
 			segment.ttl = i / 4 % 2;
 			segment.payload_size = i % 4 == 0 ? 0 : i * 4 + i / 8 % 4;
 			if (segment.payload_size > 1440)
 				segment.payload_size = 1440;
 			unsigned size = packets_build(&segment, frame);
 			rig_wait(rig, 100, 100);
-			check_time_exceeded(rig_run_frame(rig, 0, frame, size), frame, size, family);
+			check_time_exceeded(
+				rig_run_frame(rig, 0, frame, size), frame, size, family);
 		}
 		assert_int_equal(rig_created(rig), created);
-		assert_int_equal(connection_state(&c), TCP_ESTABLISHED); // the FINs weren't forwarded
+		assert_int_equal(
+			connection_state(&c), TCP_ESTABLISHED); // the FINs weren't forwarded
 		rig_destroy(rig);
 	}
 }
@@ -328,7 +344,8 @@ static void time_exceeded_is_rate_limited_and_needs_room(void **state) // F9
 
 static void fragments_are_dropped(void **state) // B10
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 8);
 		uint8_t frame[PACKETS_SIZE_MAX];
@@ -349,7 +366,8 @@ static void fragments_are_dropped(void **state) // B10
 
 static void impossible_packets_emit_nothing(void **state) // B12
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(&(struct rig_options){.nb_snats = 3});
 		struct connection c = connection_of(rig, family, 9);
 		uint8_t flags[] = {TCP_SYN, TCP_ACK, TCP_RST, TCP_SYN | TCP_ACK};
@@ -363,7 +381,8 @@ static void impossible_packets_emit_nothing(void **state) // B12
 			for (unsigned n = 0; n < 3; n++) {
 				struct segment own = connection_segment(&c, CLIENT, flags[f]);
 				own.src = rig_snat_addr(family, n);
-				assert_int_equal(drop_of_segment(rig, &own), STATS_DROP_BAD_ADDRESS);
+				assert_int_equal(
+					drop_of_segment(rig, &own), STATS_DROP_BAD_ADDRESS);
 			}
 			struct segment port = connection_segment(&c, CLIENT, flags[f]);
 			port.sport = 0;
@@ -386,7 +405,8 @@ static void classes_of_what_is_the_kernels(void **state)
 
 	uint8_t arp[42] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [12] = 0x08, [13] = 0x06};
 	assert_int_equal(rig_run_frame(rig, 0, arp, sizeof(arp))->fate, RIG_PUNTED + PUNT_ARP);
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct connection c = connection_of(rig, family, 10);
 		for (unsigned from_backend = 0; from_backend < 2; from_backend++) {
 			struct segment segment = connection_segment(&c, CLIENT, TCP_SYN);
@@ -396,8 +416,10 @@ static void classes_of_what_is_the_kernels(void **state)
 			segment.dport = 22; // another server on the VIP
 			unsigned size = packets_build(&segment, frame);
 			assert_int_equal(rig_run_frame(rig, 0, frame, size)->fate, fate);
-			uint8_t *protocol = frame + PACKETS_IP_OFFSET + (family == AF_INET6 ? 6 : 9);
-			static const uint8_t protocols[] = {IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_GRE, 132, 0xfd};
+			uint8_t *protocol =
+				frame + PACKETS_IP_OFFSET + (family == AF_INET6 ? 6 : 9);
+			static const uint8_t protocols[] = {
+				IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_GRE, 132, 0xfd};
 			for (unsigned i = 0; i < sizeof(protocols); i++) {
 				*protocol = protocols[i];
 				if (protocols[i] == IPPROTO_ICMP) // an echo request
@@ -410,19 +432,23 @@ static void classes_of_what_is_the_kernels(void **state)
 			for (unsigned type = 0; type < 256; type++) {
 				frame[PACKETS_IP_OFFSET + 40] = type;
 				assert_int_equal(rig_run_frame(rig, 0, frame, size)->fate,
-					type >= 133 && type <= 137 ? RIG_PUNTED + PUNT_ARP
-					: type >= 1 && type <= 4 ? RIG_DROPPED : fate);
+					type >= 133 && type <= 137       ? RIG_PUNTED + PUNT_ARP
+						: type >= 1 && type <= 4 ? RIG_DROPPED
+									 : fate);
 			}
 		}
 	}
-	uint8_t tagged[60] = {2, 0, 0, 0, 0, 1, [12] = 0x81}; // of the port's own VLANs the kernel knows
-	assert_int_equal(rig_run_frame(rig, 0, tagged, sizeof(tagged))->fate, RIG_PUNTED + PUNT_REST);
+	uint8_t tagged[60] = {
+		2, 0, 0, 0, 0, 1, [12] = 0x81}; // of the port's own VLANs the kernel knows
+	assert_int_equal(
+		rig_run_frame(rig, 0, tagged, sizeof(tagged))->fate, RIG_PUNTED + PUNT_REST);
 	rig_destroy(rig);
 }
 
 static void unresolved_next_hop(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 11);
 
@@ -432,7 +458,7 @@ static void unresolved_next_hop(void **state)
 		for (unsigned i = 0; i < 3; i++)
 			assert_int_equal(drop_of_segment(rig, &segment), STATS_DROP_NO_NEIGHBOUR);
 		connection_send(&c, 0, BACKEND, TCP_ACK, 5); // the way back is known
-		for (unsigned n = 0; n < 50; n++) { // and it isn't chosen
+		for (unsigned n = 0; n < 50; n++) {          // and it isn't chosen
 			struct connection other = connection_of(rig, family, 100 + n);
 			assert_true(connection_syn(&other, 0));
 			assert_int_not_equal(other.backend_id, c.backend_id);
@@ -445,12 +471,14 @@ static void unresolved_next_hop(void **state)
 
 static void damaged_headers_have_their_counters(void **state) // B1-B9
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 12);
 		struct segment segment = connection_segment(&c, CLIENT, TCP_SYN);
 		uint8_t frame[PACKETS_SIZE_MAX];
-		unsigned size = packets_build(&segment, frame), l4 = PACKETS_IP_OFFSET + ip_size(family);
+		unsigned size = packets_build(&segment, frame),
+			 l4 = PACKETS_IP_OFFSET + ip_size(family);
 
 		for (unsigned cut = 0; cut < size; cut++)
 			assert_int_equal(drop_of(rig, frame, cut),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Ending the flows of a backend because the service table says so; the rig checks each RST that a tick sends. */
+/* Ending the flows of a backend because the service table says so; the rig checks each RST that a
+ * tick sends. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -30,8 +31,8 @@ static unsigned walk(struct rig *rig, uint32_t budget)
 	return ticks;
 }
 
-static void assert_reset(const struct segment *rst, const struct connection *c,
-	enum flow_direction from)
+static void assert_reset(
+	const struct segment *rst, const struct connection *c, enum flow_direction from)
 {
 	struct segment at_end = connection_segment(c, 1 - from, TCP_ACK);
 
@@ -46,7 +47,8 @@ static void assert_reset(const struct segment *rst, const struct connection *c,
 
 static void both_ends_of_a_marked_backend_get_what_they_take(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(&(struct rig_options){.connect.tries = 1});
 		struct connection c = connection_in_use(rig, family, 1), other;
 		uint32_t number = 2;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A SNAT port lent again while its backend holds it in TIME_WAIT (case A12): what the backend and the
- * client see. rig.c checks that all numbers of a packet are moved alike, and the checksums. */
+/* A SNAT port lent again while its backend holds it in TIME_WAIT (case A12): what the backend and
+ * the client see. rig.c checks that all numbers of a packet are moved alike, and the checksums. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -16,8 +16,8 @@
 struct timed {
 	struct connection c;
 	bool has_ts;
-	uint32_t clock;      // of the client
-	uint32_t seq_moved;  // what the backend sees its numbers moved by
+	uint32_t clock;     // of the client
+	uint32_t seq_moved; // what the backend sees its numbers moved by
 	uint32_t ts_moved;
 };
 
@@ -35,8 +35,8 @@ static uint32_t get_number(const uint8_t *at)
 enum { BACKEND_CLOCK = 777 };
 
 /* Send a segment as its end would, and check that the other end gets it in its own numbers. */
-static void timed_send(struct timed *t, enum flow_direction direction, uint8_t flags,
-	unsigned payload)
+static void timed_send(
+	struct timed *t, enum flow_direction direction, uint8_t flags, unsigned payload)
 {
 	struct connection *c = &t->c;
 	struct segment in = connection_segment(c, direction, flags);
@@ -49,8 +49,10 @@ static void timed_send(struct timed *t, enum flow_direction direction, uint8_t f
 		in.ack += t->seq_moved;
 	if (t->has_ts) {
 		put_number(options + 4, to_backend ? t->clock : BACKEND_CLOCK);
-		put_number(options + 8, flags == TCP_SYN ? 0 : to_backend ? BACKEND_CLOCK
-			: t->clock + t->ts_moved);
+		put_number(options + 8,
+			flags == TCP_SYN     ? 0
+				: to_backend ? BACKEND_CLOCK
+					     : t->clock + t->ts_moved);
 		in.options = options;
 		in.options_size = sizeof(options);
 	}
@@ -75,7 +77,8 @@ static void timed_send(struct timed *t, enum flow_direction direction, uint8_t f
 static struct timed timed_open(struct rig *rig, sa_family_t family, uint32_t number, uint32_t seq,
 	bool has_ts, uint32_t clock)
 {
-	struct timed t = {.c = connection_of(rig, family, number), .has_ts = has_ts, .clock = clock};
+	struct timed t = {
+		.c = connection_of(rig, family, number), .has_ts = has_ts, .clock = clock};
 	struct connection at_backend = t.c;
 
 	t.c.seq[CLIENT] = at_backend.seq[CLIENT] = seq;
@@ -118,7 +121,8 @@ static uint64_t renumbered(const struct rig *rig)
 static void assert_taken(const struct timed *last, uint32_t isn, const struct timed *t, uint32_t ts)
 {
 	bool compares = last->has_ts && t->has_ts;
-	uint32_t end = last->c.seq[CLIENT] + last->seq_moved, last_ts = last->clock + last->ts_moved;
+	uint32_t end = last->c.seq[CLIENT] + last->seq_moved,
+		 last_ts = last->clock + last->ts_moved;
 
 	if (compares)
 		assert_true((int32_t)(ts + t->ts_moved - last_ts) >= 0);
@@ -128,15 +132,16 @@ static void assert_taken(const struct timed *last, uint32_t isn, const struct ti
 
 static void each_client_is_taken_after_the_other(void **state) // A12
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = one_port();
 		uint64_t seed = 12;
 		struct timed last = {0};
 
 		for (unsigned n = 0; n < 1000; n++) {
 			uint32_t isn = packets_random(&seed), clock = packets_random(&seed) >> 32;
-			struct timed t = timed_open(rig, family, n, isn, packets_random(&seed) % 4,
-				clock);
+			struct timed t =
+				timed_open(rig, family, n, isn, packets_random(&seed) % 4, clock);
 			if (n != 0)
 				assert_taken(&last, isn, &t, clock + 1);
 			timed_send(&t, CLIENT, TCP_ACK | TCP_PSH, 400);
@@ -155,7 +160,8 @@ static void each_client_is_taken_after_the_other(void **state) // A12
 
 static void who_needs_nothing_gets_nothing(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = one_port();
 		struct timed t;
 
@@ -218,8 +224,8 @@ static struct timed moved_flow(struct rig *rig, sa_family_t family)
 	return t;
 }
 
-static void inject(struct timed *t, enum flow_direction direction, uint8_t flags, uint32_t seq,
-	uint32_t ack)
+static void inject(
+	struct timed *t, enum flow_direction direction, uint8_t flags, uint32_t seq, uint32_t ack)
 {
 	struct segment segment = connection_segment(&t->c, direction, flags);
 
@@ -281,7 +287,8 @@ static void refusal_of_a_moved_syn(void **state)
 
 static void data_lost_repeated_and_acknowledged_in_parts(void **state) // A8, A18
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = one_port();
 		struct timed t = moved_flow(rig, family);
 		uint32_t seq = t.c.seq[CLIENT];
@@ -310,9 +317,12 @@ static void data_lost_repeated_and_acknowledged_in_parts(void **state) // A8, A1
  * of the old one waits for who gets that. */
 static void same_client_again(void **state) // A12, A13
 {
-	FOR_EACH_FAMILY(family) {
-		struct rig *rig = rig_create(&(struct rig_options){.nb_backends = 1, .nb_ports = 2});
-		struct connection a = connection_of(rig, family, 1), b = connection_of(rig, family, 2);
+	FOR_EACH_FAMILY(family)
+	{
+		struct rig *rig =
+			rig_create(&(struct rig_options){.nb_backends = 1, .nb_ports = 2});
+		struct connection a = connection_of(rig, family, 1),
+				  b = connection_of(rig, family, 2);
 
 		a.seq[CLIENT] = 0x50000000;
 		assert_true(connection_open(&a, 0));
@@ -345,7 +355,8 @@ static void same_client_again(void **state) // A12, A13
 /* The same with an unfinished close, over and over: no port and no record is lost. */
 static void same_client_again_and_again(void **state)
 {
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		struct rig *rig = rig_create(&(struct rig_options){.nb_ports = 7});
 		struct connection c = connection_of(rig, family, 1);
 
@@ -371,7 +382,8 @@ static void same_client_again_and_again(void **state)
 /* A full table: the records of closed flows give way, and with them what was known. */
 static void record_that_gave_way_is_no_harm(void **state)
 {
-	struct rig *rig = rig_create(&(struct rig_options){.nb_backends = 1, .nb_ports = 40, .flows = 20});
+	struct rig *rig =
+		rig_create(&(struct rig_options){.nb_backends = 1, .nb_ports = 40, .flows = 20});
 
 	for (unsigned n = 0; n < 500; n++) {
 		struct connection c = connection_of(rig, AF_INET, n);

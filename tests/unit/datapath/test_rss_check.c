@@ -20,7 +20,8 @@ static struct dev_port port_known(void)
 	struct dev_port port = {
 		.nb_workers = 4,
 		.rss = true,
-		.rss_table = {.known = true, .ip4 = true, .ip6 = true, .key_size = 40, .reta_size = 128},
+		.rss_table =
+			{.known = true, .ip4 = true, .ip6 = true, .key_size = 40, .reta_size = 128},
 		.driver = "net_test",
 		.mac = {{2, 0, 0, 0, 0, 1}},
 	};

@@ -156,8 +156,8 @@ static void form_of_the_device_tells_its_kind(void **state)
 	assert_device("net_null0", DEV_KIND_VDEV, "net_null0", "");
 	// The interface behind a device string is to be made mute and locked too, but a TAP's is
 	// the other end.
-	assert_device("net_af_packet7,iface=eth1,qpairs=2", DEV_KIND_VDEV, "net_af_packet7",
-		"eth1");
+	assert_device(
+		"net_af_packet7,iface=eth1,qpairs=2", DEV_KIND_VDEV, "net_af_packet7", "eth1");
 	assert_device("net_tap0,iface=eth1", DEV_KIND_VDEV, "net_tap0", "");
 }
 

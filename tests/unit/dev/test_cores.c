@@ -24,8 +24,8 @@ static cpu_set_t cpus(unsigned long bits)
 }
 
 /* Picks by default, but for the workers named in `conf`. */
-static struct dev_cores pick(struct conf_cores conf, unsigned long allowed_bits,
-	unsigned long near_bits)
+static struct dev_cores pick(
+	struct conf_cores conf, unsigned long allowed_bits, unsigned long near_bits)
 {
 	cpu_set_t allowed = cpus(allowed_bits), near = cpus(near_bits);
 	struct dev_cores cores;
@@ -84,8 +84,9 @@ static void cpu_that_is_not_allowed_is_refused_with_those_that_are(void **state)
 	char message[DEV_MESSAGE];
 	struct conf_cores conf = {.control = -1, .workers = {1, 7}, .nb_workers = 2};
 	assert_int_equal(dev_cores_pick(&cores, &conf, &allowed, NULL, message), -EINVAL);
-	assert_string_equal(message, "cores.workers names CPU 7, but this process may run on CPU "
-				     "0-1,3,8 only");
+	assert_string_equal(message,
+		"cores.workers names CPU 7, but this process may run on CPU "
+		"0-1,3,8 only");
 	conf = (struct conf_cores){.control = 4000};
 	assert_int_equal(dev_cores_pick(&cores, &conf, &allowed, NULL, message), -EINVAL);
 	assert_non_null(strstr(message, "cores.control names CPU 4000"));

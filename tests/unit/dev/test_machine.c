@@ -21,8 +21,9 @@ static void missing_capabilities_are_named(void **state)
 	char message[DEV_MESSAGE];
 	assert_int_equal(dev_machine_judge_capabilities(UINT64_MAX, message), 0);
 	assert_int_equal(dev_machine_judge_capabilities(0, message), -EPERM);
-	assert_string_equal(message, "no permission: run as root, or grant CAP_NET_ADMIN "
-				     "CAP_NET_RAW CAP_IPC_LOCK CAP_SYS_ADMIN");
+	assert_string_equal(message,
+		"no permission: run as root, or grant CAP_NET_ADMIN "
+		"CAP_NET_RAW CAP_IPC_LOCK CAP_SYS_ADMIN");
 	assert_int_equal(
 		dev_machine_judge_capabilities(1 << 12 | 1 << 13 | 1 << 14, message), -EPERM);
 	assert_string_equal(message, "no permission: run as root, or grant CAP_SYS_ADMIN");

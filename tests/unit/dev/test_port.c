@@ -279,7 +279,8 @@ static void make_pair(unsigned queues)
 		"type veth peer name weirb numtxqueues %u numrxqueues %u && "
 		"ip link set weirb up && ip addr add 10.99.99.1/24 dev weirb && "
 		"ip neigh add 10.99.99.2 lladdr 02:00:00:00:00:0a dev weirb && "
-		"ip link set lo up", queues, queues, queues, queues);
+		"ip link set lo up",
+		queues, queues, queues, queues);
 	run(command);
 }
 
@@ -420,8 +421,8 @@ static bool carries_after_a_kill(void *context)
 
 static void mtu_of_the_file_is_carried(void **state)
 {
-	in_child(carries, &(struct port_case){.driver = CONF_DRIVER_AF_PACKET, .nb_workers = 1,
-		.mtu = 9000});
+	in_child(carries,
+		&(struct port_case){.driver = CONF_DRIVER_AF_PACKET, .nb_workers = 1, .mtu = 9000});
 	in_child(carries, &(struct port_case){.nb_workers = 1, .mtu = 2000});
 }
 

@@ -57,12 +57,13 @@ static int setup(void **state)
 	net_prefix_parse(&addresses[1], "192.0.2.11/32");
 	net_prefix_parse(&addresses[2], "2001:db8::10/64");
 	conf = (struct conf){
-		.port = {
-			.addresses = addresses,
-			.nb_addresses = 3,
-			.netns = netns_name,
-			.punt_limit = {1000, 20000, 1000},
-		},
+		.port =
+			{
+				.addresses = addresses,
+				.nb_addresses = 3,
+				.netns = netns_name,
+				.punt_limit = {1000, 20000, 1000},
+			},
 	};
 	net_addr_parse(&conf.port.gateway4, "192.0.2.1");
 	net_addr_parse(&conf.port.gateway6, "2001:db8::1");
@@ -218,7 +219,7 @@ static bool is_arp_reply(const struct rte_mbuf *mbuf)
 	const struct rte_arp_hdr *arp = (const void *)(ether + 1);
 
 	return ether->ether_type == htons(RTE_ETHER_TYPE_ARP) &&
-	       arp->arp_opcode == htons(RTE_ARP_OP_REPLY);
+		arp->arp_opcode == htons(RTE_ARP_OP_REPLY);
 }
 
 static bool is_echo_reply(const struct rte_mbuf *mbuf)
@@ -228,7 +229,7 @@ static bool is_echo_reply(const struct rte_mbuf *mbuf)
 	const struct rte_icmp_hdr *icmp = (const void *)(ip + 1);
 
 	return ether->ether_type == htons(RTE_ETHER_TYPE_IPV4) &&
-	       ip->next_proto_id == IPPROTO_ICMP && icmp->icmp_type == ICMP_ECHOREPLY;
+		ip->next_proto_id == IPPROTO_ICMP && icmp->icmp_type == ICMP_ECHOREPLY;
 }
 
 /* The first such packet that comes out for any worker, or NULL; all others are freed. */
@@ -397,8 +398,8 @@ static void test_thread_without_credit_sleeps_too(void **state)
 	start();
 	flood(PUNT_REST, 500);
 	receive(never, 200);
-	assert_int_equal(atomic_load(&exception->sleeping),
-		EXCEPTION_ALL_CLASSES & ~(1u << PUNT_REST));
+	assert_int_equal(
+		atomic_load(&exception->sleeping), EXCEPTION_ALL_CLASSES & ~(1u << PUNT_REST));
 	uint64_t before = thread_cpu_ns();
 	flood(PUNT_REST, 500);
 	receive(never, 200);
@@ -587,9 +588,10 @@ static void test_local_port_range_is_that_of_the_namespace(void **state)
 	assert_true(exception_netns(exception) >= 0);
 }
 
-#define SNAPSHOT "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; " \
-		 "ip addr; nft list ruleset; readlink /proc/self/ns/net; " \
-		 "sysctl -a --pattern '^net\\.ipv[46]\\.(conf|ip_forward)' 2>/dev/null"
+#define SNAPSHOT                                                                                   \
+	"ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; "               \
+	"ip addr; nft list ruleset; readlink /proc/self/ns/net; "                                  \
+	"sysctl -a --pattern '^net\\.ipv[46]\\.(conf|ip_forward)' 2>/dev/null"
 
 static void test_callers_namespace_is_untouched(void **state)
 {
@@ -653,8 +655,8 @@ static void test_namespace_of_a_killed_run_is_taken_over_and_removed(void **stat
 	create();
 	exception_destroy(exception);
 	exception = NULL;
-	assert_string_equal(output("ip netns list; ls /run/netns /run/weir"),
-		"/run/netns:\n\n/run/weir:\n");
+	assert_string_equal(
+		output("ip netns list; ls /run/netns /run/weir"), "/run/netns:\n\n/run/weir:\n");
 }
 
 static void test_namespace_of_somebody_else_is_kept(void **state)
@@ -678,8 +680,8 @@ static void test_default_route_of_somebody_else_is_kept(void **state)
 	must("ip -n %s link set lo up", netns_name);
 	must("ip -n %s route add default dev lo", netns_name);
 	create();
-	assert_string_equal(output("ip -n %s route show default", netns_name),
-		"default dev lo scope link \n");
+	assert_string_equal(
+		output("ip -n %s route show default", netns_name), "default dev lo scope link \n");
 	exception_destroy(exception);
 	exception = NULL;
 	must("ip netns del %s", netns_name);
@@ -759,8 +761,8 @@ static int prepare(void)
 		"--no-telemetry", "--log-level=error", lcores, NULL};
 	if (rte_eal_init(RTE_DIM(args) - 1, args) < 0)
 		return 1;
-	port.pool = rte_pktmbuf_pool_create("test", NB_MBUFS, 32, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
-		SOCKET_ID_ANY);
+	port.pool = rte_pktmbuf_pool_create(
+		"test", NB_MBUFS, 32, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	return port.pool == NULL;
 }
 

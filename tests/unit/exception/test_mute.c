@@ -187,9 +187,9 @@ static void test_new_interface_of_an_old_name_is_another(void **state)
 
 static void test_default_route_is_not_cut_off(void **state)
 {
-	static const char *const routes[] = {
-		"default via 10.9.0.2", "default dev " DEVICE " metric 9",
-		"default nexthop via 10.9.0.2 nexthop dev lo", "-6 default via fd09::2"};
+	static const char *const routes[] = {"default via 10.9.0.2",
+		"default dev " DEVICE " metric 9", "default nexthop via 10.9.0.2 nexthop dev lo",
+		"-6 default via fd09::2"};
 
 	for (unsigned i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
 		bool ipv6 = routes[i][0] == '-';
@@ -224,18 +224,18 @@ static void test_bad_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_mute_silences_the_kernel_and_unmute_undoes_it,
-			make_veth, remove_veth),
-		cmocka_unit_test_setup_teardown(test_mute_twice_and_unmute_once, make_veth,
-			remove_veth),
-		cmocka_unit_test_setup_teardown(test_ipv6_that_was_off_stays_off, make_veth,
-			remove_veth),
-		cmocka_unit_test_setup_teardown(test_killed_muter_is_cleaned_up_after, make_veth,
-			remove_veth),
+		cmocka_unit_test_setup_teardown(
+			test_mute_silences_the_kernel_and_unmute_undoes_it, make_veth, remove_veth),
+		cmocka_unit_test_setup_teardown(
+			test_mute_twice_and_unmute_once, make_veth, remove_veth),
+		cmocka_unit_test_setup_teardown(
+			test_ipv6_that_was_off_stays_off, make_veth, remove_veth),
+		cmocka_unit_test_setup_teardown(
+			test_killed_muter_is_cleaned_up_after, make_veth, remove_veth),
 		cmocka_unit_test_setup_teardown(
 			test_new_interface_of_an_old_name_is_another, make_veth, remove_veth),
-		cmocka_unit_test_setup_teardown(test_default_route_is_not_cut_off, make_veth,
-			remove_veth),
+		cmocka_unit_test_setup_teardown(
+			test_default_route_is_not_cut_off, make_veth, remove_veth),
 		cmocka_unit_test(test_bad_names),
 	};
 

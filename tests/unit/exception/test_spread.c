@@ -72,8 +72,8 @@ static void test_fragments_go_with_one_another(void **state)
 
 	make_ipv4(first, 1000, RTE_IPV4_HDR_MF_FLAG, IPPROTO_UDP);
 	make_ipv4(last, 7, 185, IPPROTO_UDP);
-	assert_int_equal(exception_spread_hash(first, FRAME_SIZE),
-		exception_spread_hash(last, FRAME_SIZE));
+	assert_int_equal(
+		exception_spread_hash(first, FRAME_SIZE), exception_spread_hash(last, FRAME_SIZE));
 }
 
 static void test_cut_frame_is_not_read_beyond_its_end(void **state)

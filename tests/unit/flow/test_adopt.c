@@ -21,10 +21,15 @@
 static const struct hash_key key = {{1, 2, 3, 4}};
 
 static const uint16_t timeouts[TCP_STATES] = {
-	[TCP_SYN_SENT] = 240, [TCP_SYN_RECV] = 240, [TCP_SYN_SENT2] = 240,
+	[TCP_SYN_SENT] = 240,
+	[TCP_SYN_RECV] = 240,
+	[TCP_SYN_SENT2] = 240,
 	[TCP_ESTABLISHED] = 7440,
-	[TCP_FIN_WAIT] = 240, [TCP_CLOSE_WAIT] = 240, [TCP_LAST_ACK] = 240,
-	[TCP_TIME_WAIT] = 60, [TCP_CLOSE] = 60,
+	[TCP_FIN_WAIT] = 240,
+	[TCP_CLOSE_WAIT] = 240,
+	[TCP_LAST_ACK] = 240,
+	[TCP_TIME_WAIT] = 60,
+	[TCP_CLOSE] = 60,
 };
 
 #define BRIEF_PORT 90 // of a VIP whose service has times of its own
@@ -70,8 +75,8 @@ static void world_fini(struct world *world)
 }
 
 /* Flow `id` into a record; no two ids share a tuple. */
-static struct flow *leave(struct world *world, uint32_t number, uint32_t id, enum tcp_state state,
-	uint16_t idle_s)
+static struct flow *leave(
+	struct world *world, uint32_t number, uint32_t id, enum tcp_state state, uint16_t idle_s)
 {
 	struct flow *flow = record(world, number);
 	unsigned size = net_addr_size(world->family);
@@ -112,19 +117,23 @@ static void adopted(void *context, struct flow *flow, enum tcp_state state)
 
 static void adopt(struct world *world, uint32_t found, uint32_t flows, unsigned nb_workers)
 {
-	world->table = flow_table_create_over(record(world, 0) == NULL ? NULL :
-		(void *)((char *)record(world, 0) - (world->family == AF_INET6
-			? offsetof(struct flow6, flow) : offsetof(struct flow4, flow))),
+	world->table = flow_table_create_over(record(world, 0) == NULL
+			? NULL
+			: (void *)((char *)record(world, 0) -
+				  (world->family == AF_INET6 ? offsetof(struct flow6, flow)
+							     : offsetof(struct flow4, flow))),
 		world->family, flows, nb_workers, &key, world->rcu, -1, false);
 	assert_non_null(world->table);
-	flow_table_adopt(world->table, &(struct flow_adopt_source){
-		.found = found,
-		.now_s = NOW_S,
-		.alive_s = world->alive_s,
-		.resolve = resolve,
-		.adopted = adopted,
-		.context = world,
-	}, &world->result);
+	flow_table_adopt(world->table,
+		&(struct flow_adopt_source){
+			.found = found,
+			.now_s = NOW_S,
+			.alive_s = world->alive_s,
+			.resolve = resolve,
+			.adopted = adopted,
+			.context = world,
+		},
+		&world->result);
 	assert_int_equal(world->nb_seen, world->result.adopted);
 	assert_int_equal(flow_table_used(world->table), world->result.adopted);
 }
@@ -160,8 +169,9 @@ static void assert_known(struct world *world, uint32_t id)
 
 	assert_non_null(flow);
 	if (world->family == AF_INET6)
-		assert_int_equal(flow6_of(flow)->delta, checksum_fold(checksum_delta16(
-			sum_of(flow, FLOW_FROM_CLIENT), sum_of(flow, FLOW_FROM_BACKEND))));
+		assert_int_equal(flow6_of(flow)->delta,
+			checksum_fold(checksum_delta16(
+				sum_of(flow, FLOW_FROM_CLIENT), sum_of(flow, FLOW_FROM_BACKEND))));
 	assert_int_equal(flow->end[0], id);
 	assert_ptr_equal(find(world, id, FLOW_FROM_BACKEND), flow);
 }
@@ -344,8 +354,11 @@ static void a_smaller_table_keeps_established_ones_first(void **state)
 	struct world world;
 	world_init(&world, AF_INET, 1000);
 	for (uint32_t id = 1; id <= 900; id++) // a third each
-		leave(&world, id, id, id % 3 == 0 ? TCP_ESTABLISHED
-			: id % 3 == 1 ? TCP_CLOSE_WAIT : TCP_TIME_WAIT, 0);
+		leave(&world, id, id,
+			id % 3 == 0           ? TCP_ESTABLISHED
+				: id % 3 == 1 ? TCP_CLOSE_WAIT
+					      : TCP_TIME_WAIT,
+			0);
 	adopt(&world, 1000, 500, 2);
 	assert_int_equal(world.result.adopted, 450);
 	assert_int_equal(world.result.dropped[FLOW_ADOPT_NO_ROOM], 450);

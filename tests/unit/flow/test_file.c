@@ -276,7 +276,8 @@ static void more_records_than_the_file_holds_are_refused(void **state)
 
 static void a_short_file_is_refused(void **state)
 {
-	static const off_t sizes[] = {1, 100, 4095, 4096, 4097, SIZE - 4096, SIZE - 4097, 2048, 2200};
+	static const off_t sizes[] = {
+		1, 100, 4095, 4096, 4097, SIZE - 4096, SIZE - 4097, 2048, 2200};
 
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		leave_table();

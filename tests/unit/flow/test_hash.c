@@ -14,7 +14,8 @@
 
 enum { NB_COLLIDING = 65536 };
 
-static const struct hash_key key = {{0x0123456789abcdef, 0xfedcba9876543210, 0x1122334455667788, 42}};
+static const struct hash_key key = {
+	{0x0123456789abcdef, 0xfedcba9876543210, 0x1122334455667788, 42}};
 
 struct tuple4 {
 	uint32_t addrs[2];
@@ -37,8 +38,8 @@ static void flip(struct tuple4 *tuple, unsigned i)
 
 /*
  * Sources that CRC32 can't tell apart. The CRC is linear: what a change of the source adds to it
- * does not depend on the rest. 48 bits of source over 32 of CRC leave 2^16 changes that add nothing;
- * elimination over GF(2) gives a base of them.
+ * does not depend on the rest. 48 bits of source over 32 of CRC leave 2^16 changes that add
+ * nothing; elimination over GF(2) gives a base of them.
  */
 static struct tuple4 *colliding_tuples(void)
 {
@@ -145,8 +146,8 @@ static void colliding_tuples_load_the_index_as_random_ones(void **state) // C8
 		flow_hasher_init(&hasher, &key, portable);
 		struct load attack = load_of(&hasher, colliding), usual = load_of(&hasher, random);
 		print_message("%s: fullest %u / %u, pairs %lu / %lu, with signature %lu / %lu\n",
-			portable ? "SipHash" : "default", attack.fullest, usual.fullest, attack.pairs,
-			usual.pairs, attack.signature_pairs, usual.signature_pairs);
+			portable ? "SipHash" : "default", attack.fullest, usual.fullest,
+			attack.pairs, usual.pairs, attack.signature_pairs, usual.signature_pairs);
 		assert_true(attack.fullest <= 2 * usual.fullest);
 		assert_true(attack.pairs * 10 <= usual.pairs * 11);
 		assert_true(attack.signature_pairs <= 2 * usual.signature_pairs + 20);
@@ -168,10 +169,13 @@ static void packets_hash_as_their_tuples(void **state)
 		flow_hasher_init(&hasher, &key, portable);
 		for (unsigned i = 0; i < 33; i++) {
 			struct segment segment = {
-				.from = mac, .to = mac,
+				.from = mac,
+				.to = mac,
 				.src = packets_addr(i % 3 ? "198.51.100.1" : "2001:db8::1"),
 				.dst = packets_addr(i % 3 ? "192.0.2.1" : "2001:db8::2"),
-				.sport = packets_random(&seed) | 1, .dport = 80, .ttl = 9,
+				.sport = packets_random(&seed) | 1,
+				.dport = 80,
+				.ttl = 9,
 			};
 			mbufs[i] = packets_mbuf(frame, packets_build(&segment, frame));
 			packet_parse(&packets[i], &packets[i], mbufs[i], packet_own(&mac));
@@ -210,8 +214,8 @@ static void every_bit_of_the_tuple_counts(void **state)
 					for (unsigned k = 0; k < 2; k++) {
 						uint32_t ports;
 						memcpy(&ports, tuple + size, 4);
-						hash[k] = flow_hash(&hasher, v6 ? AF_INET6 : AF_INET,
-							tuple, ports);
+						hash[k] = flow_hash(&hasher,
+							v6 ? AF_INET6 : AF_INET, tuple, ports);
 						tuple[bit / 8] ^= 1 << bit % 8;
 					}
 					turned += __builtin_popcountll(hash[0] ^ hash[1]);
@@ -232,7 +236,8 @@ static void the_key_decides(void **state) // F1
 			other.k[bit / 64] ^= 1ull << bit % 64;
 			flow_hasher_init(&a, &key, portable);
 			flow_hasher_init(&b, &other, portable);
-			if (!portable && a.one == b.one && bit >= 128 && !__builtin_cpu_supports("aes"))
+			if (!portable && a.one == b.one && bit >= 128 &&
+				!__builtin_cpu_supports("aes"))
 				continue;
 			assert_true(flow_hash(&a, AF_INET, tuple.addrs, tuple.ports) !=
 				flow_hash(&b, AF_INET, tuple.addrs, tuple.ports));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* SNAT ports lent again while the backend holds them in TIME_WAIT (case A12), against what Linux does
- * with the SYN. */
+/* SNAT ports lent again while the backend holds them in TIME_WAIT (case A12), against what Linux
+ * does with the SYN. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -19,15 +19,16 @@ struct time_wait {
 	bool has_ts;
 };
 
-/* tcp_timewait_state_process() and tcp_paws_reject() of Linux 6.x, for a SYN within 24 days: whether
- * it opens a connection at once. */
+/* tcp_timewait_state_process() and tcp_paws_reject() of Linux 6.x, for a SYN within 24 days:
+ * whether it opens a connection at once. */
 static bool linux_takes(const struct time_wait *tw, uint32_t seq, bool has_ts, uint32_t ts)
 {
 	bool saw_tstamp = tw->has_ts && has_ts;
 	bool paws_reject = saw_tstamp && (int32_t)(tw->ts_recent - ts) > 0 && tw->ts_recent != 0;
 
-	return !paws_reject && ((int32_t)(tw->rcv_nxt - seq) < 0 ||
-		(saw_tstamp && (int32_t)(tw->ts_recent - ts) < 0));
+	return !paws_reject &&
+		((int32_t)(tw->rcv_nxt - seq) < 0 ||
+			(saw_tstamp && (int32_t)(tw->ts_recent - ts) < 0));
 }
 
 /* A closed flow as its backend saw it. */
@@ -163,7 +164,8 @@ static void a_chain_of_clients(void **state) // A12
 				assert_true(linux_takes(&tw, syn.seq + offsets.seq[0], syn.has_ts,
 					syn.ts + offsets.ts[0]));
 			// It sends so much, so long; then the backend closes.
-			uint32_t sent = packets_random(&seed) % 10000000, ms = packets_random(&seed) % 100000;
+			uint32_t sent = packets_random(&seed) % 10000000,
+				 ms = packets_random(&seed) % 100000;
 			flow.end[FLOW_FROM_CLIENT] = syn.seq + sent;
 			now_s += ms / 1000;
 			flow_lingers(&flow);

@@ -68,7 +68,8 @@ static void only_the_owner_can_claim_and_once(void **state)
 
 static void is_due_to_the_millisecond(void **state)
 {
-	static const uint64_t due_ms[] = {1250, 1001, 1000, 3000, 1250, 1000 + FLOW_SIDE_SLOTS, 1 << 20};
+	static const uint64_t due_ms[] = {
+		1250, 1001, 1000, 3000, 1250, 1000 + FLOW_SIDE_SLOTS, 1 << 20};
 	enum { COUNT = sizeof(due_ms) / sizeof(due_ms[0]) };
 	struct flow_sides *sides = sides_create(COUNT, 1);
 	struct flow_side *due;
@@ -81,7 +82,9 @@ static void is_due_to_the_millisecond(void **state)
 	for (uint64_t now_ms = 1000; now_ms <= 1 << 20; now_ms += now_ms < 4000 ? 1 : 777)
 		while ((due = flow_side_due(sides, 0, now_ms, &owner)) != NULL) {
 			uint64_t late = now_ms - due_ms[owner];
-			assert_true(late <= (due_ms[owner] == 1000 ? 1 : due_ms[owner] > 4000 ? 777 : 0));
+			assert_true(late <= (due_ms[owner] == 1000                 ? 1
+							    : due_ms[owner] > 4000 ? 777
+										   : 0));
 			flow_side_put(sides, due);
 			nb_due++;
 		}
@@ -101,7 +104,8 @@ static void the_longest_sleep_leaves_none_behind(void **state)
 
 	flow_side_due(sides, 0, 5000, &owner);
 	for (uint32_t i = 0; i < COUNT; i++)
-		flow_side_own(sides, flow_side_get(sides, 0), i, 5000 + packets_random(&seed) % 4000);
+		flow_side_own(
+			sides, flow_side_get(sides, 0), i, 5000 + packets_random(&seed) % 4000);
 	for (uint32_t i = 0; i < COUNT; i++)
 		assert_non_null(flow_side_due(sides, 0, 3000000, &owner));
 	assert_null(flow_side_due(sides, 0, 3000000, &owner));
@@ -121,7 +125,8 @@ static void a_claim_stops_the_timer(void **state)
 	}
 	// From the middle, the head and the end of the slot.
 	for (unsigned i = 3; i < 11; i += 3)
-		assert_non_null(flow_side_claim(sides, flow_side_index(sides, taken[i % 8]), i % 8));
+		assert_non_null(
+			flow_side_claim(sides, flow_side_index(sides, taken[i % 8]), i % 8));
 	for (unsigned i = 0; i < 5; i++)
 		assert_non_null(flow_side_due(sides, 0, 1100, &owner));
 	assert_null(flow_side_due(sides, 0, 9999, &owner));
@@ -182,7 +187,8 @@ static void two_workers_lose_none(void **state)
 	for (unsigned worker = 0; worker < 2; worker++)
 		while (flow_side_due(sides, worker, 1 << 30, &owner) != NULL)
 			left++;
-	assert_int_equal(racers[0].nb_got + racers[1].nb_got - racers[0].nb_put - racers[1].nb_put, left);
+	assert_int_equal(
+		racers[0].nb_got + racers[1].nb_got - racers[0].nb_put - racers[1].nb_put, left);
 	for (uint64_t i = left; i < SHARED; i++)
 		assert_non_null(flow_side_get(sides, 0));
 	assert_null(flow_side_get(sides, 0));
@@ -219,12 +225,14 @@ static void fill(const struct table *table, struct flow *flow, uint8_t client, u
 	memset(flow, 0, offsetof(struct flow, last_seen));
 	for (enum flow_address which = 0; which < FLOW_ADDRESSES; which++)
 		memset(flow_addr(flow, table->flows->family, which),
-			which < FLOW_BACKEND ? client : backend, net_addr_size(table->flows->family));
+			which < FLOW_BACKEND ? client : backend,
+			net_addr_size(table->flows->family));
 	flow->port[FLOW_CLIENT] = client;
 	flow->port[FLOW_SNAT] = backend;
 }
 
-static struct flow *find(const struct table *table, const struct flow *like, enum flow_direction direction)
+static struct flow *find(
+	const struct table *table, const struct flow *like, enum flow_direction direction)
 {
 	struct flow *flow = (struct flow *)like;
 	struct flow_hashes hashes;
@@ -246,7 +254,8 @@ static void takes_the_others_place(void **state)
 
 		fill(&table, old, 1, 1);
 		flow_table_hashes(table.flows, old, &hashes);
-		assert_ptr_equal(flow_table_insert(table.flows, 0, old, &hashes, TCP_SYN_SENT), old);
+		assert_ptr_equal(
+			flow_table_insert(table.flows, 0, old, &hashes, TCP_SYN_SENT), old);
 		struct flow *flow = flow_table_alloc_spare(table.flows, 0);
 		fill(&table, flow, 1, 2);
 		flow_table_hashes(table.flows, flow, &hashes);

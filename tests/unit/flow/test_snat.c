@@ -22,9 +22,15 @@ static void every_port_once_for_odd_sizes_and_several_ranges(void **state)
 		unsigned nb_ranges;
 		struct snat_range ranges[SNAT_RANGES_MAX];
 	} cases[] = {
-		{1, {{1, 1}}}, {1, {{65535, 65535}}}, {1, {{1, 65535}}}, {1, {{1000, 1001}}},
-		{1, {{2000, 2002}}}, {1, {{1024, 1024 + 16}}}, {1, {{1024, 1024 + 62}}},
-		{2, {{1024, 32767}, {61000, 65535}}}, {2, {{5, 5}, {7, 7}}},
+		{1, {{1, 1}}},
+		{1, {{65535, 65535}}},
+		{1, {{1, 65535}}},
+		{1, {{1000, 1001}}},
+		{1, {{2000, 2002}}},
+		{1, {{1024, 1024 + 16}}},
+		{1, {{1024, 1024 + 62}}},
+		{2, {{1024, 32767}, {61000, 65535}}},
+		{2, {{5, 5}, {7, 7}}},
 		{4, {{10, 19}, {1, 3}, {60000, 60999}, {100, 100}}},
 	};
 
@@ -69,7 +75,8 @@ static void ports_taken_at_first_are_lent_to_nobody_else(void **state)
 	}
 	assert_false(snat_pool_take(pool, 29999));
 	assert_int_equal(snat_pool_used(pool), 22);
-	for (uint16_t port; (port = snat_pool_get(pool, 0)) != SNAT_NO_PORT; seen[port - 30000] = true)
+	for (uint16_t port; (port = snat_pool_get(pool, 0)) != SNAT_NO_PORT;
+		seen[port - 30000] = true)
 		assert_false(seen[port - 30000]);
 	assert_int_equal(snat_pool_used(pool), 64);
 	snat_pool_put(pool, 30003);
@@ -220,7 +227,8 @@ static void first_ports_are_spread_evenly(void **state) // F2, RFC 6056
 			uint16_t port = snat_pool_get(pool, 0) - range.first;
 			bins[n][(uint32_t)port * BINS / snat_size(snat)]++;
 			if (n == 1) // and how far the second is from the first
-				steps[(uint32_t)((port + snat_size(snat) - before) % snat_size(snat)) *
+				steps[(uint32_t)((port + snat_size(snat) - before) %
+					      snat_size(snat)) *
 					BINS / snat_size(snat)]++;
 			before = port;
 		}
@@ -288,7 +296,7 @@ static void own_class_first_then_any(void **state)
 			assert_true((queue_of(port, constant) == 1) == (i < in_class[1]));
 			lent[port] = true;
 		}
-		for (unsigned class = 0; class < QUEUES + 2; class++)
+		for (unsigned class = 0; class < QUEUES + 2; class ++)
 			assert_int_equal(snat_pool_get(pool, class), SNAT_NO_PORT);
 		assert_int_equal(snat_pool_used(pool), total);
 		// One of another class is free: it is lent to whoever asks, and used stays right.
@@ -335,7 +343,8 @@ static void *borrow(void *argument)
 		uint16_t port = snat_pool_get(borrower->pool, borrower->class);
 		if (port == SNAT_NO_PORT)
 			continue;
-		borrower->nb_twice += __atomic_exchange_n(&borrower->lent[port], 1, __ATOMIC_RELAXED);
+		borrower->nb_twice +=
+			__atomic_exchange_n(&borrower->lent[port], 1, __ATOMIC_RELAXED);
 		borrower->nb_got++;
 		held[nb_held++] = port;
 	}
@@ -358,7 +367,8 @@ static void two_workers_never_share_a_port(void **state)
 		struct borrower borrowers[] = {{pool, lent, 0}, {pool, lent, 1}};
 		pthread_t threads[2];
 		for (unsigned i = 0; i < 2; i++)
-			assert_int_equal(pthread_create(&threads[i], NULL, borrow, &borrowers[i]), 0);
+			assert_int_equal(
+				pthread_create(&threads[i], NULL, borrow, &borrowers[i]), 0);
 		for (unsigned i = 0; i < 2; i++)
 			pthread_join(threads[i], NULL);
 		assert_int_equal(borrowers[0].nb_twice + borrowers[1].nb_twice, 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The model is a device: DPDK's hash over the whole tuple of the backend's answer, and its table. */
+/* The model is a device: DPDK's hash over the whole tuple of the backend's answer, and its table.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -104,7 +105,8 @@ static void class_is_the_queue_of_the_answer(void **state)
 		const struct snat_rss *rss = snat_shares_rss(way.shares);
 		for (unsigned i = 0; i < 10000; i++) {
 			uint16_t port = packets_random(&seed) >> 24;
-			unsigned class = rss->queue[(rss->port_share[port] ^ way.constant) & rss->mask];
+			unsigned class =
+				rss->queue[(rss->port_share[port] ^ way.constant) & rss->mask];
 			assert_int_equal(class, way_queue(&way, port));
 		}
 		snat_shares_destroy(way.shares);

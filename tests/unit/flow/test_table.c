@@ -13,8 +13,8 @@
 #include "packets.h"
 #include "tsan.h"
 
-static struct flow *insert_hashed(struct flow_table *table, unsigned worker, struct flow *flow,
-	enum tcp_state state)
+static struct flow *insert_hashed(
+	struct flow_table *table, unsigned worker, struct flow *flow, enum tcp_state state)
 {
 	struct flow_hashes hashes;
 
@@ -30,13 +30,19 @@ static bool remove_hashed(struct flow_table *table, unsigned worker, struct flow
 	return flow_table_remove(table, worker, flow, &hashes);
 }
 
-static const struct hash_key key = {{0x0123456789abcdef, 0xfedcba9876543210, 0x1122334455667788, 42}};
+static const struct hash_key key = {
+	{0x0123456789abcdef, 0xfedcba9876543210, 0x1122334455667788, 42}};
 
 static const uint16_t timeouts[TCP_STATES] = {
-	[TCP_SYN_SENT] = 240, [TCP_SYN_RECV] = 240, [TCP_SYN_SENT2] = 240,
+	[TCP_SYN_SENT] = 240,
+	[TCP_SYN_RECV] = 240,
+	[TCP_SYN_SENT2] = 240,
 	[TCP_ESTABLISHED] = 7440,
-	[TCP_FIN_WAIT] = 240, [TCP_CLOSE_WAIT] = 240, [TCP_LAST_ACK] = 240,
-	[TCP_TIME_WAIT] = 60, [TCP_CLOSE] = 60,
+	[TCP_FIN_WAIT] = 240,
+	[TCP_CLOSE_WAIT] = 240,
+	[TCP_LAST_ACK] = 240,
+	[TCP_TIME_WAIT] = 60,
+	[TCP_CLOSE] = 60,
 };
 
 /* --- a table, its readers, flows by number --- */
@@ -51,11 +57,12 @@ static struct rte_rcu_qsbr *rcu_create(unsigned nb_readers)
 	return rcu;
 }
 
-static struct flow_table *table_create(sa_family_t family, uint32_t flows, unsigned nb_workers,
-	struct rte_rcu_qsbr **rcu)
+static struct flow_table *table_create(
+	sa_family_t family, uint32_t flows, unsigned nb_workers, struct rte_rcu_qsbr **rcu)
 {
 	*rcu = rcu_create(8);
-	struct flow_table *table = flow_table_create(family, flows, nb_workers, &key, *rcu, -1, false);
+	struct flow_table *table =
+		flow_table_create(family, flows, nb_workers, &key, *rcu, -1, false);
 
 	assert_non_null(table);
 	return table;
@@ -186,7 +193,8 @@ static void behaves_as_a_plain_map(sa_family_t family, uint64_t seed)
 				if (flow == NULL)
 					break;
 				fill(table, flow, id, now_s);
-				assert_ptr_equal(insert_hashed(table, 0, flow, state), model[id].flow);
+				assert_ptr_equal(
+					insert_hashed(table, 0, flow, state), model[id].flow);
 				assert_int_equal(flow_state(flow), TCP_NONE);
 				flow_table_give_back(table, 0, flow);
 				break;
@@ -211,7 +219,8 @@ static void behaves_as_a_plain_map(sa_family_t family, uint64_t seed)
 				break;
 			model[id].seen_s = now_s;
 			model[id].flow->last_seen = now_s;
-			assert_true(flow_table_set_state(table, 0, model[id].flow, model[id].state, state));
+			assert_true(flow_table_set_state(
+				table, 0, model[id].flow, model[id].state, state));
 			model[id].state = state;
 			break;
 		case 12:
@@ -224,8 +233,8 @@ static void behaves_as_a_plain_map(sa_family_t family, uint64_t seed)
 					now_s - model[i].seen_s >= timeouts[model[i].state];
 			uint32_t got = 0, share = flow_table_share(table, 0);
 			for (uint32_t looked = 0; looked < share; looked += 64) {
-				got += flow_table_sweep(table, 0, RTE_MIN(64u, share - looked), now_s,
-					timeouts, remove_expired, table);
+				got += flow_table_sweep(table, 0, RTE_MIN(64u, share - looked),
+					now_s, timeouts, remove_expired, table);
 				reclaim(table, 0);
 			}
 			assert_int_equal(got, expected);
@@ -296,7 +305,8 @@ static void none_refused_up_to_nine_tenths_then_all(void **state) // C2
 				count += table->index.buckets[b].entry[s] != FLOW_NOT_FOUND;
 			fullest += count == FLOW_BUCKET_SLOTS;
 		}
-		print_message("%u flows: %u of %u buckets full\n", limit, fullest, table->index.nb_buckets);
+		print_message("%u flows: %u of %u buckets full\n", limit, fullest,
+			table->index.nb_buckets);
 		for (uint32_t id = 0; id < limit + 100; id++)
 			assert_true((lookup(table, id) != NULL) == (id < limit));
 		// One closes, one more comes.
@@ -433,9 +443,11 @@ static void longest_timeout_and_late_sweeps(void **state)
 		longest[s] = 64800;
 	insert(table, 0, 1, 500, TCP_ESTABLISHED);
 	for (uint32_t now_s = 500; now_s < 500 + 64800; now_s += 7)
-		assert_int_equal(flow_table_sweep(table, 0, 9, now_s, longest, remove_expired, table), 0);
+		assert_int_equal(
+			flow_table_sweep(table, 0, 9, now_s, longest, remove_expired, table), 0);
 	for (uint32_t late = 0; late < 600; late++)
-		if (flow_table_sweep(table, 0, 9, 500 + 64800 + late, longest, remove_expired, table)) {
+		if (flow_table_sweep(
+			    table, 0, 9, 500 + 64800 + late, longest, remove_expired, table)) {
 			assert_int_equal(late, 0);
 			break;
 		}
@@ -488,18 +500,21 @@ static void closed_give_way_first_then_half_open_oldest_first(void **state) // C
 
 	for (uint32_t id = 0; id < 40; id++)
 		flows[id] = insert(table, 0, id, 0, TCP_SYN_SENT);
-	for (uint32_t id = 10; id < 40; id++) // 0-9 half open, 10-19 established, 20-29 and 30-39 closed
-		assert_true(flow_table_set_state(table, 0, flows[id], TCP_SYN_SENT, TCP_ESTABLISHED));
+	for (uint32_t id = 10; id < 40;
+		id++) // 0-9 half open, 10-19 established, 20-29 and 30-39 closed
+		assert_true(
+			flow_table_set_state(table, 0, flows[id], TCP_SYN_SENT, TCP_ESTABLISHED));
 	for (uint32_t id = 39; id >= 30; id--)
 		assert_true(flow_table_set_state(table, 0, flows[id], TCP_ESTABLISHED, TCP_CLOSE));
 	for (uint32_t id = 20; id < 30; id++)
-		assert_true(flow_table_set_state(table, 0, flows[id], TCP_ESTABLISHED, TCP_TIME_WAIT));
+		assert_true(
+			flow_table_set_state(table, 0, flows[id], TCP_ESTABLISHED, TCP_TIME_WAIT));
 	assert_false(flow_table_set_state(table, 0, flows[20], TCP_ESTABLISHED, TCP_CLOSE));
 	assert_true(flow_table_set_state(table, 0, flows[35], TCP_CLOSE, TCP_CLOSE));
 	assert_true(remove_hashed(table, 0, flows[33]));
 
-	static const uint8_t order[] = {39, 38, 37, 36, 35, 34, 32, 31, 30, 20, 21, 22, 23, 24, 25, 26,
-		27, 28, 29, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+	static const uint8_t order[] = {39, 38, 37, 36, 35, 34, 32, 31, 30, 20, 21, 22, 23, 24, 25,
+		26, 27, 28, 29, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
 	for (unsigned i = 0; i < sizeof(order); i++) {
 		struct flow *oldest = flow_table_oldest(table, 0);
 		assert_ptr_equal(oldest, flows[order[i]]);
@@ -526,8 +541,8 @@ static void half_open_flood_leaves_room_for_all_workers(void **state) // C3
 		// The queue had no room for all: the sweep finds the others, in its time.
 		for (unsigned n = 0; n < 1024 / 16 && oldest == NULL; n++) {
 			for (unsigned worker = 0; worker < 2; worker++)
-				flow_table_sweep(table, worker, 16, 0, timeouts, remove_expired,
-					table);
+				flow_table_sweep(
+					table, worker, 16, 0, timeouts, remove_expired, table);
 			oldest = flow_table_oldest(table, 1);
 		}
 		assert_non_null(oldest);
@@ -541,7 +556,8 @@ static void half_open_flood_leaves_room_for_all_workers(void **state) // C3
 	table_destroy(table, rcu);
 }
 
-/* Flows that came and went without the table ever being full don't hold up the one that finds it so. */
+/* Flows that came and went without the table ever being full don't hold up the one that finds it
+ * so. */
 static void queues_do_not_fill_with_flows_that_are_gone(void **state)
 {
 	enum { FLOWS = 65536 };
@@ -644,8 +660,8 @@ static void grows_as_a_plain_map(sa_family_t family, uint64_t seed)
 	for (uint32_t i = 0; i < IDS; i++)
 		assert_ptr_equal(lookup(table, i), model[i]);
 	check_index(table);
-	print_message("%u growths, %u steps announced, %u while entries moved, %u flows\n", nb_growths,
-		nb_announced, nb_growing, count);
+	print_message("%u growths, %u steps announced, %u while entries moved, %u flows\n",
+		nb_growths, nb_announced, nb_growing, count);
 	assert_in_range(nb_growths, 5, 10); // 8 << 9 = 4,096, then all 5,463
 	assert_true(nb_growing > 2000);
 	free(model);
@@ -722,8 +738,8 @@ static void replaced_and_detached_flows_move_too(void **state)
 			fill(table, flow, id, 0);
 			flow->port[FLOW_SNAT] = id + FLOWS;
 			flow_table_hashes(table, flow, &hashes);
-			assert_true(flow_table_replace(table, 0, flows[id], flow, &hashes,
-				TCP_SYN_SENT));
+			assert_true(flow_table_replace(
+				table, 0, flows[id], flow, &hashes, TCP_SYN_SENT));
 			uint32_t entry = find(table, id, FLOW_FROM_CLIENT);
 			assert_ptr_equal(flow_entry_flow(table, entry), flow);
 			assert_int_equal(find(table, id, FLOW_FROM_BACKEND), FLOW_NOT_FOUND);
@@ -860,7 +876,7 @@ struct grower {
 	pthread_barrier_t *barrier;
 	unsigned worker;
 	unsigned nb_won;
-	unsigned nb_lost;   // inserted by the other one
+	unsigned nb_lost; // inserted by the other one
 	unsigned nb_wrong;
 };
 
@@ -886,8 +902,8 @@ static bool table_is_crowded(const struct flow_table *table)
 }
 
 /*
- * Both insert the same flows in the same order, and the one who won removes every second one of them
- * later. Flows that stay are looked up all the time, and never missed.
+ * Both insert the same flows in the same order, and the one who won removes every second one of
+ * them later. Flows that stay are looked up all the time, and never missed.
  */
 static void *grow(void *argument)
 {
@@ -952,8 +968,8 @@ static void an_index_grows_under_two_workers(void **state)
 
 	for (unsigned round = 0; round < GROW_ROUNDS; round++) {
 		struct rte_rcu_qsbr *rcu;
-		struct flow_table *table = table_create(round % 4 == 3 ? AF_INET6 : AF_INET, 8192, 2,
-			&rcu);
+		struct flow_table *table =
+			table_create(round % 4 == 3 ? AF_INET6 : AF_INET, 8192, 2, &rcu);
 		pthread_barrier_t barrier;
 		struct grower growers[2] = {{table, rcu, &barrier, 0}, {table, rcu, &barrier, 1}};
 		pthread_t threads[2];
@@ -968,7 +984,8 @@ static void an_index_grows_under_two_workers(void **state)
 			pthread_join(threads[i], NULL);
 		assert_int_equal(growers[0].nb_wrong + growers[1].nb_wrong, 0);
 		assert_true(growers[0].nb_won + growers[1].nb_won >= GROW_IDS - GROW_STABLE);
-		assert_in_range(flow_index_span(&table->index).settled, 512, table->index.nb_buckets);
+		assert_in_range(
+			flow_index_span(&table->index).settled, 512, table->index.nb_buckets);
 		nb_lost += growers[0].nb_lost + growers[1].nb_lost;
 		check_index(table);
 		pthread_barrier_destroy(&barrier);

@@ -12,8 +12,8 @@
  * What netfilter's connection tracking does, told as its comments tell it (Linux 6.x,
  * nf_conntrack_proto_tcp.c), each row for itself; "invalid" and "ignored" leave the state.
  */
-static enum tcp_state netfilter(enum flow_direction direction, enum tcp_event event,
-	enum tcp_state state)
+static enum tcp_state netfilter(
+	enum flow_direction direction, enum tcp_event event, enum tcp_state state)
 {
 	bool client = direction == FLOW_FROM_CLIENT;
 	bool half_open = state == TCP_NONE || state == TCP_SYN_SENT || state == TCP_SYN_SENT2;
@@ -21,7 +21,8 @@ static enum tcp_state netfilter(enum flow_direction direction, enum tcp_event ev
 	switch (event) {
 	case TCP_EVENT_SYN:
 		if (client && (state == TCP_NONE || state == TCP_TIME_WAIT || state == TCP_CLOSE))
-			return TCP_SYN_SENT; // a new connection, or one reopened (RFC 1122, 4.2.2.13)
+			return TCP_SYN_SENT; // a new connection, or one reopened (RFC
+					     // 1122, 4.2.2.13)
 		if (!client && state == TCP_SYN_SENT)
 			return TCP_SYN_SENT2; // simultaneous open
 		if (!client && state == TCP_TIME_WAIT)
@@ -63,9 +64,11 @@ static const struct {
 	enum tcp_state state;
 	const char *reason;
 } deviations[] = {
-	{FLOW_FROM_CLIENT, TCP_EVENT_SYN, TCP_NONE, "a flow is made with its state, not by the table"},
+	{FLOW_FROM_CLIENT, TCP_EVENT_SYN, TCP_NONE,
+		"a flow is made with its state, not by the table"},
 	{FLOW_FROM_CLIENT, TCP_EVENT_ACK, TCP_NONE, "no flow is picked up in the middle"},
-	{FLOW_FROM_CLIENT, TCP_EVENT_SYN, TCP_TIME_WAIT, "a new flow takes the place of the old one"},
+	{FLOW_FROM_CLIENT, TCP_EVENT_SYN, TCP_TIME_WAIT,
+		"a new flow takes the place of the old one"},
 	{FLOW_FROM_CLIENT, TCP_EVENT_SYN, TCP_CLOSE, "a new flow takes the place of the old one"},
 	{FLOW_FROM_BACKEND, TCP_EVENT_SYN, TCP_TIME_WAIT, "backends open no connections"},
 };
@@ -104,7 +107,8 @@ static void no_flow_comes_out_of_the_table(void **state)
 	for (enum flow_direction d = 0; d < FLOW_DIRECTIONS; d++)
 		for (enum tcp_event e = 0; e < TCP_EVENTS; e++)
 			for (enum tcp_state s = 0; s < TCP_STATES; s++)
-				assert_true((tcp_next_state(d, e, s) == TCP_NONE) == (s == TCP_NONE));
+				assert_true(
+					(tcp_next_state(d, e, s) == TCP_NONE) == (s == TCP_NONE));
 }
 
 static void every_flag_byte_has_its_event(void **state)
@@ -131,8 +135,9 @@ static void classes_of_states(void **state)
 		assert_int_equal(tcp_state_closed(s), s == TCP_TIME_WAIT || s == TCP_CLOSE);
 		assert_int_equal(tcp_state_half_open(s),
 			s == TCP_SYN_SENT || s == TCP_SYN_RECV || s == TCP_SYN_SENT2);
-		assert_int_equal(tcp_state_closing(s), s == TCP_FIN_WAIT || s == TCP_CLOSE_WAIT ||
-			s == TCP_LAST_ACK || s == TCP_TIME_WAIT || s == TCP_CLOSE);
+		assert_int_equal(tcp_state_closing(s),
+			s == TCP_FIN_WAIT || s == TCP_CLOSE_WAIT || s == TCP_LAST_ACK ||
+				s == TCP_TIME_WAIT || s == TCP_CLOSE);
 		assert_non_null(tcp_state_names[s]);
 	}
 }
@@ -146,10 +151,12 @@ static void sequence_numbers_wrap(void **state) // A19
 
 	for (unsigned i = 0; i < 1000000; i++) {
 		uint64_t at[3];
-		at[0] = i & 1 ? packets_random(&seed) : (uint64_t)(packets_random(&seed) >> 40) << 32;
+		at[0] = i & 1 ? packets_random(&seed)
+			      : (uint64_t)(packets_random(&seed) >> 40) << 32;
 		for (unsigned k = 1; k < 3; k++)
-			at[k] = at[0] + (i & 2 ? edges[packets_random(&seed) % 5]
-					       : packets_random(&seed) >> 33);
+			at[k] = at[0] +
+				(i & 2 ? edges[packets_random(&seed) % 5]
+				       : packets_random(&seed) >> 33);
 		for (unsigned a = 0; a < 3; a++)
 			for (unsigned b = 0; b < 3; b++)
 				wrong += tcp_seq_after(at[a], at[b]) != (at[a] > at[b]);

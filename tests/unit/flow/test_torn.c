@@ -2,9 +2,9 @@
 /*
  * A process dies in the middle of an insert, a removal, a change of state, or of one flow's taking
  * another's place or client's tuple, at every point of each; its successor adopts what is left. The
- * records are shared memory, as in the table's file, and everything goes on from what the last death
- * left, while a model in shared memory too says what there must be: what was finished is there, what was
- * under way is there whole or not at all.
+ * records are shared memory, as in the table's file, and everything goes on from what the last
+ * death left, while a model in shared memory too says what there must be: what was finished is
+ * there, what was under way is there whole or not at all.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,9 +36,9 @@ static void kill_point(void)
 #include "snat.h"
 
 #define RECORDS 64
-#define CLIENTS 40  // that come and go
+#define CLIENTS 40 // that come and go
 #define PORTS 60
-#define OPS 12      // of a life
+#define OPS 12 // of a life
 #define TRIALS 4000
 #define BACKEND 0x0a010101
 #define SNAT 0xc0000202
@@ -59,10 +59,10 @@ struct shared {
 		enum tcp_state after;  // differs while something is under way
 		uint16_t port;
 		uint16_t port_after;
-		bool moves;            // a record takes the place of another: for a moment there is none
-		bool leaves;           // the client's tuple, and stays by the backend's
+		bool moves;  // a record takes the place of another: for a moment there is none
+		bool leaves; // the client's tuple, and stays by the backend's
 	} model[CLIENTS];
-	enum fact detached[PORTS];     // flows that are found by the backend's tuple only
+	enum fact detached[PORTS]; // flows that are found by the backend's tuple only
 };
 
 struct life {
@@ -95,20 +95,22 @@ static void life_begin(struct life *life, struct shared *shared)
 	life->shared = shared;
 	assert_int_equal(posix_memalign((void **)&life->rcu, 64, rte_rcu_qsbr_get_memsize(1)), 0);
 	rte_rcu_qsbr_init(life->rcu, 1);
-	life->table = flow_table_create_over(shared->records, AF_INET, RECORDS, 1, &hash_key,
-		life->rcu, -1, false);
+	life->table = flow_table_create_over(
+		shared->records, AF_INET, RECORDS, 1, &hash_key, life->rcu, -1, false);
 	life->snat = snat_create(&range, 1, port_key, NULL);
 	life->pool = snat_pool_create(life->snat, 0);
 	assert_non_null(life->table);
 	assert_non_null(life->pool);
-	flow_table_adopt(life->table, &(struct flow_adopt_source){
-		.found = RECORDS,
-		.now_s = 100,
-		.alive_s = 100,
-		.resolve = resolve,
-		.adopted = adopted,
-		.context = life,
-	}, &life->result);
+	flow_table_adopt(life->table,
+		&(struct flow_adopt_source){
+			.found = RECORDS,
+			.now_s = 100,
+			.alive_s = 100,
+			.resolve = resolve,
+			.adopted = adopted,
+			.context = life,
+		},
+		&life->result);
 }
 
 static void life_end(struct life *life)
@@ -138,8 +140,8 @@ static struct flow *find(const struct life *life, unsigned client)
 	fill_client(&wanted.flow, client);
 	flow_table_hashes(life->table, &wanted.flow, &hashes);
 	memcpy(&ports, &wanted.flow.port[FLOW_CLIENT], sizeof(ports));
-	uint32_t entry = flow_table_find(life->table, hashes.of[FLOW_FROM_CLIENT],
-		&wanted.addr[FLOW_CLIENT], ports);
+	uint32_t entry = flow_table_find(
+		life->table, hashes.of[FLOW_FROM_CLIENT], &wanted.addr[FLOW_CLIENT], ports);
 	return entry == FLOW_NOT_FOUND ? NULL : flow_entry_flow(life->table, entry);
 }
 
@@ -282,7 +284,8 @@ static void go(struct life *life, unsigned client, struct flow *flow)
 
 static void live(struct life *life, unsigned *seed)
 {
-	static const enum tcp_state next[] = {TCP_ESTABLISHED, TCP_FIN_WAIT, TCP_TIME_WAIT, TCP_CLOSE};
+	static const enum tcp_state next[] = {
+		TCP_ESTABLISHED, TCP_FIN_WAIT, TCP_TIME_WAIT, TCP_CLOSE};
 
 	for (unsigned op = 0; op < OPS; op++) {
 		unsigned client = rand_r(seed) % CLIENTS, choice = rand_r(seed) % 4;
@@ -308,7 +311,7 @@ static void live(struct life *life, unsigned *seed)
 static struct flow *find_by_port(const struct life *life, uint16_t port)
 {
 	struct flow4 wanted = {.addr = {[FLOW_BACKEND] = rte_cpu_to_be_32(BACKEND),
-		[FLOW_SNAT] = rte_cpu_to_be_32(SNAT)}};
+				       [FLOW_SNAT] = rte_cpu_to_be_32(SNAT)}};
 	struct flow_hashes hashes;
 	uint32_t ports;
 
@@ -316,8 +319,8 @@ static struct flow *find_by_port(const struct life *life, uint16_t port)
 	wanted.flow.port[FLOW_SNAT] = rte_cpu_to_be_16(port);
 	flow_table_hashes(life->table, &wanted.flow, &hashes);
 	memcpy(&ports, &wanted.flow.port[FLOW_BACKEND], sizeof(ports));
-	uint32_t entry = flow_table_find(life->table, hashes.of[FLOW_FROM_BACKEND],
-		&wanted.addr[FLOW_BACKEND], ports);
+	uint32_t entry = flow_table_find(
+		life->table, hashes.of[FLOW_FROM_BACKEND], &wanted.addr[FLOW_BACKEND], ports);
 	return entry == FLOW_NOT_FOUND ? NULL : flow_entry_flow(life->table, entry);
 }
 
@@ -365,7 +368,8 @@ static void compare(struct life *life)
 	}
 	for (unsigned p = 0; p < PORTS; p++) {
 		bool detached = is_detached(life, range.first + p);
-		assert_true(shared->detached[p] == MAYBE || detached == (shared->detached[p] == SURELY));
+		assert_true(shared->detached[p] == MAYBE ||
+			detached == (shared->detached[p] == SURELY));
 		shared->detached[p] = detached ? SURELY : NOT;
 		nb_detached += detached;
 	}
@@ -397,8 +401,8 @@ static void lend_all(struct life *life)
 
 static void killed_at_any_point_the_successor_has_all(void **state)
 {
-	struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *shared = mmap(
+		NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	unsigned nb_killed = 0;
 
 	assert_true(shared != MAP_FAILED);

@@ -51,14 +51,14 @@ struct server {
 	struct evconnlistener *listener;
 	struct net_endpoint endpoint;
 	SSL_CTX *tls;
-	const char *reply;     // sent on a request; NULL = stay silent
+	const char *reply; // sent on a request; NULL = stay silent
 	unsigned reply_after_ms;
-	unsigned drip_ms;      // > 0: send the reply a byte at a time
-	const char *then;      // sent for ever after the reply; NULL = nothing
-	bool closes;           // after the reply
+	unsigned drip_ms; // > 0: send the reply a byte at a time
+	const char *then; // sent for ever after the reply; NULL = nothing
+	bool closes;      // after the reply
 	unsigned connections, requests, resets, ends;
 	size_t sent;
-	char request[1024];    // the last
+	char request[1024]; // the last
 };
 
 struct connection {
@@ -163,10 +163,10 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 		connection->stream = bufferevent_openssl_socket_new(server->events, fd,
 			SSL_new(server->tls), BUFFEREVENT_SSL_ACCEPTING, BEV_OPT_CLOSE_ON_FREE);
 	else
-		connection->stream = bufferevent_socket_new(server->events, fd,
-			BEV_OPT_CLOSE_ON_FREE);
-	bufferevent_setcb(connection->stream, on_server_read, on_server_written, on_server_event,
-		connection);
+		connection->stream =
+			bufferevent_socket_new(server->events, fd, BEV_OPT_CLOSE_ON_FREE);
+	bufferevent_setcb(
+		connection->stream, on_server_read, on_server_written, on_server_event, connection);
 	bufferevent_enable(connection->stream, EV_READ | EV_WRITE);
 }
 
@@ -484,8 +484,7 @@ static void case_f10_endless_header_is_cut_at_4_kb(void **state)
 	struct conf_health conf = http_conf(60000);
 
 	server_start(&server, *state);
-	expect_first(*state, &server.endpoint, &conf, HEALTH_DOWN,
-		"http: no status in 4096 bytes");
+	expect_first(*state, &server.endpoint, &conf, HEALTH_DOWN, "http: no status in 4096 bytes");
 	await(*state, &server.resets, 1);
 	assert_true(server.sent < (size_t)50 * MEGABYTE);
 	server_stop(&server);
@@ -502,8 +501,8 @@ static SSL_CTX *self_signed(void)
 	X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
 	X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
 	X509_set_pubkey(certificate, key);
-	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (unsigned char *)"www.example.org",
-		-1, -1, 0);
+	X509_NAME_add_entry_by_txt(
+		name, "CN", MBSTRING_ASC, (unsigned char *)"www.example.org", -1, -1, 0);
 	X509_set_issuer_name(certificate, name);
 	assert_true(X509_sign(certificate, key, EVP_sha256()) > 0);
 	assert_int_equal(SSL_CTX_use_certificate(context, certificate), 1);

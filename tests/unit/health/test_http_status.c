@@ -61,7 +61,8 @@ static void interim_responses_are_passed_over(void **state)
 	assert_int_equal(parse_all("HTTP/1.1 100 Continue\r\n"), 0);
 	assert_int_equal(parse_all("HTTP/1.1 100 Continue\r\n\r\n"), 0);
 	assert_int_equal(parse_all("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 x\r\nLink: y\r\n\r\n"
-				   "HTTP/1.1 200 OK\r\n"), 200);
+				   "HTTP/1.1 200 OK\r\n"),
+		200);
 	assert_int_equal(parse_all("HTTP/1.1 100 Continue\r\n\r\nx"), -EBADMSG);
 	assert_int_equal(parse_all("HTTP/1.1 101 Switching Protocols\r\n"), 101);
 }

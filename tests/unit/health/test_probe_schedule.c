@@ -32,8 +32,8 @@ static void target_init(struct target *target, uint32_t ordinal)
 static uint64_t probe(struct target *target, bool answers, uint64_t answer_ms)
 {
 	schedule_start(&target->schedule, target->next_ms, 0);
-	uint64_t end_ms = answers ? target->next_ms + answer_ms
-				  : schedule_deadline(&target->schedule, 0);
+	uint64_t end_ms =
+		answers ? target->next_ms + answer_ms : schedule_deadline(&target->schedule, 0);
 
 	assert_true(schedule_failure_counts(&target->schedule, 0));
 	verdict_add(&target->verdict, answers, RISE, FALL);

@@ -18,8 +18,8 @@ static const char *feed(struct verdict *verdict, const char *results)
 
 	for (; results[n] != '\0'; n++) {
 		bool changed = verdict_add(verdict, results[n] == '+', RISE, FALL);
-		states[n] = verdict->state == HEALTH_UP ? (changed ? 'U' : 'u')
-							: (changed ? 'D' : 'd');
+		states[n] =
+			verdict->state == HEALTH_UP ? (changed ? 'U' : 'u') : (changed ? 'D' : 'd');
 	}
 	states[n] = '\0';
 	return states;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* ICMP errors about segments whose numbers were moved; the rest is in datapath/test_icmp_error.c. */
+/* ICMP errors about segments whose numbers were moved; the rest is in datapath/test_icmp_error.c.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -60,19 +61,26 @@ struct numbers {
 	uint32_t seq, ts;
 };
 
-/* A segment between two of the flow's ends, as an IP packet: the client's own if it comes from it, else
- * one that acknowledges it, by a SACK block, too. */
+/* A segment between two of the flow's ends, as an IP packet: the client's own if it comes from it,
+ * else one that acknowledges it, by a SACK block, too. */
 static unsigned build(sa_family_t family, enum flow_address src, enum flow_address dst,
 	struct numbers of_client, uint8_t *ip)
 {
 	bool from_client = src == FLOW_CLIENT || src == FLOW_SNAT;
 	uint8_t frame[PACKETS_SIZE_MAX], options[20] = {8, 10, [10] = 5, [11] = 10};
 	struct segment segment = {
-		.src = addr_of(family, src), .dst = addr_of(family, dst), .sport = 1000 + src,
-		.dport = 1000 + dst, .seq = from_client ? of_client.seq : ACK,
-		.ack = from_client ? ACK : of_client.seq, .flags = TCP_ACK, .ttl = 60,
-		.options = options, .options_size = sizeof(options),
-		.payload = "payload", .payload_size = 7,
+		.src = addr_of(family, src),
+		.dst = addr_of(family, dst),
+		.sport = 1000 + src,
+		.dport = 1000 + dst,
+		.seq = from_client ? of_client.seq : ACK,
+		.ack = from_client ? ACK : of_client.seq,
+		.flags = TCP_ACK,
+		.ttl = 60,
+		.options = options,
+		.options_size = sizeof(options),
+		.payload = "payload",
+		.payload_size = 7,
 	};
 
 	put32(options + 2, from_client ? of_client.ts : ECHO_TS);
@@ -118,19 +126,25 @@ static void moved_numbers_are_moved_back(void **state) // B16
 		}
 		for (unsigned cut = tcp + 8; cut <= size; cut++) {
 			struct icmp_error error = {
-				.from = peer, .to = own, .type = family == AF_INET6 ? 1 : 3, .ttl = 64,
+				.from = peer,
+				.to = own,
+				.type = family == AF_INET6 ? 1 : 3,
+				.ttl = 64,
 				.src = addr_of(family, to_client ? FLOW_BACKEND : FLOW_CLIENT),
 				.dst = addr_of(family, to_client ? FLOW_SNAT : FLOW_VIP),
-				.quote = seen, .quote_size = cut,
+				.quote = seen,
+				.quote_size = cut,
 			};
-			struct rte_mbuf *mbuf = packets_mbuf(frame, packets_build_error(&error, frame));
+			struct rte_mbuf *mbuf =
+				packets_mbuf(frame, packets_build_error(&error, frame));
 			struct packet packet;
 			packet_parse(&packet, &packet, mbuf, packet_own(&own));
 			assert_int_equal(packet.kind, PACKET_ICMP_ERROR);
 			nat_icmp_error(&packet, flow, direction);
 			uint8_t *out = rte_pktmbuf_mtod(mbuf, uint8_t *);
 			assert_true(packets_checksums_right(out, mbuf->data_len, 0));
-			assert_memory_equal(out + icmp + 8, sent, whole_up_to(cut, tcp, !to_client));
+			assert_memory_equal(
+				out + icmp + 8, sent, whole_up_to(cut, tcp, !to_client));
 			packets_free(mbuf);
 		}
 	}

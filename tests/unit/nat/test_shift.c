@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Sequence numbers and timestamps moved by offsets of either side (A18): against the numbers written
- * down by hand, and the checksum computed in full. */
+/* Sequence numbers and timestamps moved by offsets of either side (A18): against the numbers
+ * written down by hand, and the checksum computed in full. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -19,11 +19,18 @@ static const struct net_mac own = {{2, 0, 0, 0, 0, 1}};
 static struct segment segment_of(sa_family_t family, uint8_t flags)
 {
 	return (struct segment){
-		.from = {{2, 0, 0, 0, 0, 2}}, .to = own,
+		.from = {{2, 0, 0, 0, 0, 2}},
+		.to = own,
 		.src = packets_addr(family == AF_INET6 ? "2001:db8::1" : "192.0.2.1"),
 		.dst = packets_addr(family == AF_INET6 ? "2001:db8::2" : "192.0.2.2"),
-		.sport = 1234, .dport = 80, .seq = 1000, .ack = 2000, .flags = flags, .ttl = 64,
-		.window = 500, .payload_size = 33,
+		.sport = 1234,
+		.dport = 80,
+		.seq = 1000,
+		.ack = 2000,
+		.flags = flags,
+		.ttl = 64,
+		.window = 500,
+		.payload_size = 33,
 	};
 }
 
@@ -98,30 +105,39 @@ static void options_by_hand(void **state) // A18
 		uint8_t in[40], out[40];
 	} cases[] = {
 		// From the backend: TSval less 1, TSecr less 7000, SACK edges less 100.
-		{12, {1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 27, 98}, {1, 1, 8, 10, 255, 255, 255, 255, 0, 0, 0, 10}},
+		{12, {1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 27, 98},
+			{1, 1, 8, 10, 255, 255, 255, 255, 0, 0, 0, 10}},
 		// At an odd place, and behind other kinds.
-		{12, {1, 8, 10, 0, 0, 1, 0, 0, 0, 27, 88, 0}, {1, 8, 10, 0, 0, 0, 255, 0, 0, 0, 0, 0}},
+		{12, {1, 8, 10, 0, 0, 1, 0, 0, 0, 27, 88, 0},
+			{1, 8, 10, 0, 0, 0, 255, 0, 0, 0, 0, 0}},
 		{16, {3, 3, 7, 8, 10, 1, 2, 3, 4, 0, 1, 0, 0, 1, 1, 0},
 			{3, 3, 7, 8, 10, 1, 2, 3, 3, 0, 0, 228, 168, 1, 1, 0}},
-		// One block, two at an odd place, D-SACK (the first below the acknowledgement), three with
+		// One block, two at an odd place, D-SACK (the first below the acknowledgement),
+		// three with
 		// timestamps: all the room there is.
-		{12, {1, 1, 5, 10, 0, 0, 1, 0, 0, 0, 2, 0}, {1, 1, 5, 10, 0, 0, 0, 156, 0, 0, 1, 156}},
+		{12, {1, 1, 5, 10, 0, 0, 1, 0, 0, 0, 2, 0},
+			{1, 1, 5, 10, 0, 0, 0, 156, 0, 0, 1, 156}},
 		{20, {1, 5, 18, 0, 0, 0, 200, 0, 0, 1, 44, 0, 0, 7, 208, 0, 0, 7, 209, 0},
 			{1, 5, 18, 0, 0, 0, 100, 0, 0, 0, 200, 0, 0, 7, 108, 0, 0, 7, 109, 0}},
-		{40, {1, 1, 8, 10, 0, 0, 0, 5, 0, 0, 27, 89, 1, 1, 5, 26, 0, 0, 0, 99, 0, 0, 0, 101,
-			0, 0, 0, 100, 255, 0, 0, 0, 0, 0, 1, 100, 128, 0, 0, 0},
-			{1, 1, 8, 10, 0, 0, 0, 4, 0, 0, 0, 1, 1, 1, 5, 26, 255, 255, 255, 255, 0, 0, 0, 1,
-			0, 0, 0, 0, 254, 255, 255, 156, 0, 0, 1, 0, 127, 255, 255, 156}},
+		{40,
+			{1, 1, 8, 10, 0, 0, 0, 5, 0, 0, 27, 89, 1, 1, 5, 26, 0, 0, 0, 99, 0, 0, 0,
+				101, 0, 0, 0, 100, 255, 0, 0, 0, 0, 0, 1, 100, 128, 0, 0, 0},
+			{1, 1, 8, 10, 0, 0, 0, 4, 0, 0, 0, 1, 1, 1, 5, 26, 255, 255, 255, 255, 0, 0,
+				0, 1, 0, 0, 0, 0, 254, 255, 255, 156, 0, 0, 1, 0, 127, 255, 255,
+				156}},
 		// Four blocks.
-		{36, {1, 1, 5, 34, 0, 0, 0, 100, 0, 0, 0, 101, 0, 0, 0, 102, 0, 0, 0, 103,
-			0, 0, 0, 104, 0, 0, 0, 105, 0, 0, 0, 106, 0, 0, 0, 107},
-			{1, 1, 5, 34, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4,
-			0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0, 7}},
-		// A block cut short, a timestamp of another size, what stands behind the end, broken lists.
+		{36,
+			{1, 1, 5, 34, 0, 0, 0, 100, 0, 0, 0, 101, 0, 0, 0, 102, 0, 0, 0, 103, 0, 0,
+				0, 104, 0, 0, 0, 105, 0, 0, 0, 106, 0, 0, 0, 107},
+			{1, 1, 5, 34, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0,
+				0, 0, 5, 0, 0, 0, 6, 0, 0, 0, 7}},
+		// A block cut short, a timestamp of another size, what stands behind the end,
+		// broken lists.
 		{12, {5, 8, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0}, {5, 8, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0}},
 		{12, {8, 9, 1, 2, 3, 4, 5, 6, 7, 1, 1, 1}, {8, 9, 1, 2, 3, 4, 5, 6, 7, 1, 1, 1}},
 		{12, {0, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1}, {0, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1}},
-		{12, {77, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8}, {77, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8}},
+		{12, {77, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8},
+			{77, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8}},
 		{8, {1, 8, 10, 1, 2, 3, 4, 5}, {1, 8, 10, 1, 2, 3, 4, 5}},
 		{4, {1, 1, 1, 5}, {1, 1, 1, 5}},
 	};

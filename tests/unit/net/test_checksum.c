@@ -131,7 +131,8 @@ static void l4_equals_the_definition_for_both_families(void **state)
 static void update_of_rfc_1624(void **state)
 {
 	// Section 4: the update that RFC 1141 got wrong, to 0xffff.
-	assert_int_equal(checksum_apply(htons(0xdd2f), checksum_delta16(htons(0x5555), htons(0x3285))),
+	assert_int_equal(
+		checksum_apply(htons(0xdd2f), checksum_delta16(htons(0x5555), htons(0x3285))),
 		htons(0x0000));
 }
 
@@ -213,8 +214,8 @@ static uint32_t packet_rewrite(const struct packet *from, struct packet *to, uin
 	memcpy(&numbers[0], from->tcp + 4, 8);
 	memcpy(&numbers[1], to->tcp + 4, 8);
 	return address_delta(from->family, from->src, to->src) +
-	       address_delta(from->family, from->dst, to->dst) +
-	       checksum_delta32(ports[0], ports[1]) + checksum_delta64(numbers[0], numbers[1]);
+		address_delta(from->family, from->dst, to->dst) +
+		checksum_delta32(ports[0], ports[1]) + checksum_delta64(numbers[0], numbers[1]);
 }
 
 static void incremental_equals_full_in_ten_million_packets(void **state) // case B11

@@ -38,8 +38,15 @@ static struct net_addr addr_of(sa_family_t family, unsigned last)
 static unsigned build_quote(sa_family_t family, uint8_t *quote)
 {
 	struct segment segment = {
-		.src = addr_of(family, 80), .dst = addr_of(family, 7), .sport = 80, .dport = 40000,
-		.seq = 1000, .ack = 2000, .flags = TCP_ACK, .ttl = 63, .window = 1024,
+		.src = addr_of(family, 80),
+		.dst = addr_of(family, 7),
+		.sport = 80,
+		.dport = 40000,
+		.seq = 1000,
+		.ack = 2000,
+		.flags = TCP_ACK,
+		.ttl = 63,
+		.window = 1024,
 		.payload_size = QUOTED - ip_size(family) - 20,
 	};
 	uint8_t frame[PACKETS_SIZE_MAX];
@@ -52,9 +59,16 @@ static unsigned build_quote(sa_family_t family, uint8_t *quote)
 static struct icmp_error error_of(sa_family_t family, const void *quote, unsigned quote_size)
 {
 	return (struct icmp_error){
-		.from = peer, .to = own, .src = addr_of(family, 1), .dst = addr_of(family, 80),
-		.type = family == AF_INET6 ? 2 : 3, .code = family == AF_INET6 ? 0 : 4, .ttl = 64,
-		.rest = 1280, .quote = quote, .quote_size = quote_size,
+		.from = peer,
+		.to = own,
+		.src = addr_of(family, 1),
+		.dst = addr_of(family, 80),
+		.type = family == AF_INET6 ? 2 : 3,
+		.code = family == AF_INET6 ? 0 : 4,
+		.ttl = 64,
+		.rest = 1280,
+		.quote = quote,
+		.quote_size = quote_size,
 	};
 }
 
@@ -67,7 +81,8 @@ static enum packet_kind parse_full(const void *frame, unsigned size, struct pack
 	memset(packet, 0xa5, sizeof(*packet));
 	packet_parse(packet, packet, mbuf, packet_own(&own));
 	if (packet->kind == PACKET_ICMP_ERROR) {
-		const uint8_t *tcp = (const uint8_t *)packet->tcp, *end = packet->l3 + packet->ip_size;
+		const uint8_t *tcp = (const uint8_t *)packet->tcp,
+			      *end = packet->l3 + packet->ip_size;
 		assert_true(packet->l3 == start + IP && end <= start + size);
 		assert_true(packet->icmp >= packet->l3 + ip_size(packet->family));
 		assert_true(tcp >= icmp_quote(packet) + ip_size(packet->family));
@@ -115,7 +130,8 @@ static void quote_cut_at_each_byte(void **state) // B16, B17
 	uint8_t quote[PACKETS_SIZE_MAX], frame[PACKETS_SIZE_MAX];
 	struct packet packet;
 
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		build_quote(family, quote);
 		for (unsigned cut = 0; cut <= QUOTED; cut++) {
 			struct icmp_error error = error_of(family, quote, cut);
@@ -139,12 +155,14 @@ static void frame_cut_at_each_byte(void **state) // B17
 {
 	uint8_t quote[PACKETS_SIZE_MAX], frame[PACKETS_SIZE_MAX];
 
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		build_quote(family, quote);
 		struct icmp_error error = error_of(family, quote, 100);
 		unsigned size = packets_build_error(&error, frame), icmp = icmp_at(family);
 		for (unsigned cut = 0; cut < size; cut++)
-			assert_int_equal(parse(frame, cut), cut < icmp ? PACKET_RUNT : PACKET_BAD_IP);
+			assert_int_equal(
+				parse(frame, cut), cut < icmp ? PACKET_RUNT : PACKET_BAD_IP);
 		// With an IP length that agrees, within the ICMP header: the kernel's to judge.
 		for (unsigned cut = 0; cut < 8; cut++) {
 			frame[IP + (family == AF_INET6 ? 5 : 3)] =
@@ -161,7 +179,8 @@ static void every_type(void **state) // B16
 {
 	uint8_t quote[PACKETS_SIZE_MAX];
 
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		build_quote(family, quote);
 		for (unsigned type = 0; type < 256; type++)
 			for (unsigned code = 0; code < 256; code += code < 16 ? 1 : 60) {
@@ -171,7 +190,8 @@ static void every_type(void **state) // B16
 				error.rest = 0;
 				enum packet_kind kind = PACKET_OTHER;
 				if (family == AF_INET6 ? type >= 1 && type <= 4
-						       : type == 3 || type == 4 || type == 11 || type == 12)
+						       : type == 3 || type == 4 || type == 11 ||
+							type == 12)
 					kind = PACKET_ICMP_ERROR;
 				else if (family == AF_INET6 && type >= 133 && type <= 137)
 					kind = PACKET_ARP;
@@ -184,7 +204,8 @@ static void every_bit_is_under_the_checksum(void **state) // B17, RFC 5508 REQ-3
 {
 	uint8_t quote[PACKETS_SIZE_MAX], frame[PACKETS_SIZE_MAX];
 
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		build_quote(family, quote);
 		struct icmp_error error = error_of(family, quote, 60);
 		unsigned size = packets_build_error(&error, frame);
@@ -215,8 +236,8 @@ static void quoted_header_is_checked(void **state) // B17, RFC 5508 REQ-3 a and 
 			reseal_quote4(quote);
 		bool good = vihl >> 4 == 4 && header >= 20;
 		for (unsigned size = 20; size < 100; size++)
-			assert_int_equal(parse_quote(AF_INET, quote, size), good && size >= header + 8
-				? PACKET_ICMP_ERROR : PACKET_BAD_ICMP);
+			assert_int_equal(parse_quote(AF_INET, quote, size),
+				good && size >= header + 8 ? PACKET_ICMP_ERROR : PACKET_BAD_ICMP);
 	}
 	for (unsigned bit = 0; bit < 160; bit++) { // the quoted IP header's own checksum
 		build_quote(AF_INET, quote);
@@ -245,8 +266,8 @@ static void quoted_lengths_may_lie_but_for_room(void **state) // B17
 		if (family == AF_INET)
 			reseal_quote4(quote);
 		bool room = length >= (family == AF_INET6 ? 20 : 40);
-		assert_int_equal(parse_quote(family, quote, 80),
-			room ? PACKET_ICMP_ERROR : PACKET_BAD_ICMP);
+		assert_int_equal(
+			parse_quote(family, quote, 80), room ? PACKET_ICMP_ERROR : PACKET_BAD_ICMP);
 	}
 }
 
@@ -316,7 +337,8 @@ static void extensions_are_not_the_packet(void **state) // B16, RFC 4884
 {
 	uint8_t quote[PACKETS_SIZE_MAX], frame[PACKETS_SIZE_MAX];
 	static const uint8_t types[2][5] = {{3, 11, 12, 4}, {1, 3, 2, 4}};
-	static const bool have_length[2][4] = {{true, true, true, false}, {true, true, false, false}};
+	static const bool have_length[2][4] = {
+		{true, true, true, false}, {true, true, false, false}};
 	struct packet packet;
 
 	FOR_EACH_FAMILY(family)
@@ -330,7 +352,8 @@ static void extensions_are_not_the_packet(void **state) // B16, RFC 4884
 			error.rest = words << (v6 ? 24 : 16) | 0x1234;
 			unsigned size = packets_build_error(&error, frame);
 			unsigned quoted = !have_length[v6][t] || words == 0 || claimed > held
-				? held : claimed;
+				? held
+				: claimed;
 			bool enough = quoted >= ip_size(family) + 8;
 			assert_int_equal(parse_full(frame, size, &packet),
 				enough ? PACKET_ICMP_ERROR : PACKET_BAD_ICMP);
@@ -343,7 +366,8 @@ static void is_for_the_quoted_source_only(void **state) // B17
 {
 	uint8_t quote[PACKETS_SIZE_MAX];
 
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		build_quote(family, quote);
 		for (unsigned last = 1; last < 255; last++) {
 			struct icmp_error error = error_of(family, quote, 100);
@@ -370,7 +394,8 @@ static void fragments_are_the_kernels(void **state) // B10
 		frame[IP + 6] = field >> 8;
 		frame[IP + 7] = field;
 		packets_seal_ip4(frame, 20);
-		assert_int_equal(parse(frame, size), field & 0x3fff ? PACKET_OTHER : PACKET_ICMP_ERROR);
+		assert_int_equal(
+			parse(frame, size), field & 0x3fff ? PACKET_OTHER : PACKET_ICMP_ERROR);
 	}
 }
 
@@ -379,7 +404,8 @@ static void lies_in_the_first_segment(void **state)
 	uint8_t quote[PACKETS_SIZE_MAX], frame[PACKETS_SIZE_MAX];
 	struct packet packet;
 
-	FOR_EACH_FAMILY(family) {
+	FOR_EACH_FAMILY(family)
+	{
 		build_quote(family, quote);
 		struct icmp_error error = error_of(family, quote, 120);
 		unsigned size = packets_build_error(&error, frame);
@@ -387,7 +413,8 @@ static void lies_in_the_first_segment(void **state)
 			struct rte_mbuf *mbuf = packets_mbuf(frame, first);
 			mbuf->pkt_len = size; // the rest is in a next segment
 			packet_parse(&packet, &packet, mbuf, packet_own(&own));
-			assert_int_equal(packet.kind, first < size ? PACKET_BAD_ICMP : PACKET_ICMP_ERROR);
+			assert_int_equal(
+				packet.kind, first < size ? PACKET_BAD_ICMP : PACKET_ICMP_ERROR);
 			packets_free(mbuf);
 		}
 	}

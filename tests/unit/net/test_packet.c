@@ -16,11 +16,17 @@ enum { IP = PACKETS_IP_OFFSET, TCP4 = IP + 20, TCP6 = IP + 40 };
 static struct segment segment_of(sa_family_t family)
 {
 	return (struct segment){
-		.from = peer, .to = own,
+		.from = peer,
+		.to = own,
 		.src = packets_addr(family == AF_INET6 ? "2001:db8::1" : "198.51.100.7"),
 		.dst = packets_addr(family == AF_INET6 ? "2001:db8::80" : "192.0.2.80"),
-		.sport = 40000, .dport = 80, .seq = 1000, .ack = 2000, .flags = TCP_ACK,
-		.ttl = 64, .window = 1024,
+		.sport = 40000,
+		.dport = 80,
+		.seq = 1000,
+		.ack = 2000,
+		.flags = TCP_ACK,
+		.ttl = 64,
+		.window = 1024,
 	};
 }
 
@@ -130,8 +136,8 @@ static void every_version_and_header_length(void **state) // B7
 			memcpy(frame + IP + header, tcp, sizeof(tcp));
 		frame[IP + 3] = header + 20;
 		size = RTE_MAX(size, (unsigned)TCP4 + 20);
-		assert_int_equal(parse_full(frame, size, &packet),
-			good ? PACKET_TCP : PACKET_BAD_IP);
+		assert_int_equal(
+			parse_full(frame, size, &packet), good ? PACKET_TCP : PACKET_BAD_IP);
 		if (good)
 			assert_int_equal(packet.payload, 0);
 		for (unsigned cut = TCP4; good && cut < size; cut++)
@@ -192,8 +198,8 @@ static void every_data_offset(void **state) // B9
 				unsigned size = packets_build(&segment, frame);
 				frame[(v6 ? TCP6 : TCP4) + 12] = offset << 4;
 				bool good = offset >= 5 && offset * 4 <= 20 + payload;
-				assert_int_equal(parse(frame, size),
-					good ? PACKET_TCP : PACKET_BAD_TCP);
+				assert_int_equal(
+					parse(frame, size), good ? PACKET_TCP : PACKET_BAD_TCP);
 			}
 }
 
@@ -208,8 +214,7 @@ static void fragments_are_no_tcp(void **state) // B10
 		frame[IP + 6] = field >> 8;
 		frame[IP + 7] = field;
 		// All but "don't fragment" and the reserved bit.
-		assert_int_equal(parse(frame, size),
-			field & 0x3fff ? PACKET_FRAGMENT : PACKET_TCP);
+		assert_int_equal(parse(frame, size), field & 0x3fff ? PACKET_FRAGMENT : PACKET_TCP);
 		frame[IP + 9] = IPPROTO_UDP;
 		assert_int_equal(parse(frame, size), PACKET_OTHER);
 		frame[IP + 9] = IPPROTO_TCP;
@@ -238,7 +243,8 @@ static unsigned with_extensions(uint8_t *frame, uint8_t type, unsigned count)
 
 static void extension_headers_are_bounded(void **state) // B15
 {
-	static const uint8_t types[] = {IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_DSTOPTS, IPPROTO_AH};
+	static const uint8_t types[] = {
+		IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_DSTOPTS, IPPROTO_AH};
 	uint8_t frame[PACKETS_SIZE_MAX];
 	struct packet packet;
 
@@ -290,9 +296,13 @@ static void what_is_behind_extension_headers(void **state) // B10, B15
 		uint8_t protocol;
 		enum packet_kind kind;
 	} cases[] = {
-		{IPPROTO_ESP, PACKET_OTHER}, {IPPROTO_NONE, PACKET_OTHER}, {253, PACKET_OTHER},
-		{IPPROTO_UDP, PACKET_OTHER}, {IPPROTO_ICMPV6, PACKET_OTHER},
-		{IPPROTO_TCP, PACKET_TCP}, {255, PACKET_OTHER},
+		{IPPROTO_ESP, PACKET_OTHER},
+		{IPPROTO_NONE, PACKET_OTHER},
+		{253, PACKET_OTHER},
+		{IPPROTO_UDP, PACKET_OTHER},
+		{IPPROTO_ICMPV6, PACKET_OTHER},
+		{IPPROTO_TCP, PACKET_TCP},
+		{255, PACKET_OTHER},
 	};
 	uint8_t frame[PACKETS_SIZE_MAX];
 	struct packet packet;
@@ -315,8 +325,10 @@ static void what_is_behind_extension_headers(void **state) // B10, B15
 		unsigned size = with_extensions(frame, IPPROTO_ICMPV6, 0);
 		frame[IP + 6] = IPPROTO_ICMPV6;
 		frame[TCP6] = type;
-		assert_int_equal(parse(frame, size), type >= 133 && type <= 137 ? PACKET_ARP
-			: type >= 1 && type <= 4 ? PACKET_BAD_ICMP : PACKET_OTHER);
+		assert_int_equal(parse(frame, size),
+			type >= 133 && type <= 137       ? PACKET_ARP
+				: type >= 1 && type <= 4 ? PACKET_BAD_ICMP
+							 : PACKET_OTHER);
 	}
 }
 
@@ -338,8 +350,8 @@ static void addresses_and_ports_that_cannot_be(void **state) // B12
 	static const char *const bad4[] = {"0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255",
 		"224.0.0.1", "239.1.2.3", "240.0.0.1", "255.255.255.255", "192.0.2.80"};
 	static const char *const bad6[] = {"::", "::1", "ff02::1", "ff0e::1234", "2001:db8::80"};
-	static const char *const good[] = {"1.0.0.1", "126.255.255.255", "128.0.0.1", "223.255.255.255",
-		"::2", "fe80::1", "fd00::1"};
+	static const char *const good[] = {"1.0.0.1", "126.255.255.255", "128.0.0.1",
+		"223.255.255.255", "::2", "fe80::1", "fd00::1"};
 
 	for (unsigned i = 0; i < sizeof(bad4) / sizeof(bad4[0]); i++) {
 		struct segment segment = segment_of(AF_INET);
@@ -385,8 +397,8 @@ static void frames_to_other_stations(void **state) // B12
 static void tags_and_other_frames_are_never_ip(void **state) // B14
 {
 	// The ethertype that the parser sees; an IPv4 TCP packet lies behind 0 to 12 more bytes.
-	static const uint16_t types[] = {0x8100, 0x88a8, 0x9100, 0x8808, 0x8847, 0x8848, 0x88cc, 0x0805,
-		0x0026, 0x05dc, 0x0600, 0x0000, 0xffff, 0x8864, 0x22f0};
+	static const uint16_t types[] = {0x8100, 0x88a8, 0x9100, 0x8808, 0x8847, 0x8848, 0x88cc,
+		0x0805, 0x0026, 0x05dc, 0x0600, 0x0000, 0xffff, 0x8864, 0x22f0};
 	uint8_t frame[PACKETS_SIZE_MAX], tagged[PACKETS_SIZE_MAX];
 	struct packet packet;
 
@@ -438,7 +450,8 @@ static void headers_must_lie_in_the_first_segment(void **state)
 		if (first < TCP4)
 			assert_int_equal(packet.kind, PACKET_RUNT);
 		else
-			assert_int_equal(packet.kind, first < TCP4 + 60 ? PACKET_BAD_TCP : PACKET_TCP);
+			assert_int_equal(
+				packet.kind, first < TCP4 + 60 ? PACKET_BAD_TCP : PACKET_TCP);
 		if (packet.kind == PACKET_TCP)
 			assert_int_equal(packet.payload, 200);
 		packets_free(mbuf);

@@ -89,8 +89,8 @@ static bool is_hop(
 	char addr_text[NET_ADDR_TEXT], mac_text[18];
 
 	return hop->state == state &&
-	       (!gateway || strcmp(net_addr_format(&hop->gateway, addr_text), gateway) == 0) &&
-	       (!mac || strcmp(net_mac_format(&hop->mac, mac_text), mac) == 0);
+		(!gateway || strcmp(net_addr_format(&hop->gateway, addr_text), gateway) == 0) &&
+		(!mac || strcmp(net_mac_format(&hop->mac, mac_text), mac) == 0);
 }
 
 /* Run the loop until the target is there, and fail when it takes longer. */
@@ -134,7 +134,8 @@ static int new_namespace(void)
 	return open("/proc/thread-self/ns/net", O_RDONLY); // inherited by system()
 }
 
-/* The kernel gives a new link its queue up to a second after its carrier; until then all is lost that it sends. */
+/* The kernel gives a new link its queue up to a second after its carrier; until then all is lost
+ * that it sends. */
 static void wait_for_link(int netns, const char *name)
 {
 	run(netns, "until ip link show %s | grep -q 'state UP'; do sleep 0.01; done", name);
@@ -144,9 +145,10 @@ static void make_link(struct rig *rig)
 {
 	run(rig->near, "ip link add w0 type veth peer name p0 netns /proc/self/fd/%d", rig->far);
 	// Link-local addresses by hand: the kernel's own are of no use in their first second.
-	run(rig->far, "ip link set p0 addrgenmode none address " FAR_MAC " up &&"
-		      " ip addr add 192.0.2.2/24 dev p0 && ip addr add fe80::2/64 dev p0 nodad &&"
-		      " ip addr add 2001:db8::2/64 dev p0 nodad");
+	run(rig->far,
+		"ip link set p0 addrgenmode none address " FAR_MAC " up &&"
+		" ip addr add 192.0.2.2/24 dev p0 && ip addr add fe80::2/64 dev p0 nodad &&"
+		" ip addr add 2001:db8::2/64 dev p0 nodad");
 	run(rig->near,
 		"ip link set w0 addrgenmode none up && ip addr add 192.0.2.1/24 dev w0 &&"
 		" ip addr add fe80::1/64 dev w0 nodad && ip addr add 2001:db8::1/64 dev w0 nodad &&"
@@ -224,9 +226,10 @@ static void ipv6_is_the_same(void **state)
 {
 	struct rig *rig = *state;
 
-	run(rig->near, "ip -6 route add 2001:db8:9::/48 via 2001:db8::2;"
-		       " ip -6 route add 2001:db8:a::/48 via fe80::2 dev w0;"
-		       " ip -6 route add unreachable 2001:db8:b::/48");
+	run(rig->near,
+		"ip -6 route add 2001:db8:9::/48 via 2001:db8::2;"
+		" ip -6 route add 2001:db8:a::/48 via fe80::2 dev w0;"
+		" ip -6 route add unreachable 2001:db8:b::/48");
 	expect_hop(rig, watch(rig, "2001:db8::2"), SOON_MS, ROUTE_RESOLVED, "2001:db8::2", FAR_MAC);
 	expect_hop(
 		rig, watch(rig, "2001:db8:9::1"), SOON_MS, ROUTE_RESOLVED, "2001:db8::2", FAR_MAC);
@@ -286,13 +289,15 @@ static void a_changed_route_is_followed(void **state)
 	run(rig->near, "ip route replace prohibit 10.9.1.1");
 	turn(rig, 50);
 	expect_hop(rig, target, SOON_MS, ROUTE_UNREACHABLE, NULL, NULL);
-	run(rig->near, "ip route del 10.9.1.1; ip nexthop add id 7 via 192.0.2.2 dev w0;"
-		       " ip route add 10.9.0.0/16 nhid 7");
+	run(rig->near,
+		"ip route del 10.9.1.1; ip nexthop add id 7 via 192.0.2.2 dev w0;"
+		" ip route add 10.9.0.0/16 nhid 7");
 	expect_hop(rig, target, SOON_MS, ROUTE_RESOLVED, "192.0.2.2", FAR_MAC);
 	run(rig->near, "ip nexthop replace id 7 via 192.0.2.3 dev w0");
 	expect_hop(rig, target, SOON_MS, ROUTE_RESOLVED, "192.0.2.3", NULL);
-	run(rig->near, "ip route add 10.9.0.0/16 via 192.0.2.2 table 5; ip rule add to 10.9.1.0/24"
-		       " lookup 5");
+	run(rig->near,
+		"ip route add 10.9.0.0/16 via 192.0.2.2 table 5; ip rule add to 10.9.1.0/24"
+		" lookup 5");
 	expect_hop(rig, target, SOON_MS, ROUTE_RESOLVED, "192.0.2.2", NULL);
 }
 

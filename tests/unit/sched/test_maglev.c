@@ -55,8 +55,8 @@ struct moved {
 };
 
 /* `shift`: what is to be added to the indices of `after`. */
-static struct moved compare(const uint16_t *before, const uint16_t *after, uint32_t shift,
-	uint32_t changed)
+static struct moved compare(
+	const uint16_t *before, const uint16_t *after, uint32_t shift, uint32_t changed)
 {
 	struct moved moved = {0};
 
@@ -133,8 +133,8 @@ static void backend_removed_or_added_moves_few_others(void **state) // case D5
 			assert_in_range(moved.own, MILLION / (count + 1) - MILLION / NB_SLOTS * 2,
 				MILLION / (count + 1) + MILLION / NB_SLOTS * 2);
 			assert_in_range(moved.others, 0, 7 * PERCENT / 10);
-			assert_in_range(imbalance(rest, count), 0,
-				count <= 100 ? PERCENT / 5 : PERCENT);
+			assert_in_range(
+				imbalance(rest, count), 0, count <= 100 ? PERCENT / 5 : PERCENT);
 		}
 	}
 }
@@ -228,7 +228,7 @@ static void weight_change_moves_its_share(void **state)
 		uint32_t count = changes[i].count, from = changes[i].from, to = changes[i].to;
 		uint64_t rest = (uint64_t)changes[i].others * (count - 1);
 		int64_t share = (int64_t)(MILLION * to / (rest + to)) -
-				(int64_t)(MILLION * from / (rest + from));
+			(int64_t)(MILLION * from / (rest + from));
 
 		make_backends(backends, count, 11 + i);
 		for (uint32_t j = 1; j < count; j++)
@@ -241,8 +241,8 @@ static void weight_change_moves_its_share(void **state)
 
 		uint32_t must = share < 0 ? -share : share;
 		uint32_t rounding = (count / 2 + 2) * (MILLION / NB_SLOTS + 1); // of each share
-		assert_in_range(moved.own, must > rounding ? must - rounding : 0,
-			must + 7 * PERCENT / 10);
+		assert_in_range(
+			moved.own, must > rounding ? must - rounding : 0, must + 7 * PERCENT / 10);
 		assert_in_range(moved.others, 0, 7 * PERCENT / 10 + must / 5);
 	}
 }

@@ -11,8 +11,8 @@
 #include "scheduler.h"
 
 /* Identities rise with the index, so that ties go to the earlier backend, as in nginx. */
-static void make_backends(struct scheduler_backend *backends, uint32_t count,
-	const uint32_t *weights)
+static void make_backends(
+	struct scheduler_backend *backends, uint32_t count, const uint32_t *weights)
 {
 	for (uint32_t i = 0; i < count; i++)
 		backends[i] = (struct scheduler_backend){i, weights[i]};

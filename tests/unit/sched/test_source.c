@@ -28,8 +28,8 @@ static void pick_all(uint16_t *picked, const struct scheduler_backend *backends,
 	assert_non_null(built);
 	for (uint32_t i = 0; i < CLIENTS; i++) {
 		uint32_t addr = htonl(0x0a000000 + i);
-		picked[i] = scheduler_source.pick(built,
-			scheduler_source_hash(&addr, sizeof(addr)), &cursor);
+		picked[i] = scheduler_source.pick(
+			built, scheduler_source_hash(&addr, sizeof(addr)), &cursor);
 		assert_in_range(picked[i], 0, count - 1);
 	}
 	scheduler_source.destroy(built);

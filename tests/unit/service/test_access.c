@@ -31,8 +31,8 @@ static void add(struct lists *lists, bool allow, const char *text)
 
 static void build(struct lists *lists)
 {
-	lists->access = service_access_create(lists->allow, lists->nb_allow, lists->deny,
-		lists->nb_deny);
+	lists->access =
+		service_access_create(lists->allow, lists->nb_allow, lists->deny, lists->nb_deny);
 	assert_non_null(lists->access);
 }
 
@@ -173,7 +173,8 @@ static void no_prefix_allows_all(void **state)
 	assert_true(allows(lists, "192.0.2.1"));
 }
 
-/* Against the plain definition: few bits, so that prefixes lie in one another; asked at all edges. */
+/* Against the plain definition: few bits, so that prefixes lie in one another; asked at all edges.
+ */
 static void random_lists_match_the_definition(void **state)
 {
 	struct lists *lists = *state;
@@ -190,8 +191,9 @@ static void random_lists_match_the_definition(void **state)
 			struct net_prefix prefix = {.addr.family = family};
 			prefix.length = packets_random(&seed) % 8 + (i % 3 == 0 ? bits - 7 : 0);
 			for (unsigned byte = 0; byte < bits / 8; byte += bits / 8 - 1)
-				prefix.addr.v6[byte] = packets_random(&seed) & 7 ? 0x41 * (byte + 1)
-										 : packets_random(&seed);
+				prefix.addr.v6[byte] = packets_random(&seed) & 7
+					? 0x41 * (byte + 1)
+					: packets_random(&seed);
 			if (packets_random(&seed) % 2 && round % 5 != 0)
 				lists->allow[lists->nb_allow++] = prefix;
 			else
@@ -226,7 +228,8 @@ static void ten_thousand_prefixes_load_in_a_second(void **state)
 
 	for (unsigned family = 0; family < 2; family++) {
 		for (uint32_t i = 0; i < MAX; i++) {
-			struct net_prefix *prefix = i % 2 ? &lists->allow[i / 2] : &lists->deny[i / 2];
+			struct net_prefix *prefix =
+				i % 2 ? &lists->allow[i / 2] : &lists->deny[i / 2];
 			*prefix = (struct net_prefix){.length = 8 + packets_random(&seed) % 25,
 				.addr.family = family ? AF_INET6 : AF_INET};
 			for (unsigned byte = 0; byte < net_addr_size(prefix->addr.family); byte++)

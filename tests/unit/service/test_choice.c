@@ -69,7 +69,7 @@ static void backups_serve_while_no_primary_does(void **state)
 	assert_chosen(members, 0x8, true);
 	members[2].usable = true;
 	assert_chosen(members, 0x4, false); // and give back
-	members[2].weight = 0; // may have no connections, so it doesn't serve
+	members[2].weight = 0;              // may have no connections, so it doesn't serve
 	assert_chosen(members, 0x8, true);
 	members[3].usable = false;
 	assert_chosen(members, 0, false);
@@ -119,7 +119,8 @@ static void weight_grows_from_a_tenth_to_the_whole(void **state)
 			assert_int_equal(choice.weights[3].weight, 4 * 10);
 			assert_int_equal(choice.weights[0].weight, 1 * 10);
 			// Nothing changes a moment earlier, and the next step is to come.
-			assert_int_equal(service_member_tenths(&members[2], choice.next_ms - 1), tenths);
+			assert_int_equal(
+				service_member_tenths(&members[2], choice.next_ms - 1), tenths);
 			assert_true(choice.next_ms > now_ms);
 			assert_true(++steps < 10);
 			now_ms = choice.next_ms;
@@ -137,8 +138,10 @@ static void slow_start_begins_at_a_tenth_and_is_linear(void **state)
 	struct service_member member = {.slow_start_ms = 9000, .up_since_ms = NOW_MS};
 
 	for (uint32_t tenths = 1; tenths < 10; tenths++) {
-		assert_int_equal(service_member_tenths(&member, NOW_MS + (tenths - 1) * 1000), tenths);
-		assert_int_equal(service_member_tenths(&member, NOW_MS + tenths * 1000 - 1), tenths);
+		assert_int_equal(
+			service_member_tenths(&member, NOW_MS + (tenths - 1) * 1000), tenths);
+		assert_int_equal(
+			service_member_tenths(&member, NOW_MS + tenths * 1000 - 1), tenths);
 	}
 	assert_int_equal(service_member_tenths(&member, NOW_MS + 9000), 10);
 	assert_int_equal(service_member_tenths(&member, NOW_MS - 1), 1); // a clock read earlier
@@ -155,9 +158,9 @@ static void earliest_step_of_several_comes_first(void **state)
 	members[0].slow_start_ms = 9000;
 	members[0].up_since_ms = NOW_MS - 500; // at NOW + 500
 	members[1].slow_start_ms = 900;
-	members[1].up_since_ms = NOW_MS - 10;  // at NOW + 90
+	members[1].up_since_ms = NOW_MS - 10; // at NOW + 90
 	members[2].slow_start_ms = 90;
-	members[2].up_since_ms = NOW_MS;       // at NOW + 10, but it isn't usable
+	members[2].up_since_ms = NOW_MS; // at NOW + 10, but it isn't usable
 	members[2].usable = false;
 	assert_int_equal(service_choice_init(&choice, members, COUNT, NOW_MS), 0);
 	assert_int_equal(choice.next_ms, NOW_MS + 90);

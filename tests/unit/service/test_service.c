@@ -13,16 +13,16 @@
 #include "service.h"
 
 /* The value of the key, looked up as the packet path does. */
-static uint32_t find(const struct service_table *table, enum service_key_kind kind, const char *addr,
-	uint16_t port)
+static uint32_t find(const struct service_table *table, enum service_key_kind kind,
+	const char *addr, uint16_t port)
 {
 	struct net_addr key = packets_addr(addr);
 
 	return service_find(table, kind, key.family, key.v6, htons(port));
 }
 
-static void key(struct service_key *key, enum service_key_kind kind, const char *addr, uint16_t port,
-	uint32_t value)
+static void key(struct service_key *key, enum service_key_kind kind, const char *addr,
+	uint16_t port, uint32_t value)
 {
 	struct net_addr parsed = packets_addr(addr);
 
@@ -65,7 +65,8 @@ static void every_kind_of_key_is_found_and_no_other(void **state)
 	assert_int_equal(find(table, SERVICE_KEY_SNAT, "10.0.0.1", 0), SERVICE_NONE);
 	// The first four bytes of an IPv6 address are no IPv4 address.
 	struct net_addr v6 = packets_addr("c000:0201::"); // 192.0.2.1 and zeros
-	assert_int_equal(service_find(table, SERVICE_KEY_VIP, AF_INET6, v6.v6, htons(80)), SERVICE_NONE);
+	assert_int_equal(
+		service_find(table, SERVICE_KEY_VIP, AF_INET6, v6.v6, htons(80)), SERVICE_NONE);
 	assert_int_equal(service_find(table, SERVICE_KEY_VIP, AF_INET, v6.v6, htons(80)), 0);
 	service_table_destroy(table);
 }
@@ -105,15 +106,21 @@ static void counting_destroy(void *state)
 	free(state);
 }
 
-static const struct scheduler_ops counting = {.name = "counting", .build = counting_build,
-	.pick = counting_pick, .destroy = counting_destroy};
+static const struct scheduler_ops counting = {.name = "counting",
+	.build = counting_build,
+	.pick = counting_pick,
+	.destroy = counting_destroy};
 
 static struct service *service_of(const char *name, uint32_t nb_candidates)
 {
 	static const uint32_t candidates[] = {3, 5, 8};
 	static const struct scheduler_backend weights[] = {{1, 1}, {2, 1}, {3, 1}};
-	struct service_source source = {.name = name, .family = AF_INET, .scheduler = &counting,
-		.candidates = candidates, .weights = weights, .nb_candidates = nb_candidates};
+	struct service_source source = {.name = name,
+		.family = AF_INET,
+		.scheduler = &counting,
+		.candidates = candidates,
+		.weights = weights,
+		.nb_candidates = nb_candidates};
 
 	return service_create(&source);
 }
@@ -167,7 +174,8 @@ static void tables_share_keys(void **state)
 	key(&keys[0], SERVICE_KEY_VIP, "192.0.2.1", 80, 4);
 	struct service_keys *shared = service_keys_create(keys, 1);
 	struct service_table_source source = {.shared_keys = shared};
-	struct service_table *first = service_table_create(&source), *second = service_table_create(&source);
+	struct service_table *first = service_table_create(&source),
+			     *second = service_table_create(&source);
 
 	service_keys_put(shared);
 	service_table_destroy(first);
@@ -195,7 +203,8 @@ static void keys_are_there_until_all_have_taken_them_back(void **state)
 	changes[1].value = 5;
 	all[3] = service_keys_change(all[2], changes, 2);
 	for (int i = 0; i < 4; i++) {
-		tables[i] = service_table_create(&(struct service_table_source){.shared_keys = all[i]});
+		tables[i] =
+			service_table_create(&(struct service_table_source){.shared_keys = all[i]});
 		service_keys_put(all[i]);
 	}
 	assert_int_equal(find(tables[0], SERVICE_KEY_HOST, "10.0.0.1", 0), 0);
@@ -221,7 +230,8 @@ static void changed_keys_are_those_of_a_model(void **state)
 		bool shrinks = round % 100 >= 60;
 		uint32_t nb = 0, nb_keys = 0;
 		for (int i = 0; i < CHANGES; i++) {
-			int n = rand() % ADDRESSES, add = shrinks ? rand() % 8 == 0 : rand() % 4 != 0;
+			int n = rand() % ADDRESSES,
+			    add = shrinks ? rand() % 8 == 0 : rand() % 4 != 0;
 			struct net_addr addr = {.family = AF_INET, .v4 = htonl(0x0a000000 + n)};
 			if (!add && counts[n] == 0)
 				continue;
@@ -230,12 +240,13 @@ static void changed_keys_are_those_of_a_model(void **state)
 			counts[n] += add ? 1 : -1;
 		}
 		struct service_keys *changed = service_keys_change(keys, changes, nb);
-		struct service_table *table =
-			service_table_create(&(struct service_table_source){.shared_keys = changed});
+		struct service_table *table = service_table_create(
+			&(struct service_table_source){.shared_keys = changed});
 		for (int n = 0; n < ADDRESSES; n++) {
 			uint32_t addr = htonl(0x0a000000 + n);
 			nb_keys += counts[n] > 0;
-			assert_int_equal(service_find(table, SERVICE_KEY_ENDPOINT, AF_INET, &addr, htons(80)),
+			assert_int_equal(service_find(table, SERVICE_KEY_ENDPOINT, AF_INET, &addr,
+						 htons(80)),
 				counts[n] > 0 ? (uint32_t)n : SERVICE_NONE);
 		}
 		assert_int_equal(changed->nb_keys, nb_keys);
@@ -251,8 +262,12 @@ static void a_scheduler_that_refuses(void **state)
 {
 	const struct scheduler_backend weights[] = {{1, 1}, {1, 1}}; // one identity twice
 	const uint32_t candidates[] = {0, 1};
-	struct service_source source = {.name = "x", .family = AF_INET, .scheduler = &scheduler_maglev,
-		.candidates = candidates, .weights = weights, .nb_candidates = 2};
+	struct service_source source = {.name = "x",
+		.family = AF_INET,
+		.scheduler = &scheduler_maglev,
+		.candidates = candidates,
+		.weights = weights,
+		.nb_candidates = 2};
 
 	assert_null(service_create(&source));
 	assert_int_equal(errno, EEXIST);
@@ -281,28 +296,39 @@ static void a_thousand_services_of_a_hundred_backends(void **state)
 			backends[id].service = s;
 			backends[id].generation = id % 4096;
 			backends[id].resolved = id % 3 != 0;
-			service_key_set(&keys[nb_keys++], SERVICE_KEY_ENDPOINT, &addr, htons(8080), id);
+			service_key_set(
+				&keys[nb_keys++], SERVICE_KEY_ENDPOINT, &addr, htons(8080), id);
 			service_key_set(&keys[nb_keys++], SERVICE_KEY_HOST, &addr, 0, id);
 		}
 		snprintf(name, sizeof(name), "s%u", s);
-		struct service_source source = {.name = name, .family = AF_INET,
-			.scheduler = &scheduler_round_robin, .candidates = candidates,
-			.weights = weights, .nb_candidates = BACKENDS};
+		struct service_source source = {.name = name,
+			.family = AF_INET,
+			.scheduler = &scheduler_round_robin,
+			.candidates = candidates,
+			.weights = weights,
+			.nb_candidates = BACKENDS};
 		assert_non_null(services[s] = service_create(&source));
 	}
-	struct service_table_source source = {.services = services, .nb_services = SERVICES,
-		.backends = backends, .nb_backends = SERVICES * BACKENDS, .keys = keys, .nb_keys = nb_keys};
+	struct service_table_source source = {.services = services,
+		.nb_services = SERVICES,
+		.backends = backends,
+		.nb_backends = SERVICES * BACKENDS,
+		.keys = keys,
+		.nb_keys = nb_keys};
 	struct service_table *table = service_table_create(&source);
 	assert_non_null(table);
 	for (uint32_t s = 0; s < SERVICES; s++) {
 		uint32_t vip = htonl(0xc0000200 + s / 250);
-		assert_int_equal(service_find(table, SERVICE_KEY_VIP, AF_INET, &vip, htons(1000 + s)), s);
-		assert_int_equal(service_find(table, SERVICE_KEY_VIP, AF_INET, &vip, htons(2001 + s)),
+		assert_int_equal(
+			service_find(table, SERVICE_KEY_VIP, AF_INET, &vip, htons(1000 + s)), s);
+		assert_int_equal(
+			service_find(table, SERVICE_KEY_VIP, AF_INET, &vip, htons(2001 + s)),
 			SERVICE_NONE);
 	}
 	for (uint32_t id = 0; id < SERVICES * BACKENDS; id++) {
 		uint32_t addr = htonl(0x0a000000 + id);
-		assert_int_equal(service_find(table, SERVICE_KEY_ENDPOINT, AF_INET, &addr, htons(8080)), id);
+		assert_int_equal(
+			service_find(table, SERVICE_KEY_ENDPOINT, AF_INET, &addr, htons(8080)), id);
 		assert_int_equal(service_find(table, SERVICE_KEY_HOST, AF_INET, &addr, 0), id);
 		assert_int_equal(table->backends[id].tag,
 			id % 3 == 0 ? SERVICE_NO_TAG : (id % 4096) << SERVICE_ID_BITS | id);
@@ -313,7 +339,8 @@ static void a_thousand_services_of_a_hundred_backends(void **state)
 		run = table->keys[at].kind != 0 ? run + 1 : 0;
 		longest = run > longest ? run : longest;
 	}
-	print_message("%u keys in %u places, longest run %u\n", nb_keys, table->key_mask + 1, longest);
+	print_message(
+		"%u keys in %u places, longest run %u\n", nb_keys, table->key_mask + 1, longest);
 	assert_in_range(longest, 1, 100);
 	for (uint32_t s = 0; s < SERVICES; s++)
 		service_put(services[s]);

@@ -35,7 +35,8 @@ static void percentiles_are_within_their_bucket(void **state)
 		stats_connect_answered(&sum, us);
 	assert_int_equal(stats_connect_answers(&sum), N);
 	for (unsigned i = 0; i < 5; i++) {
-		uint64_t exact = N / 100 * percents[i], said = stats_connect_percentile(&sum, percents[i]);
+		uint64_t exact = N / 100 * percents[i],
+			 said = stats_connect_percentile(&sum, percents[i]);
 		assert_in_range(said, exact * 2 / 3, exact * 3 / 2);
 	}
 }
@@ -57,8 +58,13 @@ static void smooths_towards_what_is(void **state)
 
 static void sums_add_up_and_are_taken_away(void **state)
 {
-	struct stats_connect a = {.refused = 1, .timed_out = 2, .moved_away = 3, .syn_not_kept = 4,
-		.challenged = 6, .fails = 5}, sum = {0}, none = {0};
+	struct stats_connect a = {.refused = 1,
+				     .timed_out = 2,
+				     .moved_away = 3,
+				     .syn_not_kept = 4,
+				     .challenged = 6,
+				     .fails = 5},
+			     sum = {0}, none = {0};
 
 	stats_connect_answered(&a, 10);
 	a.answer_us = 0;
