@@ -9,7 +9,6 @@
 #include "passive.h"
 #include "pipeline.h"
 #include "stats_connect.h"
-#include "target.h" // internal: a target that the test itself probes
 
 #define LOOK_MS 100
 #define RETRY_MS 1000
@@ -39,6 +38,7 @@ struct backends *__wrap_control_registry(struct control *control);
 void __wrap_control_lock(struct control *control);
 void __wrap_control_unlock(struct control *control);
 void __wrap_control_service_changed(struct control *control, struct control_service *service);
+const struct health_status *__wrap_health_target_status(const struct health_target *target);
 
 struct backends *__wrap_control_registry(struct control *control)
 {
@@ -61,6 +61,16 @@ void __wrap_control_service_changed(struct control *control, struct control_serv
 {
 	assert_false(control->is_locked);
 	control->nb_changed++;
+}
+
+// What is probed, without its probes: the test says how they went.
+struct health_target {
+	struct health_status status;
+};
+
+const struct health_status *__wrap_health_target_status(const struct health_target *target)
+{
+	return &target->status;
 }
 
 static void count_connects(void *context, uint32_t id, struct stats_connect *sum)
