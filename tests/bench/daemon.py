@@ -29,7 +29,7 @@ CLIENT_MAC = bytes.fromhex("020000000002")
 SERVICES, BACKENDS = 4, 4                   # and backends of each
 FLOWS, PACKETS = 256, 4                     # and packets of each direction: fewer than a port's buffers
 SYN, ACK = 2, 16
-# lib/flow/flow_file.h and flow.h
+# lib/flow/include/flow_file.h and flow.h
 HEADER, RECORD = 4096, struct.Struct("=16s8s38xBB")
 SYN_SENT, ESTABLISHED = 1, 3
 

@@ -225,13 +225,13 @@ def digest(path):
             else hashlib.sha256(file.read()).hexdigest()
 
 
-HALF_OPEN, CLOSING = (1, 2, 9), (4, 5, 6)   # as in lib/flow/tcp_state.h
+HALF_OPEN, CLOSING = (1, 2, 9), (4, 5, 6)   # as in lib/flow/include/tcp_state.h
 SYN_SENT, ESTABLISHED = 1, 3
 TIMEOUTS = {**dict.fromkeys((*HALF_OPEN, *CLOSING), 240), ESTABLISHED: 7440, 7: 60, 8: 60}
 
 
 class Table:
-    """The flows in a table's file, as lib/flow/flow_file.h and flow.h lay them out: exact as long as
+    """The flows in a table's file, as lib/flow/include/flow_file.h and flow.h lay them out: exact as long as
     nobody has it."""
 
     def __init__(self, path):
