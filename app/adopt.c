@@ -243,7 +243,7 @@ static void take_port(struct adoption *adoption, struct flow *flow, bool closed)
 static void adopted(void *context, struct flow *flow, enum tcp_state state)
 {
 	struct adoption *adoption = context;
-	struct worker *worker = &adoption->daemon->workers[flow->worker];
+	struct worker *worker = &adoption->daemon->workers[flow_worker(flow)];
 	struct stats_backend *count = &worker->pipeline.backends[FLOW_BACKEND_ID(flow->backend)];
 
 	count->opened++;

@@ -10,6 +10,8 @@
 
 #define SPRAY_RING 1024
 
+_Static_assert(STATS_WORKERS_MAX <= FLOW_WORKER_MASK + 1, "a flow names its worker");
+
 struct worker_spray {
 	unsigned nb_workers;
 	struct rte_ring *rings[STATS_WORKERS_MAX]; // by the worker that is to run the packet
@@ -65,7 +67,7 @@ static unsigned next_worker(
 	struct flow *flow = flow_entry_flow(flows, entry);
 	uint8_t *last = &spray->last[flow_table_number(flows, flow)];
 	if (flow_state(flow) == TCP_SYN_SENT)
-		*last = flow->worker; // the SYN ran where the flow was made
+		*last = flow_worker(flow); // the SYN ran where the flow was made
 	*last = (*last + 1) % spray->nb_workers;
 	return *last;
 }

@@ -45,15 +45,15 @@ static enum rank rank_of(enum tcp_state state)
 	return tcp_state_closed(state) ? RANK_CLOSED : RANK_OPEN;
 }
 
-static void set_state(struct flow *flow, enum tcp_state state)
+static void set_status(struct flow *flow, uint8_t status)
 {
 	// Release: a record is whole when it has a state.
-	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
+	__atomic_store_n(&flow->status, status, __ATOMIC_RELEASE);
 }
 
 static void drop(struct adoption *adoption, struct flow *flow, enum flow_adopt_drop why)
 {
-	set_state(flow, TCP_NONE);
+	set_status(flow, TCP_NONE);
 	adoption->result->dropped[why]++;
 }
 
@@ -69,7 +69,7 @@ static bool is_sane(const struct flow_table *table, struct flow *flow)
 {
 	unsigned size = net_addr_size(table->family);
 
-	if (flow->state >= TCP_STATES)
+	if (flow->status >= TCP_STATES || flow->kind != 0)
 		return false;
 	for (unsigned a = 0; a < FLOW_ADDRESSES; a++)
 		if (flow->port[a] == 0 || is_zero(flow_addr(flow, table->family, a), size))
@@ -91,7 +91,7 @@ static uint64_t idle_s(const struct flow_adopt_source *source, const struct flow
 static void judge(struct adoption *adoption, struct flow *flow, uint32_t count[RANKS])
 {
 	const struct flow_adopt_source *source = adoption->source;
-	enum tcp_state state = flow->state;
+	enum tcp_state state = flow_state(flow);
 	const uint16_t *timeout_s;
 
 	if (!is_sane(adoption->table, flow)) {
@@ -107,7 +107,7 @@ static void judge(struct adoption *adoption, struct flow *flow, uint32_t count[R
 		if (flow->flags & FLOW_SIDE)
 			flow->end[FLOW_FROM_BACKEND] = flow->ack[FLOW_FROM_CLIENT];
 		flow->flags &= ~FLOW_SIDE;
-		flow->worker %= adoption->table->nb_workers;
+		flow->worker = flow_worker(flow) % adoption->table->nb_workers;
 		count[rank_of(state)]++;
 	}
 }
@@ -128,20 +128,20 @@ static void share_room(struct adoption *adoption, const uint32_t count[RANKS])
 static struct flow *move(struct adoption *adoption, struct flow *flow)
 {
 	struct flow_table *table = adoption->table;
-	enum tcp_state state = flow->state;
+	uint8_t status = flow->status;
 	struct flow *to;
 
 	do
 		to = flow_table_record(table, adoption->free_at++);
-	while (to->state != TCP_NONE);
+	while (flow_state(to) != TCP_NONE);
 	uint8_t *from_record = (uint8_t *)flow - table->flow_offset;
 	uint8_t *to_record = (uint8_t *)to - table->flow_offset;
-	uint32_t state_at = table->flow_offset + offsetof(struct flow, state);
-	memcpy(to_record, from_record, state_at);
-	memcpy(to_record + state_at + 1, from_record + state_at + 1,
-		table->record_size - state_at - 1);
-	set_state(to, state);
-	set_state(flow, TCP_NONE);
+	uint32_t status_at = table->flow_offset + offsetof(struct flow, status);
+	memcpy(to_record, from_record, status_at);
+	memcpy(to_record + status_at + 1, from_record + status_at + 1,
+		table->record_size - status_at - 1);
+	set_status(to, status);
+	set_status(flow, TCP_NONE);
 	return to;
 }
 
@@ -159,9 +159,9 @@ static struct flow *find_other(const struct flow_table *table, struct flow *flow
 
 static bool wins(const struct adoption *adoption, const struct flow *flow, const struct flow *other)
 {
-	bool closed = tcp_state_closed(flow->state);
+	bool closed = tcp_state_closed(flow_state(flow));
 
-	if (closed != tcp_state_closed(other->state))
+	if (closed != tcp_state_closed(flow_state(other)))
 		return !closed;
 	return idle_s(adoption->source, flow) > idle_s(adoption->source, other);
 }
@@ -208,7 +208,7 @@ static void place_all(struct adoption *adoption)
 
 	for (uint32_t r = 0; r < adoption->source->found; r++) {
 		struct flow *flow = flow_table_record(table, r);
-		enum tcp_state state = flow->state;
+		enum tcp_state state = flow_state(flow);
 		if (state == TCP_NONE)
 			continue;
 		if (adoption->room[rank_of(state)] == 0) {
@@ -235,19 +235,19 @@ static void take_stock(struct adoption *adoption)
 
 	for (uint32_t r = 0; r < RTE_MIN(source->found, table->capacity) || r < adoption->free_at;
 		r++)
-		if (flow_table_record(table, r)->state != TCP_NONE)
+		if (flow_state(flow_table_record(table, r)) != TCP_NONE)
 			table->fresh = r + 1;
 	// The lowest are lent first: the stack is filled from the top.
 	for (uint32_t r = table->fresh; r-- > 0;)
-		if (flow_table_record(table, r)->state == TCP_NONE)
+		if (flow_state(flow_table_record(table, r)) == TCP_NONE)
 			table->free[table->nb_free++] = r;
 	for (uint32_t r = 0; r < table->fresh; r++) {
 		struct flow *flow = flow_table_record(table, r);
-		enum tcp_state state = flow->state;
+		enum tcp_state state = flow_state(flow);
 		if (state == TCP_NONE)
 			continue;
 		table->used++;
-		flow_table_queue(table, flow->worker, flow, state);
+		flow_table_queue(table, flow_worker(flow), flow, state);
 		source->adopted(source->context, flow, state);
 	}
 	adoption->result->adopted = table->used;
@@ -262,7 +262,7 @@ void flow_table_adopt(struct flow_table *table, const struct flow_adopt_source *
 	memset(result, 0, sizeof(*result));
 	for (uint32_t r = 0; r < source->found; r++) {
 		struct flow *flow = flow_table_record(table, r);
-		if (flow->state != TCP_NONE)
+		if (flow_state(flow) != TCP_NONE)
 			judge(&adoption, flow, count);
 	}
 	share_room(&adoption, count);

@@ -30,7 +30,7 @@ struct header {
 	uint32_t record_size;
 	uint32_t capacity;
 	uint32_t family;
-	uint32_t unused;
+	uint32_t features; // what its records may use beyond the version; 0 in version 1
 	uint8_t boot_id[BOOT_ID_SIZE];
 	struct flow_secrets secrets;
 	uint64_t checksum; // of all before it
@@ -122,6 +122,7 @@ static int write_header(struct flow_file *file, uint32_t capacity)
 		.record_size = record_size(file->family),
 		.capacity = capacity,
 		.family = file->family,
+		.features = FLOW_FILE_FEATURES,
 		.secrets = file->secrets,
 	};
 	int err = read_boot_id(header.boot_id);
@@ -150,7 +151,7 @@ static const char *judge(
 {
 	if (memcmp(header->magic, MAGIC, sizeof(header->magic)) != 0)
 		return "it is no flow table";
-	if (header->version != FLOW_FILE_VERSION) {
+	if (header->version < FLOW_FILE_OLDEST || header->version > FLOW_FILE_VERSION) {
 		snprintf(message, FLOW_FILE_MESSAGE,
 			"it has version %u of the layout, this weir %u", header->version,
 			FLOW_FILE_VERSION);
@@ -158,6 +159,12 @@ static const char *judge(
 	}
 	if (header->checksum != checksum_of(header))
 		return "its header is damaged";
+	if ((header->features & ~FLOW_FILE_FEATURES) != 0) {
+		snprintf(message, FLOW_FILE_MESSAGE,
+			"it uses features that this weir doesn't know (%#x)",
+			header->features & ~FLOW_FILE_FEATURES);
+		return message;
+	}
 	if (!is_boot(header->boot_id))
 		return "it is of another boot";
 	if (header->family != file->family)
@@ -338,12 +345,10 @@ fail:
 int flow_file_finish(struct flow_file *file, const struct flow_secrets *secrets)
 {
 	size_t size = size_for(file, file->capacity);
-	bool same = memcmp(&file->secrets, secrets, sizeof(*secrets)) == 0;
-	int err = 0;
+	int err;
 
 	file->secrets = *secrets;
-	if (!same || file->found != file->capacity)
-		err = write_header(file, file->capacity);
+	err = write_header(file, file->capacity);
 	// First what it says, then what it has: too long is no harm.
 	if (err == 0 && size < file->memory.size) {
 		flow_memory_shrink(&file->memory, size);

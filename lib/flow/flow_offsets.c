@@ -9,7 +9,7 @@
 
 static uint32_t *last_ts_of(struct flow *flow)
 {
-	return flow_has(flow, FLOW_TRANSLATED) ? &flow->last_ts_moved : &flow->last_ts;
+	return flow_has(flow, FLOW_TS_MOVED) ? &flow->last_ts_moved : &flow->last_ts;
 }
 
 void flow_lingers(struct flow *flow)
@@ -56,14 +56,16 @@ bool flow_take_over(
 
 	if (ts_is_newer || (seq_is_above && !ts_is_older))
 		return false;
-	if (!seq_is_above)
+	if (!seq_is_above) {
 		flow->seq_offset = end + SEQ_MARGIN +
 			(mix(syn->secret ^ (uint64_t)syn->seq << 32 ^ end) & SEQ_RANDOM_MASK) -
 			syn->seq;
+		flow->flags |= FLOW_SEQ_MOVED;
+	}
 	if (compares_ts) {
 		uint16_t idle_s = now_s - __atomic_load_n(&before->last_seen, __ATOMIC_RELAXED);
 		flow->ts_offset = last_ts + idle_s * TICKS_A_SECOND + 1 - syn->ts;
+		flow->flags |= FLOW_TS_MOVED;
 	}
-	flow->flags |= FLOW_TRANSLATED;
 	return true;
 }

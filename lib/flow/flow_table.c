@@ -264,7 +264,7 @@ struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct
 	}
 	FLOW_KILL_POINT();
 	// Last: a record with a state is whole, whatever happens to this process.
-	__atomic_store_n(&flow->state, state, __ATOMIC_RELEASE);
+	__atomic_store_n(&flow->status, state, __ATOMIC_RELEASE);
 	FLOW_KILL_POINT();
 	tuple_unlock(&locks);
 	flow_table_queue(table, worker, flow, state);
@@ -289,13 +289,13 @@ bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *
 	// Whoever takes the state away takes the flow's entries away, too; that is us, or somebody
 	// else.
 	if (!__atomic_compare_exchange_n(
-		    &old->state, &expected, TCP_NONE, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+		    &old->status, &expected, TCP_NONE, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
 		tuple_unlock(&locks);
 		flow_table_unplace(table, flow, hashes);
 		return false;
 	}
 	FLOW_KILL_POINT();
-	__atomic_store_n(&flow->state, from, __ATOMIC_RELEASE);
+	__atomic_store_n(&flow->status, from, __ATOMIC_RELEASE);
 	FLOW_KILL_POINT();
 	tuple_unlock(&locks);
 	flow_table_hashes(table, old, &old_hashes);
@@ -311,21 +311,21 @@ enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, stru
 	struct flow_table_worker *own = &table->workers[worker];
 	// Where its entries may be when it has no state any more, and nobody moves them.
 	union flow_span span = flow_index_span(&table->index);
-	uint8_t state = flow_state(flow);
+	uint8_t status = __atomic_load_n(&flow->status, __ATOMIC_ACQUIRE);
 
 	FLOW_KILL_POINT();
 	// State first: from here on the record is nobody's, whatever happens to this process.
 	do {
-		if (state == TCP_NONE)
+		if (status == TCP_NONE)
 			return TCP_NONE;
 	} while (!__atomic_compare_exchange_n(
-		&flow->state, &state, TCP_NONE, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+		&flow->status, &status, TCP_NONE, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
 	FLOW_KILL_POINT();
 	flow_index_remove(table, span, flow, hashes);
 	FLOW_KILL_POINT();
 	own->collected[own->nb_collected++] = flow_table_number(table, flow);
 	__atomic_fetch_sub(&table->used, 1, __ATOMIC_RELAXED);
-	return state;
+	return status & FLOW_STATE_MASK;
 }
 
 bool flow_table_reclaim(struct flow_table *table, unsigned worker, uint64_t now_ms)
@@ -364,7 +364,7 @@ bool flow_table_set_state(struct flow_table *table, unsigned worker, struct flow
 
 	FLOW_KILL_POINT();
 	if (!__atomic_compare_exchange_n(
-		    &flow->state, &expected, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		    &flow->status, &expected, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return false;
 	FLOW_KILL_POINT();
 	if (!tcp_state_closed(from))

@@ -12,7 +12,7 @@
  * Data plane: any worker reads and writes the records of flows whose packets it gets. The fields by
  * direction have one writer at a time as long as the network keeps a direction on one queue; where
  * it doesn't, a lost update of these is harmless. All that changes after the insert is read and
- * written by relaxed atomics (which cost nothing), `state` changes by compare-and-swap only.
+ * written by relaxed atomics (which cost nothing), `status` changes by compare-and-swap only.
  */
 #ifndef WEIR_FLOW_H
 #define WEIR_FLOW_H
@@ -26,14 +26,40 @@
 
 enum flow_address { FLOW_CLIENT, FLOW_VIP, FLOW_BACKEND, FLOW_SNAT, FLOW_ADDRESSES };
 
+/*
+ * Every bit of the record and whose it is. A free bit is 0 in every record, and 0 goes on meaning
+ * what held before: so a newer weir takes in what an older one left. The other way about, the
+ * file's header names what an older one would misread (flow_file.h).
+ *
+ *     byte     bits  what
+ *     status   0-3   enum tcp_state
+ *              4-7   free; kept for the FINs: of either side, seen and acknowledged
+ *     flags    0-6   enum flow_flag
+ *              7     free; kept for PROXY protocol: the header is due
+ *     worker   0-5   the worker that made the flow: STATS_WORKERS_MAX
+ *              6-7   free; kept for PROXY protocol: which of four lengths the header has
+ *     kind     0-1   protocol: 0 = TCP, the only one so far; kept as a part of the tuple, in which
+ *                    0 leaves hash and match as they are
+ *              2-3   mode: 0 = FullNAT, the only one so far
+ *              4-7   free
+ *
+ * The status changes by compare-and-swap, the flags by atomic or and and; worker and kind never
+ * do, so they may stand in one word with the client's MAC, which is written whole.
+ */
 enum flow_flag {
-	FLOW_TRANSLATED = 1 << 0, // sequence numbers and timestamps are moved by the offsets
+	FLOW_TS_MOVED = 1 << 0, // timestamps by `ts_offset`, and numbers by `seq_offset`, maybe 0
 	FLOW_SIDE = 1 << 1,     // in TCP_SYN_SENT: `side` stands in place of end[FLOW_FROM_BACKEND]
 	FLOW_FIN_SEEN = 1 << 2, // by any side
 	FLOW_PINNED = 1 << 3,   // a SYN-ACK was forwarded
 	FLOW_LINGERS = 1 << 4,  // the backend closed first: it keeps the tuple in TIME_WAIT
 	FLOW_DETACHED = 1 << 5, // found by the backend's tuple only: the client's is another flow's
+	FLOW_SEQ_MOVED = 1 << 6, // sequence numbers, by `seq_offset`
 };
+
+#define FLOW_TRANSLATED (FLOW_SEQ_MOVED | FLOW_TS_MOVED) // by any of the offsets
+
+#define FLOW_STATE_MASK 0x0f  // of `status`
+#define FLOW_WORKER_MASK 0x3f // of `worker`
 
 /* The part that is the same in both families. */
 struct flow {
@@ -41,8 +67,8 @@ struct flow {
 	union {
 		struct {
 			struct net_mac client_mac; // where the client's latest packet came from
-			uint8_t link;              // interface and VLAN, index into the port's list
-			uint8_t worker;            // that made it
+			uint8_t kind;              // protocol and mode
+			uint8_t worker;            // that made it: flow_worker()
 		};
 		uint64_t client_word; // of these: read and written whole once inserted
 	};
@@ -63,17 +89,17 @@ struct flow {
 	};
 	uint32_t seq_offset; // FLOW_TRANSLATED: what the backend sees the client's numbers moved by
 	union {
-		uint32_t ts_offset; // and its timestamps
-		uint32_t last_ts;   // without offsets: see flow_offsets.h
+		uint32_t ts_offset; // FLOW_TS_MOVED: and its timestamps
+		uint32_t last_ts;   // without that: see flow_offsets.h
 	};
 	uint32_t backend;   // FLOW_BACKEND_ID() and FLOW_BACKEND_GENERATION()
 	uint16_t last_seen; // monotonic seconds, the low 16 bits
 	union {
 		struct {
-			uint8_t state; // enum tcp_state; TCP_NONE = free
-			uint8_t flags; // enum flow_flag
+			uint8_t status; // flow_state(); 0 = free
+			uint8_t flags;  // enum flow_flag
 		};
-		uint16_t state_word; // both: read whole
+		uint16_t status_word; // both: read whole
 	};
 };
 

@@ -14,6 +14,12 @@
  * lock (flock), so two processes never map it at once, and a killed one lets go by being killed.
  * What can't be used is kept beside it under the name NAME.refused, one of them.
  *
+ * Records of version 1 are records of version 2, which gave meanings to bits that were 0; the
+ * header says 2 before any of them is set, and a weir that knows version 1 alone refuses it. From
+ * version 2 on the header has a word of features: who gives a meaning to another bit takes a
+ * feature for it, sets that in the headers it writes, and whoever doesn't know it refuses the file.
+ * So going back to an older weir loses the connections, and never translates them wrongly.
+ *
  * Thread rule: control core. The records are the workers', as in flow_table.h.
  */
 #ifndef WEIR_FLOW_FILE_H
@@ -26,7 +32,9 @@
 #include "flow_memory.h"
 #include "hash.h"
 
-#define FLOW_FILE_VERSION 1
+#define FLOW_FILE_VERSION 2
+#define FLOW_FILE_OLDEST 1
+#define FLOW_FILE_FEATURES 0u // those that this weir knows
 #define FLOW_FILE_HEADER 4096 // bytes before the first record
 #define FLOW_FILE_PATH 256
 #define FLOW_FILE_MESSAGE 256

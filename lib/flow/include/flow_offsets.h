@@ -14,7 +14,8 @@
  * port is lent again. `end` says where the client's data ended. When the backend is the first to
  * close (FLOW_LINGERS: only then it keeps a TIME_WAIT), the client's latest timestamp as the
  * backend saw it is noted: in `last_ts`, or, when `ts_offset` stands there, in `last_ts_moved`: the
- * client has nothing more to acknowledge then but the FIN. 0 = none.
+ * client has nothing more to acknowledge then but the FIN. 0 = none. A flow whose numbers alone are
+ * moved keeps its client's acknowledgement.
  *
  * A record that gave way in a full table, or expired because time_wait is set shorter than the
  * backend's, leaves nothing to go on from. To make up for it, all numbers of all flows would have
@@ -37,9 +38,10 @@ struct flow_offsets {
 	uint32_t ts[FLOW_DIRECTIONS];
 };
 
-static inline bool flow_has(const struct flow *flow, enum flow_flag flag)
+/* Whether it has one of these. */
+static inline bool flow_has(const struct flow *flow, enum flow_flag flags)
 {
-	return __atomic_load_n(&flow->flags, __ATOMIC_RELAXED) & flag;
+	return __atomic_load_n(&flow->flags, __ATOMIC_RELAXED) & flags;
 }
 
 /* Locked: not for a packet of an established flow. */
@@ -54,10 +56,10 @@ static inline struct flow_offsets flow_offsets(const struct flow *flow)
 {
 	struct flow_offsets offsets = {0};
 
-	if (flow_has(flow, FLOW_TRANSLATED)) {
+	if (flow_has(flow, FLOW_TRANSLATED))
 		offsets.seq[FLOW_FROM_CLIENT] = flow->seq_offset;
+	if (flow_has(flow, FLOW_TS_MOVED))
 		offsets.ts[FLOW_FROM_CLIENT] = flow->ts_offset;
-	}
 	return offsets;
 }
 
@@ -81,7 +83,7 @@ static inline bool flow_keeps_ack(const struct flow *flow, enum flow_direction s
 	uint8_t flags = __atomic_load_n(&flow->flags, __ATOMIC_RELAXED);
 
 	return side == FLOW_FROM_BACKEND ||
-		(flags & (FLOW_TRANSLATED | FLOW_LINGERS)) != (FLOW_TRANSLATED | FLOW_LINGERS);
+		(flags & (FLOW_TS_MOVED | FLOW_LINGERS)) != (FLOW_TS_MOVED | FLOW_LINGERS);
 }
 
 /* The backend has closed first. */
@@ -100,8 +102,9 @@ struct flow_syn {
 
 /*
  * Set a new flow's offsets, given the closed flow that had its SNAT tuple before; NULL = none is
- * known. Sets or clears FLOW_TRANSLATED, nothing else; so it may be called again when the flow gets
- * another tuple. True when the flow is translated. The new flow isn't in the table yet.
+ * known. Sets or clears the flags of FLOW_TRANSLATED, nothing else; so it may be called again when
+ * the flow gets another tuple. True when the flow is translated. The new flow isn't in the table
+ * yet.
  */
 bool flow_take_over(
 	struct flow *flow, const struct flow_syn *syn, const struct flow *before, uint32_t now_s);

@@ -171,15 +171,21 @@ static inline bool flow_matches(struct flow *flow, enum flow_direction direction
 
 static inline enum tcp_state flow_state(const struct flow *flow)
 {
-	return __atomic_load_n(&flow->state, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&flow->status, __ATOMIC_ACQUIRE) & FLOW_STATE_MASK;
+}
+
+static inline unsigned flow_worker(const struct flow *flow)
+{
+	return flow->worker & FLOW_WORKER_MASK;
 }
 
 /* Established, and of its packets nothing but the addresses is changed. */
 static inline bool flow_is_plain(const struct flow *flow)
 {
-	uint16_t word = __atomic_load_n(&flow->state_word, __ATOMIC_ACQUIRE);
+	uint16_t word = __atomic_load_n(&flow->status_word, __ATOMIC_ACQUIRE);
 
-	return (rte_le_to_cpu_16(word) & (UINT8_MAX | FLOW_TRANSLATED << 8)) == TCP_ESTABLISHED;
+	return (rte_le_to_cpu_16(word) & (FLOW_STATE_MASK | FLOW_TRANSLATED << 8)) ==
+		TCP_ESTABLISHED;
 }
 
 /* The whole look-up: the entry of a live flow with that tuple, or FLOW_NOT_FOUND. */

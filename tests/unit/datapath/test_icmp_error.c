@@ -438,7 +438,7 @@ static void in_any_state(void **state)
 		pass(&c, 1 - direction, 0, 0, &seen);
 		struct icmp_error error = error_about(&c, direction, &seen, seen.size, NULL);
 		for (enum tcp_state s = TCP_SYN_SENT; s < TCP_STATES; s++) {
-			connection_flow(&c)->state = s;
+			connection_flow(&c)->status = s;
 			check_translated(
 				&c, direction, &error, run_error(&c, &error), &seen, seen.size);
 			assert_int_equal(connection_state(&c), s);

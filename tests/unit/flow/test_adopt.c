@@ -92,7 +92,7 @@ static struct flow *leave(
 	flow->end[0] = id;
 	flow->backend = 77;
 	flow->last_seen = NOW_S - idle_s;
-	flow->state = state;
+	flow->status = state;
 	return flow;
 }
 
@@ -110,7 +110,7 @@ static void adopted(void *context, struct flow *flow, enum tcp_state state)
 {
 	struct world *world = context;
 
-	assert_int_equal(flow->state, state);
+	assert_int_equal(flow_state(flow), state);
 	assert_int_equal(flow->backend, 4711);
 	world->nb_seen++;
 }
@@ -209,7 +209,7 @@ static void free_records_are_lent_and_used_ones_are_not(void **state)
 	for (unsigned i = 0; i < 400; i++) {
 		struct flow *flow = flow_table_alloc(world.table, i % 2);
 		assert_non_null(flow);
-		assert_int_equal(flow->state, TCP_NONE);
+		assert_int_equal(flow_state(flow), TCP_NONE);
 		uint32_t number = flow_table_number(world.table, flow);
 		assert_false(lent[number]);
 		lent[number] = true;
@@ -373,7 +373,7 @@ static void a_smaller_table_keeps_established_ones_first(void **state)
 	}
 	assert_int_equal(half_closed, 150);
 	for (uint32_t r = 500; r < 1000; r++)
-		assert_int_equal(record(&world, r)->state, TCP_NONE);
+		assert_int_equal(flow_state(record(&world, r)), TCP_NONE);
 	world_fini(&world);
 }
 
@@ -399,9 +399,11 @@ static void what_cannot_be_a_flow_is_dropped(void **state)
 	leave(&world, 1, 2, TCP_ESTABLISHED, 0)->port[FLOW_SNAT] = 0;
 	memset(flow_addr(leave(&world, 2, 3, TCP_ESTABLISHED, 0), AF_INET, FLOW_BACKEND), 0, 4);
 	leave(&world, 3, 4, TCP_ESTABLISHED, 0);
+	leave(&world, 4, 5, TCP_ESTABLISHED, 0)->kind = 1; // UDP, or whatever it will be
+	leave(&world, 5, 6, TCP_STATES, 0);
 	adopt(&world, 10, 10, 1);
 	assert_int_equal(world.result.adopted, 1);
-	assert_int_equal(world.result.dropped[FLOW_ADOPT_DAMAGED], 3);
+	assert_int_equal(world.result.dropped[FLOW_ADOPT_DAMAGED], 5);
 	world_fini(&world);
 }
 
@@ -410,7 +412,7 @@ static void offsets_stay_and_side_records_are_forgotten(void **state)
 	struct world world;
 	world_init(&world, AF_INET, 10);
 	struct flow *translated = leave(&world, 0, 1, TCP_ESTABLISHED, 0);
-	translated->flags = FLOW_TRANSLATED | FLOW_PINNED;
+	translated->flags = FLOW_SEQ_MOVED | FLOW_PINNED;
 	translated->seq_offset = 5;
 	translated->ts_offset = 6;
 	struct flow *side = leave(&world, 1, 2, TCP_SYN_RECV, 0);
@@ -418,7 +420,7 @@ static void offsets_stay_and_side_records_are_forgotten(void **state)
 	side->side = 7;
 	side->ack[FLOW_FROM_CLIENT] = 8;
 	adopt(&world, 10, 10, 1);
-	assert_int_equal(translated->flags, FLOW_TRANSLATED | FLOW_PINNED);
+	assert_int_equal(translated->flags, FLOW_SEQ_MOVED | FLOW_PINNED);
 	assert_int_equal(translated->seq_offset, 5);
 	assert_int_equal(translated->ts_offset, 6);
 	assert_int_equal(side->flags, 0);
@@ -436,7 +438,7 @@ static void closed_flows_are_queued_to_give_way(void **state)
 	for (unsigned i = 0; i < 10; i++) {
 		struct flow *flow = flow_table_oldest(world.table, i % 2);
 		assert_non_null(flow);
-		assert_int_equal(flow->state, TCP_TIME_WAIT);
+		assert_int_equal(flow_state(flow), TCP_TIME_WAIT);
 		struct flow_hashes hashes;
 		flow_table_hashes(world.table, flow, &hashes);
 		assert_int_equal(flow_table_remove(world.table, 0, flow, &hashes), TCP_TIME_WAIT);
@@ -457,7 +459,7 @@ static void random_bytes_do_no_harm(void **state)
 		for (size_t i = 0; i < size; i++)
 			bytes[i] = rand_r(&seed) >> 7;
 		for (uint32_t r = 0; r < 100; r++)
-			record(&world, r)->state %= TCP_STATES + 1;
+			record(&world, r)->status %= TCP_STATES + 1;
 		adopt(&world, 100, 30 + round % 100 > 100 ? 100 : 30 + round % 100, 1 + round % 3);
 		world_fini(&world);
 	}

@@ -34,7 +34,7 @@ static bool linux_takes(const struct time_wait *tw, uint32_t seq, bool has_ts, u
 /* A closed flow as its backend saw it. */
 static struct flow closed_flow(const struct time_wait *tw, uint32_t now_s)
 {
-	struct flow flow = {.state = TCP_TIME_WAIT, .last_seen = now_s};
+	struct flow flow = {.status = TCP_TIME_WAIT, .last_seen = now_s};
 
 	flow.end[FLOW_FROM_CLIENT] = tw->rcv_nxt;
 	flow_lingers(&flow);
@@ -76,6 +76,9 @@ static void every_syn_is_taken(void **state) // A12
 		assert_int_equal(moved, !linux_takes(&tw, syn.seq, syn.has_ts, syn.ts));
 		assert_int_equal(moved, flow_has(&flow, FLOW_TRANSLATED));
 		assert_true(moved || (offsets.seq[0] == 0 && offsets.ts[0] == 0));
+		// And of those what needs it; but for what moves by nothing.
+		assert_true(flow_has(&flow, FLOW_SEQ_MOVED) || offsets.seq[0] == 0);
+		assert_int_equal(flow_has(&flow, FLOW_TS_MOVED), moved && tw.has_ts && syn.has_ts);
 		nb_moved += moved;
 		nb_plain += !moved;
 	}
@@ -192,6 +195,32 @@ static void numbers_of_either_space(void **state)
 	assert_int_equal(flow_seq_at_other(&flow, FLOW_FROM_CLIENT, 0x20), 0x20);
 }
 
+/* A record of version 1 of the layout had one bit for both. */
+static void the_bit_of_version_1_moves_both(void **state)
+{
+	struct flow flow = {.flags = 1, .seq_offset = 0x10, .ts_offset = 0x20};
+	struct flow_offsets offsets = flow_offsets(&flow);
+
+	assert_int_equal(offsets.seq[FLOW_FROM_CLIENT], 0x10);
+	assert_int_equal(offsets.ts[FLOW_FROM_CLIENT], 0x20);
+}
+
+static void numbers_alone_are_moved(void **state)
+{
+	struct flow flow = {
+		.flags = FLOW_SEQ_MOVED, .seq_offset = 0x10, .ack[FLOW_FROM_CLIENT] = 4711};
+	struct flow_offsets offsets = flow_offsets(&flow);
+
+	assert_int_equal(offsets.seq[FLOW_FROM_CLIENT], 0x10);
+	assert_int_equal(offsets.ts[FLOW_FROM_CLIENT], 0);
+	// What the client acknowledged stays: its timestamp has a place of its own.
+	flow_lingers(&flow);
+	assert_true(flow_keeps_ack(&flow, FLOW_FROM_CLIENT));
+	flow_note_ts(&flow, 5);
+	assert_int_equal(flow.last_ts, 5);
+	assert_int_equal(flow.ack[FLOW_FROM_CLIENT], 4711);
+}
+
 static void shared_fields_keep_apart(void **state)
 {
 	struct flow flow = {0};
@@ -222,6 +251,8 @@ int main(void)
 		cmocka_unit_test(initial_numbers_are_not_foreseen),
 		cmocka_unit_test(a_chain_of_clients),
 		cmocka_unit_test(numbers_of_either_space),
+		cmocka_unit_test(the_bit_of_version_1_moves_both),
+		cmocka_unit_test(numbers_alone_are_moved),
 		cmocka_unit_test(shared_fields_keep_apart),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -102,7 +102,7 @@ static struct tuple tuple_of(uint32_t id, sa_family_t family, enum flow_directio
 
 static void fill(const struct flow_table *table, struct flow *flow, uint32_t id, uint16_t now_s)
 {
-	assert_int_equal(flow->state, TCP_NONE);
+	assert_int_equal(flow->status, TCP_NONE);
 	memset(flow, 0, sizeof(*flow));
 	for (enum flow_direction d = 0; d < FLOW_DIRECTIONS; d++) {
 		struct tuple tuple = tuple_of(id, table->family, d);

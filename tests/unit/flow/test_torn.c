@@ -157,7 +157,7 @@ static void forget(struct life *life, struct flow *flow)
 	unsigned port = rte_be_to_cpu_16(flow->port[FLOW_SNAT]) - range.first;
 	struct flow_hashes hashes;
 
-	assert_true(tcp_state_closed(flow->state));
+	assert_true(tcp_state_closed(flow_state(flow)));
 	flow_table_hashes(life->table, flow, &hashes);
 	if (flow->flags & FLOW_DETACHED) {
 		shared->detached[port] = MAYBE;
@@ -203,7 +203,7 @@ static void come(struct life *life, unsigned client)
 
 	if (flow == NULL) {
 		struct flow *oldest = flow_table_oldest(life->table, 0);
-		if (oldest != NULL && tcp_state_closed(oldest->state))
+		if (oldest != NULL && tcp_state_closed(flow_state(oldest)))
 			forget(life, oldest);
 		return; // freed records wait for their grace period
 	}
@@ -256,7 +256,7 @@ static void leave_tuple(struct life *life, unsigned client, struct flow *flow)
 static void change(struct life *life, unsigned client, struct flow *flow, enum tcp_state to)
 {
 	struct shared *shared = life->shared;
-	enum tcp_state from = flow->state;
+	enum tcp_state from = flow_state(flow);
 
 	shared->model[client].after = to;
 	assert_true(flow_table_set_state(life->table, 0, flow, from, to));
@@ -294,11 +294,11 @@ static void live(struct life *life, unsigned *seed)
 			come(life, client);
 		else if (choice == 0)
 			go(life, client, flow);
-		else if (flow->state == TCP_SYN_RECV && choice == 1)
+		else if (flow_state(flow) == TCP_SYN_RECV && choice == 1)
 			move_on(life, client, flow);
-		else if (tcp_state_closed(flow->state) && choice == 1)
+		else if (tcp_state_closed(flow_state(flow)) && choice == 1)
 			leave_tuple(life, client, flow);
-		else if (next[choice] != flow->state && !tcp_state_closed(flow->state))
+		else if (next[choice] != flow_state(flow) && !tcp_state_closed(flow_state(flow)))
 			change(life, client, flow, next[choice]);
 		else
 			go(life, client, flow);
@@ -335,7 +335,7 @@ static bool is_detached(const struct life *life, uint16_t port)
 static void compare_client(struct life *life, unsigned client, const struct flow *flow)
 {
 	struct shared *shared = life->shared;
-	enum tcp_state state = flow == NULL ? TCP_NONE : flow->state;
+	enum tcp_state state = flow == NULL ? TCP_NONE : flow_state(flow);
 	enum tcp_state before = shared->model[client].before;
 	enum tcp_state after = shared->model[client].after;
 	bool moves = shared->model[client].moves;
@@ -364,7 +364,7 @@ static void compare(struct life *life)
 		struct flow *flow = find(life, client);
 		compare_client(life, client, flow);
 		nb_flows += flow != NULL;
-		nb_open += flow != NULL && !tcp_state_closed(flow->state);
+		nb_open += flow != NULL && !tcp_state_closed(flow_state(flow));
 	}
 	for (unsigned p = 0; p < PORTS; p++) {
 		bool detached = is_detached(life, range.first + p);
@@ -388,7 +388,7 @@ static void lend_all(struct life *life)
 
 	for (unsigned client = 0; client < CLIENTS; client++) {
 		struct flow *flow = find(life, client);
-		if (flow != NULL && !tcp_state_closed(flow->state))
+		if (flow != NULL && !tcp_state_closed(flow_state(flow)))
 			lent[rte_be_to_cpu_16(flow->port[FLOW_SNAT]) - range.first] = true;
 	}
 	while ((port = snat_pool_get(life->pool, 0)) != SNAT_NO_PORT) {
