@@ -50,6 +50,7 @@ struct control {
 	struct ports *ports;
 	struct passive *passive;
 	struct event *reap_event;
+	bool has_begun;           // a first table is published
 	struct event *keep_event; // once a second, or more often with many backends
 };
 
@@ -439,6 +440,7 @@ int control_publish_first(struct control *control)
 	publisher_wait(control->publisher);
 	if (control->daemon->services == NULL)
 		return -ENOMEM;
+	control->has_begun = true;
 	keep_begin(control->daemon->keep, backends);
 	evtimer_add(control->keep_event, &(struct timeval){.tv_sec = 1});
 	return 0;
@@ -480,7 +482,9 @@ static bool known_health(
 {
 	struct control *control = context;
 
-	return keep_health(control->daemon->keep, backend, status);
+	// The former process's verdict is as old as that process: at the start it is the best there
+	// is, later it is not news.
+	return !control->has_begun && keep_health(control->daemon->keep, backend, status);
 }
 
 static bool packets_are_served(void *context)

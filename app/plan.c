@@ -403,8 +403,7 @@ int plan_finish(struct plan *plan, uint64_t until_ns)
 			struct control_backend *backend = service->backends[b];
 			if (backend->life != BACKEND_LISTED)
 				unwatch_health(backends->watch, backend);
-			else if (watch_backend(backends->watch, backend, &service->conf->health) <
-				0)
+			else if (watch_again(backends->watch, backend, &service->conf->health) < 0)
 				log_error("service %s: backend %s is still probed as before: no "
 					  "memory",
 					service->name, backend->conf.name);

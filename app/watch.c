@@ -144,8 +144,8 @@ static int watch_hop(struct watch *watch, struct control_backend *backend)
 	return 0;
 }
 
-static int watch_health(
-	struct watch *watch, struct control_backend *backend, const struct conf_health *conf)
+static int watch_health(struct watch *watch, struct control_backend *backend,
+	const struct conf_health *conf, bool tells)
 {
 	struct health_target *target =
 		health_target_get(watch->health, &backend->conf.endpoint, conf);
@@ -165,26 +165,44 @@ static int watch_health(
 	if (watch->source.known_health(watch->source.context, backend, &known))
 		health_target_know(target, &known);
 	const struct health_status *status = health_target_status(target);
-	if (status->state != HEALTH_UNKNOWN || backend->health_target == NULL)
-		backend->health = *status;
+	bool has_verdict = status->state != HEALTH_UNKNOWN || backend->health_target == NULL;
 	unwatch_health(watch, backend);
 	LIST_INSERT_HEAD(&watched->backends, backend, health_entry);
 	backend->health_target = target;
+	// Results of the former target are not to be compared with those of this one.
+	backend->passive.probes = status->probes;
+	backend->passive.failures = status->failures;
+	if (has_verdict && tells && status->state != backend->health.state)
+		watch->source.health_changed(watch->source.context, backend);
+	else if (has_verdict)
+		backend->health = *status;
+	return 0;
+}
+
+static int watch_any(struct watch *watch, struct control_backend *backend,
+	const struct conf_health *conf, bool tells)
+{
+	if (watch == NULL)
+		return 0;
+	int err = watch_hop(watch, backend);
+	if (err < 0 || control_backend_state(backend) != CONF_STATE_DISABLED)
+		return err < 0 ? err : watch_health(watch, backend, conf, tells);
+	unwatch_health(watch, backend);
+	backend->health = (struct health_status){
+		.state = HEALTH_UNKNOWN, .reason = "disabled", .since_ms = clock_ms()};
 	return 0;
 }
 
 int watch_backend(
 	struct watch *watch, struct control_backend *backend, const struct conf_health *conf)
 {
-	if (watch == NULL)
-		return 0;
-	int err = watch_hop(watch, backend);
-	if (err < 0 || control_backend_state(backend) != CONF_STATE_DISABLED)
-		return err < 0 ? err : watch_health(watch, backend, conf);
-	unwatch_health(watch, backend);
-	backend->health = (struct health_status){
-		.state = HEALTH_UNKNOWN, .reason = "disabled", .since_ms = clock_ms()};
-	return 0;
+	return watch_any(watch, backend, conf, false);
+}
+
+int watch_again(
+	struct watch *watch, struct control_backend *backend, const struct conf_health *conf)
+{
+	return watch_any(watch, backend, conf, true);
 }
 
 void unwatch_health(struct watch *watch, struct control_backend *backend)

@@ -40,10 +40,18 @@ void watch_destroy(struct watch *watch);
 /*
  * Start to probe the backend, unless it is disabled, and to follow its next hop; fine when it is
  * watched already, and then takes up another way of probing. What is known stands in
- * backend->health and ->hop afterwards; a verdict by the former way of probing holds until there is
- * another. 0 or -errno, and then nothing changed. `watch` NULL: nothing happens.
+ * backend->health and ->hop afterwards, and the caller publishes it; a verdict by the former way of
+ * probing holds until there is another. 0 or -errno, and then nothing changed. `watch` NULL:
+ * nothing happens.
  */
 int watch_backend(
+	struct watch *watch, struct control_backend *backend, const struct conf_health *conf);
+/*
+ * Watch, as watch_backend() does, a backend that is published already. Its target may have a
+ * verdict that was not published: of a target that other backends share, or of one that is never
+ * probed. Then health_changed() is called.
+ */
+int watch_again(
 	struct watch *watch, struct control_backend *backend, const struct conf_health *conf);
 void unwatch_backend(struct watch *watch, struct control_backend *backend);
 /* Not probed any more, but its next hop is followed: old flows live on. */
