@@ -29,9 +29,12 @@ static bool is_dead(const struct control_backend *backend)
 {
 	if (backend->hop.state == ROUTE_UNREACHABLE)
 		return true;
-	// Of the latest probe: it may have gone down by an answer and been cut off since.
-	return backend->health_target != NULL &&
-		!health_target_status(backend->health_target)->connects;
+	// Of the latest probe: it may have gone down by an answer and been cut off since. A target
+	// that was never probed, of another way of probing, says nothing yet.
+	const struct health_status *status = backend->health_target != NULL
+		? health_target_status(backend->health_target)
+		: NULL;
+	return status != NULL && status->probes != 0 && !status->connects;
 }
 
 static bool is_due(const struct control_backend *backend, uint64_t now_ms)

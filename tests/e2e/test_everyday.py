@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Everyday events beside the trodden path (cases E1 to E41): what one feature changes while another
+is at work."""
+
+import contextlib
+import time
+
+import pytest
+
+import traffic
+from test_dns import dns, named        # noqa: F401
+from test_on_down import connections_of
+from test_reload import TIMEOUTS, backends_of, reload, usual
+from weir import merged
+
+ALL = ("con1", "con2", "con3", "con4")
+NO_PROBES = {"type": "none", "path": None}
+
+
+def listing(lab, *names, service="web", listen=":80", **changes):
+    """The lab's file with one service over the named backends."""
+    config = usual(lab)
+    web = config["services"].pop("web")
+    config["services"][service] = merged(web, {"listen": listen,
+                                               "backends": backends_of(lab, *names), **changes})
+    return config
+
+
+def restart(weir):
+    weir.kill()
+    weir.start()
+
+
+LIVES = {"fresh": lambda weir: None, "restarted": restart,
+         "upgraded": lambda weir: weir.upgrade()}
+
+
+@contextlib.contextmanager
+def open_connection(lab, weir, name):
+    """A connection that the backend serves, so that it does not go when it leaves the file."""
+    connection = connections_of(lab, weir, name)[0]
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def served_by(lab, weir, *names, service="web", port=80):
+    """Until the workers give new connections to these alone, and clients see that."""
+    weir.wait_in_use(names, service=service)
+    found = set(traffic.bodies(traffic.requests(lab.client, 60, port=port)))
+    assert found == set(names)
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_e1_a_backend_that_comes_back_is_used(lab, start_weir, life):
+    """It left the file with a connection open and is listed again: its health is known already."""
+    weir = start_weir(timeouts=TIMEOUTS)
+    LIVES[life](weir)
+    with open_connection(lab, weir, "con2") as connection:
+        assert reload(weir, listing(lab, "con1", "con3", "con4")) == ""
+        served_by(lab, weir, "con1", "con3", "con4")
+        assert reload(weir, listing(lab, *ALL)) == ""
+        served_by(lab, weir, *ALL)
+        assert traffic.ask(connection) == "con2"
+
+
+@pytest.mark.parametrize("health", ["shared", "none"])
+def test_e1_health_that_is_known_at_once(lab, start_weir, health):
+    """Another service probes the same backend; or nobody does."""
+    changes = {} if health == "shared" else {"health": NO_PROBES}
+
+    def config(*names):
+        made = listing(lab, *names, **changes)
+        made["services"]["other"] = {**made["services"]["web"], "listen": ":81",
+                                     "backends": backends_of(lab, *ALL)}
+        return made
+
+    weir = start_weir(timeouts=TIMEOUTS)
+    assert reload(weir, config(*ALL)) == ""
+    with open_connection(lab, weir, "con2"):
+        assert reload(weir, config("con1")) == ""
+        served_by(lab, weir, "con1")
+        assert reload(weir, config(*ALL)) == ""
+        served_by(lab, weir, *ALL)
+
+
+def test_e1_blue_green_blue(lab, start_weir):
+    """The only backend is exchanged and comes back."""
+    weir = start_weir(timeouts=TIMEOUTS)
+    assert reload(weir, listing(lab, "con1", health=NO_PROBES)) == ""
+    with open_connection(lab, weir, "con1"):
+        for name in ("con3", "con1", "con3"):
+            assert reload(weir, listing(lab, name, health=NO_PROBES)) == ""
+            served_by(lab, weir, name)
+
+
+def test_e1_disabled_and_active_again(lab, start_weir):
+    """Its target lives on, since another service probes it."""
+    def config(state):
+        made = listing(lab, *ALL)
+        made["services"]["other"] = {**made["services"]["web"], "listen": ":81"}
+        made["services"]["web"] = {**made["services"]["web"],
+                                   "backends": backends_of(lab, *ALL, con2={"state": state})}
+        return made
+
+    weir = start_weir(**config("active"))
+    for _ in range(2):
+        assert reload(weir, config("disabled")) == ""
+        served_by(lab, weir, "con1", "con3", "con4")
+        assert reload(weir, config("active")) == ""
+        served_by(lab, weir, *ALL)
+
+
+@pytest.mark.parametrize("life", ["restarted", "upgraded"])
+def test_e1_names_with_flows(lab, dns, start_weir, life):
+    """Flows of before bring the backends of a name back before its first answer comes."""
+    config = named(lab)
+    weir = start_weir(**config, wait_up=False)
+    weir.wait_all_up()
+    with open_connection(lab, weir, "con1") as connection:
+        LIVES[life](weir)
+        weir.wait_in_use(["app/192.0.2.21"])
+        assert set(traffic.bodies(traffic.requests(lab.client, 40))) == {"con1"}
+        assert traffic.ask(connection) == "con1"
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_e39_a_service_renamed_and_back(lab, start_weir, life):
+    """While its old name has flows."""
+    weir = start_weir(timeouts=TIMEOUTS)
+    LIVES[life](weir)
+    with open_connection(lab, weir, "con2") as connection:
+        assert reload(weir, listing(lab, *ALL, service="site")) == ""
+        served_by(lab, weir, *ALL, service="site")
+        assert reload(weir, listing(lab, *ALL)) == ""
+        served_by(lab, weir, *ALL)
+        assert traffic.ask(connection) == "con2"
+
+
+@pytest.mark.parametrize("life", ["fresh", "restarted"])
+def test_e39_a_backend_moved_to_another_service_and_back(lab, start_weir, life):
+    def config(web, other):
+        made = listing(lab, *web)
+        made["services"]["other"] = {**made["services"]["web"], "listen": ":81",
+                                     "backends": backends_of(lab, *other)}
+        return made
+
+    home, away = config(("con1", "con2"), ("con3", "con4")), config(("con1",), ALL[1:])
+    weir = start_weir(**home)
+    LIVES[life](weir)
+    with open_connection(lab, weir, "con2") as connection:
+        assert reload(weir, away) == ""
+        served_by(lab, weir, *ALL[1:], service="other", port=81)
+        LIVES[life](weir)
+        assert reload(weir, home) == ""
+        served_by(lab, weir, "con1", "con2")
+        assert traffic.ask(connection) == "con2"
+
+
+def test_e33_another_health_block_is_no_verdict(lab, start_weir):
+    """A frozen backend, which accepts connections and answers none, keeps those that it has when the
+    way of probing it changes: the new one has no result for as long as its probe waits."""
+    ill = {"type": "http", "path": "/health", "timeout_ms": 400}
+    weir = start_weir(**listing(lab, *ALL, health=ill, on_down_reset_ms=500))
+    connections = connections_of(lab, weir, "con2", 10)
+    lab.backend("con2").freeze()
+    weir.wait_health("con2", "down")
+    weir.wait(lambda: weir.backends()["con2"]["since_s"] >= 1, what="long enough down")
+    for interval in (600, 700, 800):
+        changed = {**ill, "interval_ms": interval}
+        assert reload(weir, listing(lab, *ALL, health=changed, on_down_reset_ms=500)) == ""
+        time.sleep(1)
+    assert weir.backends()["con2"]["health"] == "down"
+    lab.backend("con2").thaw()
+    assert [traffic.ask(connection) for connection in connections] == ["con2"] * 10
+    assert weir.flows()[0]["reset"] == 0
+    for connection in connections:
+        connection.close()
