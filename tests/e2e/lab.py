@@ -133,29 +133,33 @@ class Backend:
             self.process = self.namespace.popen("nginx", "-p", self.directory, "-c", conf,
                                                 "-e", log, "-g", "daemon off;",
                                                 stdout=stderr, stderr=stderr)
-        self._wait_listening()
-
-    def _wait_listening(self):
-        wanted = f":{self.port:04X} 00000000:0000 0A"
         deadline = time.monotonic() + 5 * PATIENCE
-        while time.monotonic() < deadline:
-            with contextlib.suppress(FileNotFoundError):
-                with open(f"/proc/{self.process.pid}/net/tcp") as table:
-                    if wanted in table.read():
-                        return
-            if self.process.poll() is not None:
-                break
+        while not self._listens():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                with open(log) as file:
+                    raise RuntimeError(f"nginx {self.name} does not start: {file.read()[-500:]}")
             time.sleep(0.005)
-        with open(f"{self.directory}/error.log") as log:
-            raise RuntimeError(f"nginx {self.name} does not start: {log.read()[-500:]}")
+
+    def _listens(self):
+        """Whether one of its sockets takes connections, by the kernel's tables."""
+        ports = f"{self.port:04X}|{self.port + TLS_OFFSET:04X}"
+        with self.namespace.entered(), open("/proc/thread-self/net/tcp") as table, \
+                open("/proc/thread-self/net/tcp6") as table6:
+            return re.search(rf":({ports}) 0+:0000 0A", table.read() + table6.read()) is not None
 
     def kill(self):
-        """As a crash: its connections and the probes get RST."""
+        """As a crash: its connections and the probes get RST. When this returns the port is closed:
+        the worker that has it outlives nginx's master, our child, by a millisecond or so."""
         if not self.process:
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        deadline = time.monotonic() + 5 * PATIENCE
+        while self._listens():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"nginx {self.name} was killed, and its port is still open")
+            time.sleep(0.0005)
         self.process, self.frozen = None, False
 
     def freeze(self):
