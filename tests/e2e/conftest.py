@@ -21,19 +21,22 @@ TEST_SECONDS = 120                      # a test that takes longer hangs; `slow`
 
 
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="repetitions and long runs too")
+    parser.addoption("--ci", action="store_true", help="floods and repetitions too")
+    parser.addoption("--full", action="store_true", help="long runs too, and all of --ci")
     parser.addoption("--nic", metavar="PCI-ADDRESS", help="the port is this card (tests/nic)")
     parser.addoption("--nic-queues", metavar="N", type=int, default=1, help="and has N queues")
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "ci: only with --ci or --full")
     config.addinivalue_line("markers", "full: only with --full")
     config.addinivalue_line("markers", "nic: only with --nic")
     config.addinivalue_line("markers", "slow: may take 15 minutes")
 
 
 def pytest_collection_modifyitems(config, items):
-    for option in ("full", "nic"):
+    config.option.ci |= config.option.full
+    for option in ("ci", "full", "nic"):
         if not config.getoption(option):
             skip = pytest.mark.skip(reason=f"only with --{option}")
             for item in items:

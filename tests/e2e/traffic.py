@@ -12,7 +12,8 @@ import time
 from lab import VIP
 from netns import PATIENCE
 
-Request = collections.namedtuple("Request", "start end body error")
+# source: the client's port, None if there was no connection.
+Request = collections.namedtuple("Request", "start end source body error")
 
 
 def connect(address=VIP, port=80, timeout=5.0):
@@ -64,13 +65,15 @@ def get(path="/", address=VIP, port=80, timeout=5.0):
         return ask(connection, path, close=True)
 
 
-def timed_get(**options):
-    start = time.monotonic()
+def timed_get(path="/", address=VIP, port=80, timeout=5.0):
+    start, source, body, error = time.monotonic(), None, None, None
     try:
-        body, error = get(**options), None
+        with connect(address, port, timeout) as connection:
+            source = connection.getsockname()[1]
+            body = ask(connection, path, close=True)
     except OSError as failure:
-        body, error = None, f"{type(failure).__name__}: {failure}"
-    return Request(start, time.monotonic(), body, error)
+        error = f"{type(failure).__name__}: {failure}"
+    return Request(start, time.monotonic(), source, body, error)
 
 
 class Stream:
