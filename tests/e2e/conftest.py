@@ -17,6 +17,7 @@ from lab import Lab                     # noqa: E402
 from netns import PATIENCE              # noqa: E402
 
 MEASURED = pytest.StashKey[list]()
+RUNNING = os.environ.get("WEIR_TEST_RUNNING")   # a file for the running test's name
 TEST_SECONDS = 120                      # a test that takes longer hangs; `slow` ones may take 900
 
 
@@ -46,19 +47,30 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item):
-    """No test may hang: an alarm fails it; if that is not heard, the run ends with a traceback."""
+    """No test may hang: an alarm fails it; if that is not heard, the run ends with a traceback, and
+    scripts/test knows from the file RUNNING which test it was."""
     seconds = int(PATIENCE * (900 if item.get_closest_marker("slow") else TEST_SECONDS))
 
     def on_alarm(_number, _frame):
-        raise TimeoutError(f"the test takes longer than {seconds} s")
+        # What this raises is no Exception, so that it passes the handlers in the test.
+        pytest.fail(f"the test takes longer than {seconds} s")
 
+    def on_end(_number, _frame):
+        item.session.shouldstop = "the run is to end"
+        pytest.fail("the run was ended while this test ran")
+
+    if RUNNING:
+        with open(RUNNING, "w") as file:
+            file.write(item.nodeid)
     signal.signal(signal.SIGALRM, on_alarm)
+    signal.signal(signal.SIGTERM, on_end)
     signal.alarm(seconds)
     faulthandler.dump_traceback_later(seconds + 60, exit=True)
     try:
         yield
     finally:
         signal.alarm(0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         faulthandler.cancel_dump_traceback_later()
 
 

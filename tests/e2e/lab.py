@@ -24,6 +24,7 @@ Names: namespaces weir-NAME-client and so on, weir's own namespace weir-NAME, ev
 """
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -457,12 +458,16 @@ def _end_gently(namespace, seconds=3):
 
 
 def remove_leftovers():
-    """Remove the labs whose owners were killed; kept ones stay."""
-    try:
-        labs = os.listdir(STATE)
-    except FileNotFoundError:
-        return
-    for name in labs:
+    """Remove the labs whose owners were killed; kept ones stay. One at a time: whoever else is at it
+    has removed them when this returns."""
+    os.makedirs(STATE, exist_ok=True)
+    with open(f"{STATE}/leftovers.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _remove_leftovers()
+
+
+def _remove_leftovers():
+    for name in os.listdir(STATE):
         try:
             with open(f"{STATE}/{name}/owner") as file:
                 owner = file.read().split()
@@ -477,10 +482,12 @@ def remove_leftovers():
 
 
 def main():
-    """`lab.py up [NAME]` lays a lab that stays, `lab.py down [NAME]` removes it."""
-    verbs = {"up": lambda name: Lab(name).create().keep(), "down": remove}
+    """`lab.py up [NAME]` lays a lab that stays, `lab.py down [NAME]` removes it, `lab.py clean`
+    removes those whose owners are dead."""
+    verbs = {"up": lambda name: Lab(name).create().keep(), "down": remove,
+             "clean": lambda _name: remove_leftovers()}
     if len(sys.argv) not in (2, 3) or sys.argv[1] not in verbs:
-        sys.exit("usage: lab.py up|down [NAME]")
+        sys.exit("usage: lab.py up|down [NAME], lab.py clean")
     verbs[sys.argv[1]](sys.argv[2] if len(sys.argv) == 3 else "lab")
 
 

@@ -79,8 +79,9 @@ def main():
             code = boot(name, kernel, folder, expression)
         except (MachineFailed, OSError) as failure:
             print(failure, flush=True)
-        with open(f"{folder}/{name}.status", "w") as file:
-            file.write(f"{code}\n")
+        finally:
+            with open(f"{folder}/{name}.status", "w") as file:
+                file.write(f"{code} {time.monotonic() - started:.0f}\n")
         print(f"--- {name}: {time.monotonic() - started:.0f} s", flush=True)
         failed |= code not in (0, 5)
     sys.exit(failed)
