@@ -11,8 +11,13 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "conf.h"
 #include "log.h"
+#include "scheduler.h"
 #include "service_access.h"
+
+_Static_assert(CONF_SERVICE_BACKENDS_MAX == SCHEDULER_MAX_BACKENDS,
+	"what a file may list can be scheduled");
 
 #define RETIRED_CHECK_MS 5
 #define RETIRED_REPORT_MS 1000
@@ -151,8 +156,30 @@ static int take_rows(struct publisher *publisher, const struct publish_job *job)
 	return err;
 }
 
-/* All changed services, by their place in the job; all or none. */
-static int build_services(const struct publish_job *job, struct service **built)
+/*
+ * In place of a service that can't be built: what it was, or, when it was not there, one without
+ * backends, which refuses its clients. NULL for want of memory.
+ */
+static struct service *stand_in(
+	const struct publisher *publisher, const struct publish_service *wanted, int err)
+{
+	struct service *former = publisher->services[wanted->index];
+	struct service_source empty = wanted->source;
+
+	log_error("service %s: %s; %s", wanted->name,
+		err == E2BIG ? "it has too many backends to choose from" : strerror(err),
+		former != NULL ? "clients get what it was before" : "its clients are refused");
+	if (former != NULL)
+		return service_get(former);
+	empty.name = wanted->name;
+	empty.nb_candidates = 0;
+	return service_create(&empty);
+}
+
+/* All changed services, by their place in the job. -ENOMEM: all or none; what is wrong with one
+ * service is no reason to keep news of the others back. */
+static int build_services(
+	const struct publisher *publisher, const struct publish_job *job, struct service **built)
 {
 	for (uint32_t i = 0; i < job->nb_changed; i++) {
 		struct service_source source = job->changed[i].source;
@@ -160,8 +187,10 @@ static int build_services(const struct publish_job *job, struct service **built)
 			continue;
 		source.name = job->changed[i].name;
 		built[i] = service_create(&source);
+		if (built[i] == NULL && errno != ENOMEM)
+			built[i] = stand_in(publisher, &job->changed[i], errno);
 		if (built[i] == NULL)
-			return -errno;
+			return -ENOMEM;
 	}
 	return 0;
 }
@@ -192,7 +221,7 @@ static int publish(struct publisher *publisher, const struct publish_job *job, u
 	if (built == NULL || retired == NULL || keys == NULL ||
 		grow_services(publisher, job->nb_services) < 0)
 		goto out;
-	err = build_services(job, built);
+	err = build_services(publisher, job, built);
 	if (err < 0)
 		goto out;
 

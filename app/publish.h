@@ -7,6 +7,9 @@
  *     event loop: gather a job ─► publisher_submit ─► builder: build, swap ─► done(), on the loop
  *                                                               └─ grace period ─► passed
  *
+ * A service that can't be built, because it has more candidates than its scheduler can choose from,
+ * stays what it was, with a line in the log; the others are published.
+ *
  * Everything that was built belongs to the builder. One job is under way at a time; changes that
  * come in between wait for the next.
  *

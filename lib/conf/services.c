@@ -183,6 +183,10 @@ static int read_backends(struct conf_reader *reader, const config_setting_t *set
 	if (nb == 0)
 		return conf_reader_fail(
 			reader, setting, "holds no backend; expected " BACKENDS_EXPECTED);
+	if (nb > CONF_SERVICE_BACKENDS_MAX)
+		return conf_reader_fail(reader, setting,
+			"has %u backends; a service has %u at most, make several of it", nb,
+			CONF_SERVICE_BACKENDS_MAX);
 	reader->nb_backends += nb;
 	if (reader->nb_backends > CONF_BACKENDS_MAX)
 		return conf_reader_fail(reader, setting, "more than %u backends in all services",

@@ -54,6 +54,12 @@ fail:;
 	return NULL;
 }
 
+struct service *service_get(struct service *service)
+{
+	service->references++;
+	return service;
+}
+
 void service_put(struct service *service)
 {
 	if (service != NULL && --service->references == 0)
@@ -107,9 +113,7 @@ struct service_table *service_table_create(const struct service_table_source *so
 	}
 	for (; table->nb_services < source->nb_services; table->nb_services++) {
 		struct service *service = source->services[table->nb_services];
-		if (service != NULL)
-			service->references++;
-		table->services[table->nb_services] = service;
+		table->services[table->nb_services] = service != NULL ? service_get(service) : NULL;
 	}
 	return table;
 }

@@ -27,6 +27,7 @@
 #define CONF_RESOLVERS_MAX 8
 #define CONF_ADDRESSES_MAX 32    // addresses of the port, and SNAT addresses
 #define CONF_BACKENDS_MAX 131072 // over all services
+#define CONF_SERVICE_BACKENDS_MAX 65536
 #define CONF_TIMEOUT_MAX_S 64800
 #define CONF_PREFIXES_MAX 131072 // of one list
 

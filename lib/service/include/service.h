@@ -184,6 +184,9 @@ struct service_source {
 
 /* One reference, the caller's. NULL and errno on failure. */
 struct service *service_create(const struct service_source *source);
+/* Take one more reference. By one thread at a time, as service_put(). */
+struct service *service_get(struct service *service);
+/* Give a reference back; the last one frees the service. service_put(NULL) is fine. */
 void service_put(struct service *service);
 
 /* What a table is made of. Arrays are copied, of services and shared keys a reference is taken. */

@@ -412,6 +412,26 @@ static void addresses_that_cannot_work_are_refused_with_what_to_do_D8(void **sta
 }
 
 /* A service name as long as the file: the message must still say what is wrong. */
+/* Case E40: more than a scheduler can choose from. */
+static void a_service_of_too_many_backends_is_refused(void **state)
+{
+	enum { COUNT = CONF_SERVICE_BACKENDS_MAX + 1 };
+	static const char head[] = PORT "services = { web = { listen = \":80\";\nbackends = (\n";
+	size_t size = sizeof(head) + COUNT * 24;
+	char *text = malloc(size);
+	size_t at = snprintf(text, size, "%s", head);
+	struct conf_error error;
+
+	for (unsigned i = 0; i < COUNT; i++)
+		at += snprintf(text + at, size - at, "%s\"10.%u.%u.%u:80\"", i == 0 ? "" : ",\n",
+			i >> 16, i >> 8 & 255, i & 255);
+	snprintf(text + at, size - at, "); }; };\n");
+	assert_null(test_load(text, &error));
+	assert_non_null(strstr(error.text,
+		":3: services.web.backends: has 65537 backends; a service has 65536 at most"));
+	free(text);
+}
+
 static void long_names_do_not_crowd_out_the_message(void **state)
 {
 	static char text[8192], name[5000];
@@ -434,6 +454,7 @@ int main(void)
 		cmocka_unit_test(syntax_numbers_and_keys_are_refused_with_their_place_D8),
 		cmocka_unit_test(types_and_ranges_are_refused_with_what_is_expected_D8),
 		cmocka_unit_test(addresses_that_cannot_work_are_refused_with_what_to_do_D8),
+		cmocka_unit_test(a_service_of_too_many_backends_is_refused),
 		cmocka_unit_test(long_names_do_not_crowd_out_the_message),
 	};
 
