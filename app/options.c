@@ -25,8 +25,8 @@ static const char help[] =
 	"What follows -- goes to DPDK's EAL as it is. SIGHUP reads the configuration again; "
 	"SIGTERM and\n"
 	"SIGINT end weir; connections wait for its next start.\n"
-	"Counters: dpdk-telemetry.py -f weir, then /weir/info, /weir/services, /weir/backends,\n"
-	"/weir/workers, /weir/drops, /weir/flows.\n";
+	"\n"
+	"The man pages: weir(8) with all counters, weir.conf(5), weirctl(8).\n";
 
 enum options_result options_parse(struct options *options, int argc, char **argv)
 {

@@ -10,7 +10,7 @@ SETUP_OPTIONS=""            # of meson; the tests take warnings for errors
 PYTHON=/usr/bin/python3     # Debian's own: a python3 in front of it in PATH may lack its packages
 
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig-dev libevent-dev libjansson-dev
-    libssl-dev libmnl-dev libnftables-dev libnuma-dev libcmocka-dev"
+    libssl-dev libmnl-dev libnftables-dev libnuma-dev libcmocka-dev lowdown"
 LAB_PACKAGES="python3 iproute2 iputils-ping util-linux ethtool nftables nginx curl ca-certificates
     dpdk-dev openssl"
 TEST_PACKAGES="clang libclang-rt-dev wrk tcpdump python3-pytest libnginx-mod-stream bird2 systemd"

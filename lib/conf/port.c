@@ -142,10 +142,10 @@ static bool same_eal(const void *object, const void *other)
 	}
 
 static const struct conf_key punt_keys[] = {
-	PUNT("arp", PUNT_ARP, 1000, "ARP and neighbour discovery, packets a second"),
+	PUNT("arp", PUNT_ARP, 1000, "packets a second of ARP and neighbour discovery"),
 	PUNT("backend", PUNT_BACKEND, 20000,
-		"from backends and gateways: probes, routing daemons, packets a second"),
-	PUNT("rest", PUNT_REST, 1000, "everything else, ping included, packets a second"),
+		"packets a second from backends and gateways: probes, routing daemons"),
+	PUNT("rest", PUNT_REST, 1000, "packets a second of everything else, ping included"),
 	{NULL},
 };
 
@@ -161,7 +161,8 @@ const struct conf_key conf_port_keys[] = {
 		.doc = "what the port carries: its own addresses and the virtual ones, at most 32"},
 	{"gateway", CONF_OWN, .read = read_gateways, .same = same_gateways,
 		.expected = GATEWAY_EXPECTED, .fallback = "none",
-		.doc = "default route; within one of the prefixes, or an IPv6 link-local address"},
+		.doc = "the router of the default route; within one of the prefixes of "
+		       "port.address, or an IPv6 link-local address"},
 	{"netns", CONF_TEXT, CONF_AT(struct conf_port, netns), .valid = valid_netns,
 		.expected = "a name of at most 63 bytes, or \"\" for the host's",
 		.fallback = "\"weir\", or \"weir-INSTANCE\"",
@@ -171,7 +172,8 @@ const struct conf_key conf_port_keys[] = {
 		.fallback = "the link's",
 		.doc = "longest IP packet in bytes; IPv6 wants 1280 or more"},
 	{"hugepages", CONF_BOOLEAN, CONF_AT(struct conf_port, hugepages), .initial = true,
-		.doc = "false = ordinary memory: slower, and no PCI device"},
+		.doc = "whether to use hugepages; without them it is slower, and takes no PCI "
+		       "device"},
 	{"eal", CONF_OWN, .read = read_eal, .same = same_eal, .expected = EAL_EXPECTED,
 		.fallback = "none", .doc = "further arguments of DPDK's environment layer"},
 	{"punt", CONF_GROUP, .keys = punt_keys,

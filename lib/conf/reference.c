@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The schema as documentation: what is written about a key and what is done can't differ. */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,7 +27,7 @@ static const char *value_text(const struct conf_key *key, char *text, size_t siz
 static const char *default_text(const struct conf_key *key, char *text, size_t size)
 {
 	if (key->required)
-		return "required";
+		return "";
 	if (key->fallback != NULL)
 		return key->fallback;
 	if (key->type == CONF_WORD)
@@ -52,6 +53,8 @@ static void each(const struct conf_key *keys, const char *prefix,
 			.value = value_text(key, value, sizeof(value)),
 			.initial = default_text(key, initial, sizeof(initial)),
 			.doc = key->doc,
+			.required = key->required,
+			.restart = key->restart,
 		};
 		snprintf(path, sizeof(path), "%s%s", prefix, key->name);
 		row(arg, &reference);
@@ -68,14 +71,23 @@ void conf_reference_each(void (*row)(void *arg, const struct conf_reference *ref
 	each(conf_root_keys, "", row, arg);
 }
 
-static void print_row(void *arg, const struct conf_reference *reference)
+/* A definition list, as lowdown has it; a key of the file's top level begins a section. */
+static void print_entry(void *arg, const struct conf_reference *reference)
 {
-	fprintf(arg, "| `%s` | %s | %s | %s |\n", reference->path, reference->value,
-		reference->initial, reference->doc);
+	if (strchr(reference->path, '.') == NULL)
+		fprintf(arg, "\n## %s\n", reference->path);
+	fprintf(arg, "\n**%s** = %s\n: %c%s.", reference->path, reference->value,
+		toupper((unsigned char)reference->doc[0]), reference->doc + 1);
+	if (reference->required)
+		fprintf(arg, " Required.");
+	else if (reference->initial[0] != '\0')
+		fprintf(arg, " Default: %s.", reference->initial);
+	if (reference->restart)
+		fprintf(arg, " A change needs a restart.");
+	fputc('\n', arg);
 }
 
 void conf_reference_print(FILE *out)
 {
-	fprintf(out, "| key | value | default | meaning |\n|---|---|---|---|\n");
-	conf_reference_each(print_row, out);
+	conf_reference_each(print_entry, out);
 }

@@ -64,7 +64,9 @@ static const struct conf_key cores_keys[] = {
 		.doc = "CPUs of the workers, one rx and tx queue each; a CPU may be named twice"},
 	{"idle_sleep_us", CONF_INTEGER, CONF_AT(struct conf_cores, idle_sleep_us), .max = 1000000,
 		.initial = 50,
-		.doc = "a worker's sleep between polls after 10 ms without packets; 0 = none"},
+		.doc = "microseconds that a worker sleeps between two polls after 10 ms without a "
+		       "packet; "
+		       "0 = none"},
 	{NULL},
 };
 
@@ -163,7 +165,8 @@ static const struct conf_key snat_keys[] = {
 	{"ports", CONF_OWN, .read = read_snat_ports, .same = same_snat_ports,
 		.expected = SNAT_PORTS_EXPECTED,
 		.fallback = "what net.ipv4.ip_local_port_range leaves free above 1023",
-		.doc = "source ports of these connections, which the kernel must not use itself"},
+		.doc = "source ports of the connections to backends; the kernel must not use them "
+		       "itself"},
 	{NULL},
 };
 
@@ -207,9 +210,11 @@ static const struct conf_key timeout_keys[] = {
 	TIMEOUT("half_open_s", CONF_TIMEOUT_HALF_OPEN, 240,
 		"idle seconds after which a connection that is not yet established is forgotten"),
 	TIMEOUT("established_s", CONF_TIMEOUT_ESTABLISHED, 7440,
-		"likewise for an established one; RFC 5382 demands 7440 or more"),
+		"idle seconds after which an established connection is forgotten; RFC 5382 demands "
+		"7440 or more"),
 	TIMEOUT("closing_s", CONF_TIMEOUT_CLOSING, 240,
-		"likewise for one that is half closed or closing; RFC 5382 demands 240 or more"),
+		"idle seconds after which a connection that is half closed or closing is "
+		"forgotten; RFC 5382 demands 240 or more"),
 	TIMEOUT("time_wait_s", CONF_TIMEOUT_TIME_WAIT, 60,
 		"seconds that a connection closed by both sides is remembered"),
 	TIMEOUT("close_s", CONF_TIMEOUT_CLOSE, 60,
@@ -219,11 +224,9 @@ static const struct conf_key timeout_keys[] = {
 
 static const struct conf_key flows_keys[] = {
 	{"size", CONF_INTEGER, CONF_AT(struct conf, flows), .min = 1024, .max = 67108864,
-		.initial = 1048576, .doc = "connections that it holds"},
+		.initial = 1048576, .doc = "connections that the flow table of a family holds"},
 	{"persist", CONF_BOOLEAN, CONF_AT(struct conf, flows_persist), .initial = true,
-		.doc = "keep connections, health and weir0 for the next start when weir ends, as "
-		       "when it is "
-		       "killed"},
+		.doc = "whether connections, health and weir0 outlive weir, for its next start"},
 	{NULL},
 };
 
@@ -231,7 +234,8 @@ const struct conf_key conf_root_keys[] = {
 	{"instance", CONF_TEXT, CONF_AT(struct conf, instance), .initial_text = "",
 		.valid = valid_instance, .expected = "at most 16 of a-z, 0-9 and -",
 		.restart = true,
-		.doc = "\"b\" makes this one weir-b, so that several can run on one machine"},
+		.doc = "a name of its own: \"b\" makes this weir weir-b, so that several can run "
+		       "on one machine"},
 	{"flows", CONF_GROUP, .keys = flows_keys, .bare = true,
 		.restart = true, // from struct conf, too
 		.expected = "an integer from 1024 to 67108864, which is flows.size, or a group",

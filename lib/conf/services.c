@@ -127,22 +127,26 @@ static const struct conf_key backend_keys[] = {
 		       "address of a name is a backend"},
 	{"resolve_ms", CONF_INTEGER, CONF_AT(struct conf_backend, resolve_ms), .max = 86400000,
 		.fallback = "by the answer's TTL",
-		.doc = "how often its name is resolved anew; 0 = by the answer's TTL"},
+		.doc = "milliseconds after which a DNS name in address is resolved anew; 0 = by "
+		       "the answer's TTL"},
 	{"name", CONF_TEXT, CONF_AT(struct conf_backend, name), .valid = valid_name,
 		.expected = "1 to 63 letters, digits and . - _ : [ ]", .fallback = "its address",
-		.doc = "what logs and telemetry call it; unique within the service"},
+		.doc = "what logs and telemetry call the backend; unique within the service"},
 	{"weight", CONF_INTEGER, CONF_AT(struct conf_backend, weight), .max = CONF_WEIGHT_MAX,
 		.initial = 1,
-		.doc = "its share of new connections, relative to the others; 0 = none"},
+		.doc = "the backend's share of new connections, relative to the others; 0 = none"},
 	{"state", CONF_WORD, CONF_AT(struct conf_backend, state), .words = states,
-		.doc = "drain = no new connections, old ones live on; disabled = nor is it probed"},
+		.doc = "whether the backend is used: drain = no new connections, old ones live on; "
+		       "disabled = nor is it probed"},
 	{"backup", CONF_BOOLEAN, CONF_AT(struct conf_backend, backup),
-		.doc = "gets new connections only while no backend without it can have any"},
+		.doc = "whether the backend gets new connections only while no backend without "
+		       "this "
+		       "can have any"},
 	{"max_conns", CONF_INTEGER, CONF_AT(struct conf_backend, max_conns), .max = 67108864,
-		.doc = "connections that it has at a time; 0 = any number"},
+		.doc = "connections that the backend has at a time; 0 = any number"},
 	{"slow_start_ms", CONF_INTEGER, CONF_AT(struct conf_backend, slow_start_ms),
 		.max = SLOW_START_MAX_MS, .initial = SLOW_START_UNSET, .fallback = "the service's",
-		.doc = "how long its weight grows once it came up"},
+		.doc = "milliseconds in which this backend's weight grows once it came up"},
 	{NULL},
 };
 
@@ -214,9 +218,11 @@ static int read_backends(struct conf_reader *reader, const config_setting_t *set
 static const struct conf_key timeout_keys[] = {
 	TIMEOUT("half_open_s", CONF_TIMEOUT_HALF_OPEN,
 		"idle seconds after which a connection that is not yet established is forgotten"),
-	TIMEOUT("established_s", CONF_TIMEOUT_ESTABLISHED, "likewise for an established one"),
+	TIMEOUT("established_s", CONF_TIMEOUT_ESTABLISHED,
+		"idle seconds after which an established connection is forgotten"),
 	TIMEOUT("closing_s", CONF_TIMEOUT_CLOSING,
-		"likewise for one that is half closed or closing"),
+		"idle seconds after which a connection that is half closed or closing is "
+		"forgotten"),
 	TIMEOUT("time_wait_s", CONF_TIMEOUT_TIME_WAIT,
 		"seconds that a connection closed by both sides is remembered"),
 	TIMEOUT("close_s", CONF_TIMEOUT_CLOSE,
@@ -227,15 +233,14 @@ static const struct conf_key timeout_keys[] = {
 static const struct conf_key passive_keys[] = {
 	{"fails", CONF_INTEGER, CONF_AT(struct conf_passive, fails), .max = 1000, .initial = 5,
 		.doc = "connects refused or unanswered within window_ms that take a backend out; 0 "
-		       "= "
-		       "none do"},
+		       "= none do"},
 	{"window_ms", CONF_INTEGER, CONF_AT(struct conf_passive, window_ms), .min = 100,
-		.max = 3600000, .initial = 2000, .doc = "within which they are counted"},
+		.max = 3600000, .initial = 2000,
+		.doc = "milliseconds within which failed connects are counted"},
 	{"retry_ms", CONF_INTEGER, CONF_AT(struct conf_passive, retry_ms), .min = 100,
 		.max = 3600000, .initial = 5000,
-		.doc = "how long it is out where no probe says more; each time in a row twice as "
-		       "long, "
-		       "up to 32 times"},
+		.doc = "milliseconds that failed connects keep a backend out where no probe brings "
+		       "it back; each time in a row twice as long, up to 32 times"},
 	{NULL},
 };
 
@@ -258,18 +263,18 @@ const struct conf_key conf_service_keys[] = {
 		       "connections"},
 	{"on_down_reset_ms", CONF_INTEGER, CONF_AT(struct conf_service, on_down_reset_ms),
 		.max = 3600000, .initial = 10000,
-		.doc = "how long it must have been down for that; 0 = at once"},
+		.doc = "milliseconds that a backend must have been down before on_down resets its "
+		       "connections; 0 = at once"},
 	{"on_idle", CONF_WORD, CONF_AT(struct conf_service, on_idle), .words = on_idle,
 		.doc = "an established connection that was idle for too long: it is forgotten in "
 		       "silence, "
 		       "or both sides get a reset"},
 	{"timeouts", CONF_GROUP, .keys = timeout_keys, // its keys count from struct conf_service
-		.doc = "when its idle connections are forgotten"},
+		.doc = "when idle connections of the service are forgotten"},
 	{"connect_timeout_ms", CONF_INTEGER, CONF_AT(struct conf_service, connect_timeout_ms),
 		.max = 60000, .initial = 250,
-		.doc = "a connection that its backend leaves unanswered for so long is given "
-		       "another "
-		       "one; 0 = never for that"},
+		.doc = "milliseconds without an answer of its backend after which a new connection "
+		       "is given another one; 0 = never for silence"},
 	{"connect_tries", CONF_INTEGER, CONF_AT(struct conf_service, connect_tries), .min = 1,
 		.max = 8, .initial = 3,
 		.doc = "how many backends a connection is offered to before its client is refused"},
@@ -280,8 +285,8 @@ const struct conf_key conf_service_keys[] = {
 		       "of the last second, or 10 a second where that is more"},
 	{"slow_start_ms", CONF_INTEGER, CONF_AT(struct conf_service, slow_start_ms),
 		.max = SLOW_START_MAX_MS,
-		.doc = "how long a backend that came up grows from a tenth of its weight to the "
-		       "whole"},
+		.doc = "milliseconds in which a backend that came up grows from a tenth of its "
+		       "weight to the whole"},
 	{"allow", CONF_OWN, .read = conf_allow_read, .same = conf_allow_same,
 		.expected = CONF_ACCESS_EXPECTED, .fallback = "all",
 		.doc = "clients that may connect, and no others; of both lists "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The answers on DPDK's telemetry socket, as the README documents them."""
+"""The answers on DPDK's telemetry socket, as weir(8) documents them."""
 
 import os
 import subprocess

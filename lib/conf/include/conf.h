@@ -223,14 +223,17 @@ const char *conf_scheduler_name(enum conf_scheduler scheduler);
 struct conf_reference {
 	const char *path;    // "services.NAME.backends[].weight"
 	const char *value;   // what it takes, with its range
-	const char *initial; // its default in words, or "required"
+	const char *initial; // its default in words, "" where there is none
 	const char *doc;     // one line
+	bool required;
+	bool restart; // a running weir doesn't take a change of it
 };
 
 /* Call `row` for each key, in the order in which they are documented. */
 void conf_reference_each(void (*row)(void *arg, const struct conf_reference *reference), void *arg);
 
-/* All keys as a Markdown table. */
+/* Print all keys as the Markdown of conf/weir.conf.5.md: a section for each key of the top level.
+ */
 void conf_reference_print(FILE *out);
 
 #endif
