@@ -2,13 +2,13 @@
 /*
  * From one process to the next without a pause for more than the port itself takes.
  *
- *     running process                            its successor (the file of the same path, made
- * anew) upgrade_start(): starts it ──────────────► EAL under another prefix, configuration, memory
- *     answers the request          ◄─ prepared ─ upgrade_wait(): everything that needs no port is
- * done ends: workers, tables, weir0, port upgrade_released()           ─ released ─► takes the
- * port, adopts the tables, starts the queues upgrade_finish()             ◄─── ready ──
- * upgrade_ready() exits                        ─── (end) ──► upgrade: telemetry under the usual
- * path
+ *     running process                        its successor: the file of the same path, made anew
+ *     upgrade_start(): starts it ──────────► EAL under another prefix, configuration, memory
+ *     answers the request      ◄─ prepared ─ upgrade_wait(): all that needs no port is done
+ *     ends: workers, tables, weir0, port
+ *     upgrade_released()       ─ released ─► takes the port, adopts the tables, starts the queues
+ *     upgrade_finish()         ◄─── ready ── upgrade_ready()
+ *     exits                    ─── (end) ──► upgrade: telemetry under the usual path
  *
  * They talk over a socket pair that the successor inherits. As long as it isn't prepared the
  * running process goes on as if nothing had been; if it fails after that, the former process starts

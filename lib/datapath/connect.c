@@ -11,7 +11,8 @@
  *              ├─ silence ───────┘      within the retry budget; else the client's next SYN
  *              ├─ the client's SYN again, after silence
  *              └─ a challenge: the backend still holds a connection of the SNAT tuple, of which
- * Weir knows nothing (any more): it gets the RST that ends that one, and the SYN again
+ *                 Weir knows nothing (any more): it gets the RST that ends that one, and the SYN
+ *                 again
  *
  * Silence is no answer within connect_timeout_ms, or twice the time that the backend takes on
  * average where that is longer: a backend that is far away is not dead. As long as nobody of the

@@ -5,9 +5,9 @@
  * 1. A greater number of buckets is announced. Whoever sees it puts new entries where they belong
  *    among these, takes both locks of a tuple, and looks for an entry first where it belongs among
  *    the settled number, then among each greater one up to that which is wanted. When too many
- * flows come before all have seen it, a still greater number is announced.
+ *    flows come before all have seen it, a still greater number is announced.
  * 2. A grace period passes. From here on no worker is in the middle of something that it began
- * before.
+ *    before.
  * 3. The workers claim slices of the old buckets and move what doesn't belong there any more: an
  *    entry is copied to its new bucket, then taken from the old one. It only ever goes that way, so
  *    that a look in the old places and then in the new ones never misses it. If somebody else takes

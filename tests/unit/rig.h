@@ -6,7 +6,7 @@
  *   - every packet is in exactly one of the bursts, and the accounting identity is exact (I1);
  *   - what leaves has one side's tuple, whole (I3), and differs from what came in by what was to be
  *     changed only: the client's sequence numbers and timestamps all by the same, if at all; what
- * is punted is untouched;
+ *     is punted is untouched;
  *   - checksums of what leaves are right if they were, and as wrong as they were if not (I4, B11).
  * A worker's runs may stand in a thread of their own; all else in one thread.
  */

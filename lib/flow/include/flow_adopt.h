@@ -9,10 +9,11 @@
  *                 the flow anew
  *     expired     idle for its service's timeout, the time without a process included
  *     duplicate   two records of one tuple, as an insert or a move that was cut off may leave them:
- * an open flow wins over a closed one, then the one that was seen less recently, for a record that
- * replaces another is seen last no_backend  the caller knows no backend for it no_room     the
- * table became smaller; established flows stay first, closed ones last damaged     no flow can look
- * like that
+ *                 an open flow wins over a closed one, then the one that was seen less recently,
+ *                 for a record that replaces another is seen last
+ *     no_backend  the caller knows no backend for it
+ *     no_room     the table became smaller; established flows stay first, closed ones last
+ *     damaged     no flow can look like that
  *
  * Thread rule: control core, before any worker runs.
  */

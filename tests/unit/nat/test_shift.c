@@ -113,8 +113,7 @@ static void options_by_hand(void **state) // A18
 		{16, {3, 3, 7, 8, 10, 1, 2, 3, 4, 0, 1, 0, 0, 1, 1, 0},
 			{3, 3, 7, 8, 10, 1, 2, 3, 3, 0, 0, 228, 168, 1, 1, 0}},
 		// One block, two at an odd place, D-SACK (the first below the acknowledgement),
-		// three with
-		// timestamps: all the room there is.
+		// three with timestamps: all the room there is.
 		{12, {1, 1, 5, 10, 0, 0, 1, 0, 0, 0, 2, 0},
 			{1, 1, 5, 10, 0, 0, 0, 156, 0, 0, 1, 156}},
 		{20, {1, 5, 18, 0, 0, 0, 200, 0, 0, 1, 44, 0, 0, 7, 208, 0, 0, 7, 209, 0},
