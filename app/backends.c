@@ -9,6 +9,9 @@
 #include "service_access.h"
 #include "watch.h"
 
+_Static_assert(BACKENDS_IDS_MAX < 1u << SERVICE_ID_BITS, "an id fits into a flow");
+_Static_assert(SERVICE_ID_BITS + ID_GENERATION_BITS == 32, "and its generation beside it");
+
 int backends_init(
 	struct backends *backends, const struct conf *conf, const struct snat_ports ports[2])
 {

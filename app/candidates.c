@@ -7,11 +7,16 @@
 
 #include "backends.h"
 #include "clock.h"
+#include "flow_side.h"
 #include "hash.h"
 #include "log.h"
 #include "publish.h"
 #include "service_access.h"
 #include "timeouts.h"
+
+_Static_assert(CONF_NAME_MAX == SERVICE_NAME_MAX, "names are copied whole");
+_Static_assert(CONF_WEIGHT_MAX == SERVICE_WEIGHT_MAX, "weights are handed on as they are");
+_Static_assert(CONF_TRIES_MAX == FLOW_SIDE_TRIES_MAX, "a side record has a place for each try");
 
 /* The same on every balancer, so that all build the same table: no secret in it. */
 static uint64_t backend_identity(const struct net_endpoint *endpoint)

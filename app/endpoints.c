@@ -12,6 +12,8 @@
 #include "snat_shares.h"
 #include "stats.h"
 
+_Static_assert(CONF_SNAT_RANGES_MAX == SNAT_RANGES_MAX, "the file's ranges are copied");
+
 static int ports_create(struct snat_ports *ports, sa_family_t family, const struct daemon *daemon,
 	const struct snat_range *ranges, unsigned nb_ranges)
 {

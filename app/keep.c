@@ -41,7 +41,7 @@ struct row {
 	uint64_t since_ms; // monotonic: good for one boot
 	uint32_t health;   // enum health_state
 	uint32_t connects;
-	char reason[64];
+	char reason[HEALTH_REASON_TEXT];
 	uint64_t checksum;       // of all before it
 } __attribute__((aligned(512))); // on one page, so that no death tears it
 

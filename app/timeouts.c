@@ -8,6 +8,7 @@
 
 // As long as a flow's 16-bit clock still tells its age when the first sweep comes.
 #define LEFT_TO_SWEEP_S (UINT16_MAX - 256)
+_Static_assert(LEFT_TO_SWEEP_S < UINT16_MAX - FLOW_CLOCK_SLACK_S, "or it would never expire");
 _Static_assert(LEFT_TO_SWEEP_S > CONF_TIMEOUT_MAX_S, "or it would expire too early");
 
 static enum conf_tcp_timeout timeout_of(enum tcp_state state)

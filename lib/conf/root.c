@@ -115,7 +115,7 @@ static int read_snat_ports(
 	struct conf_reader *reader, const config_setting_t *setting, void *object)
 {
 	struct conf_snat *snat = object;
-	int nb = conf_reader_texts(reader, setting, SNAT_PORTS_EXPECTED, 4);
+	int nb = conf_reader_texts(reader, setting, SNAT_PORTS_EXPECTED, CONF_SNAT_RANGES_MAX);
 
 	if (nb < 0)
 		return nb;

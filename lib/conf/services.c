@@ -276,7 +276,7 @@ const struct conf_key conf_service_keys[] = {
 		.doc = "milliseconds without an answer of its backend after which a new connection "
 		       "is given another one; 0 = never for silence"},
 	{"connect_tries", CONF_INTEGER, CONF_AT(struct conf_service, connect_tries), .min = 1,
-		.max = 8, .initial = 3,
+		.max = CONF_TRIES_MAX, .initial = 3,
 		.doc = "how many backends a connection is offered to before its client is refused"},
 	{"retry_budget", CONF_INTEGER, CONF_AT(struct conf_service, retry_budget), .max = 100,
 		.initial = 20,

@@ -11,6 +11,10 @@
 #define RECORD_TRIES 4
 #define EVICT_BURST 16
 
+_Static_assert(EVICT_BURST <= FLOW_REMOVE_MAX, "room for them was asked for");
+_Static_assert(FLOW_REMOVE_MAX <= PIPELINE_BURST, "a sweep's idle flows end in one go");
+_Static_assert(SERVICE_ID_BITS == FLOW_BACKEND_ID_BITS, "a tag is what a flow holds");
+
 /* Of a service: this worker is the only one that writes it. */
 static void count_up(uint64_t *counter)
 {

@@ -18,6 +18,8 @@
 // Records the sweep may look at in one loop: some tens of microseconds.
 #define TICK_BUDGET 512
 
+_Static_assert(DEV_WORKERS_MAX == STATS_WORKERS_MAX, "each of the port's workers counts");
+
 static const enum stats_drop punt_drop[PUNT_CLASSES] = {
 	[PUNT_ARP] = STATS_DROP_PUNT_ARP_FULL,
 	[PUNT_BACKEND] = STATS_DROP_PUNT_BACKEND_FULL,

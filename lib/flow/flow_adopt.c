@@ -83,7 +83,7 @@ static uint64_t idle_s(const struct flow_adopt_source *source, const struct flow
 	uint16_t before = source->alive_s - flow->last_seen;
 
 	// Its owner said that it lives once a second; the packet may be the later one.
-	if (before > UINT16_MAX - 64)
+	if (before > UINT16_MAX - FLOW_CLOCK_SLACK_S)
 		before = 0;
 	return source->now_s - source->alive_s + before;
 }

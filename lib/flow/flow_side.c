@@ -9,14 +9,13 @@
 #include "flow_lock.h"
 
 enum {
-	FLOWS_A_SIDE = 64,
 	COUNT_MIN = 128,
 	COUNT_MAX = 16384,
 };
 
 uint32_t flow_sides_count(uint32_t flows)
 {
-	uint32_t count = RTE_MAX(flows / FLOWS_A_SIDE, (uint32_t)COUNT_MIN);
+	uint32_t count = RTE_MAX(flows / FLOW_SIDE_FLOWS, (uint32_t)COUNT_MIN);
 
 	return RTE_MIN(RTE_MIN(count, flows), (uint32_t)COUNT_MAX);
 }

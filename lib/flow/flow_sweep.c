@@ -5,9 +5,6 @@
 
 #include <rte_common.h>
 
-// Timeouts end before this much of the 16-bit clock's turn.
-#define CLOCK_SLACK_S 64
-
 /* The records of worker w: [w, w + 1) of nb_workers equal parts. */
 static uint32_t share_start(const struct flow_table *table, unsigned worker)
 {
@@ -42,7 +39,8 @@ uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t co
 		if (state == TCP_NONE)
 			continue;
 		// Another worker's clock may have been read a little later than ours.
-		if (unlikely(idle_s >= timeout_s[state] && idle_s <= UINT16_MAX - CLOCK_SLACK_S)) {
+		if (unlikely(idle_s >= timeout_s[state] &&
+			    idle_s <= UINT16_MAX - FLOW_CLOCK_SLACK_S)) {
 			enum flow_idle verdict = idle(context, flow, idle_s);
 			nb_ended += verdict == FLOW_IDLE_ENDS;
 			if (verdict == FLOW_IDLE_LATER) {

@@ -8,7 +8,7 @@
 // weights count so much more, which schedulers have room for.
 enum { WHOLE = 10 };
 
-_Static_assert(256 * WHOLE <= SCHEDULER_MAX_WEIGHT, "weights of the file, scaled");
+_Static_assert(SERVICE_WEIGHT_MAX *WHOLE <= SCHEDULER_MAX_WEIGHT, "weights of the file, scaled");
 
 uint32_t service_member_tenths(const struct service_member *member, uint64_t now_ms)
 {

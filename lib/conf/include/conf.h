@@ -29,6 +29,8 @@
 #define CONF_BACKENDS_MAX 131072 // over all services
 #define CONF_SERVICE_BACKENDS_MAX 65536
 #define CONF_TIMEOUT_MAX_S 64800
+#define CONF_SNAT_RANGES_MAX 4
+#define CONF_TRIES_MAX 8         // backends that a connection is offered to
 #define CONF_PREFIXES_MAX 131072 // of one list
 
 enum conf_driver { CONF_DRIVER_AUTO, CONF_DRIVER_AF_XDP, CONF_DRIVER_AF_PACKET };
@@ -65,7 +67,8 @@ struct conf_port_range {
 struct conf_snat {
 	struct net_addr *addresses; // none = the port's first address of the backend's family
 	unsigned nb_addresses;
-	struct conf_port_range ranges[4]; // none = what ip_local_port_range leaves free above 1023
+	struct conf_port_range ranges[CONF_SNAT_RANGES_MAX]; // none = what ip_local_port_range
+							     // leaves free above 1023
 	unsigned nb_ranges;
 };
 

@@ -90,10 +90,11 @@ struct pipeline {
 	struct retry *retries;              // by service index, this worker's own
 	struct stats_backend *const *peers; // `backends` of all workers, this one's too
 	unsigned nb_peers;
-	struct scheduler_cursor *cursors;     // by service index, this worker's own
-	struct stats_service *service_stats;  // likewise; read by the control core
-	uint16_t timeout_s[TCP_STATES];       // idle seconds by state, below 2^16 - 64, where the
-					      // service has none of its own; atomic
+	struct scheduler_cursor *cursors;    // by service index, this worker's own
+	struct stats_service *service_stats; // likewise; read by the control core
+	uint16_t timeout_s[TCP_STATES];      // idle seconds by state, below UINT16_MAX -
+					// FLOW_CLOCK_SLACK_S, where the service has none of its
+					// own; atomic
 	uint16_t least_timeout_s[TCP_STATES]; // the shortest of these and of all services'; atomic
 	struct rte_mbuf *(*new_mbuf)(
 		void *context); // for packets that Weir makes; NULL = none left

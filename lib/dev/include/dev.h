@@ -14,11 +14,10 @@
 #include "rss.h"
 
 #define DEV_MESSAGE 512
-
-struct dev_link;
 #define DEV_WORKERS_MAX 64
 
 struct conf;
+struct dev_link;
 struct rte_mempool;
 
 /* How the device spreads TCP connections: by rss_hash(), whose low bits choose the queue. */

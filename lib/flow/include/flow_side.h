@@ -23,6 +23,7 @@
 
 #include "flow_memory.h"
 
+#define FLOW_SIDE_FLOWS 64      // for as many there is one side record
 #define FLOW_SIDE_FRAME_MAX 128 // bytes of a SYN that is kept, link header included
 #define FLOW_SIDE_REPEATS_MAX 31
 #define FLOW_SIDE_TRIES_MAX 8
@@ -52,7 +53,9 @@ struct flow_side {
 	uint8_t frame[FLOW_SIDE_FRAME_MAX];  // as it came
 } __attribute__((aligned(64)));
 
-_Static_assert(sizeof(struct flow_side) == 192, "three bytes a flow, one side record for 64");
+_Static_assert(sizeof(struct flow_side) == 3 * FLOW_SIDE_FLOWS, "three bytes a flow");
+_Static_assert(FLOW_SIDE_FRAME_MAX <= UINT8_MAX, "`frame_size`");
+_Static_assert(FLOW_SIDE_REPEATS_MAX < 1 << 5, "`repeats`");
 
 struct flow_side_part {
 	uint32_t lock;

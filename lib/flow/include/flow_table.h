@@ -40,6 +40,8 @@ struct flow_fifo {
 #define FLOW_RETIRED_MAX 4096
 #define FLOW_REMOVE_MAX 32
 #define FLOW_CACHE_MAX 64
+// A 16-bit age above UINT16_MAX less this is none: the flow was seen a little later than "now".
+#define FLOW_CLOCK_SLACK_S 64
 
 /* What one worker has for itself; but for the queues, which the others pop when theirs are empty.
  */

@@ -19,6 +19,8 @@
 #include "addr.h"
 #include "conf.h"
 
+#define HEALTH_REASON_TEXT 64 // room for why a target is in its state
+
 struct event_base;
 struct health;
 struct health_target;
@@ -29,7 +31,7 @@ struct health_status {
 	enum health_state state;
 	// Of the last change: "connect: ok", "connect: refused", "http: timeout",
 	// "http: status 503", "tls: certificate: ..."; "" while unknown and when never probed.
-	char reason[64];
+	char reason[HEALTH_REASON_TEXT];
 	uint64_t since_ms; // clock_ms() of the last change, or of the target's making
 	uint64_t probes;   // that counted: passed or failed
 	uint64_t failures; // of these

@@ -31,8 +31,8 @@ struct snat_pool;
 
 /* One backend of one service, by its id: what the packet path needs, on one line. */
 struct service_backend {
-	uint32_t tag; // generation << 20 | id as in a flow, SERVICE_NO_TAG when not resolved;
-		      // filled in by service_table_create()
+	uint32_t tag; // generation << SERVICE_ID_BITS | id as in a flow, SERVICE_NO_TAG when not
+		      // resolved; filled in by service_table_create()
 	uint32_t generation; // of the id; 12 bits
 	uint32_t service; // index in struct service_table; SERVICE_NONE = not in the file any more
 	struct net_mac next_hop; // valid when resolved

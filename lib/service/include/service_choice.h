@@ -11,6 +11,8 @@
 
 #include "scheduler.h"
 
+#define SERVICE_WEIGHT_MAX 256 // of a member
+
 /* One backend, as the control core knows it. */
 struct service_member {
 	uint32_t id;
