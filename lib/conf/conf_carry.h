@@ -13,15 +13,16 @@ struct conf_carry {
 	unsigned nb;
 };
 
-/* `former` NULL: nothing is found. 0 or -ENOMEM; conf_carry_fini() is fine after either. */
+/* List the services of `former` that have a text; NULL: there are none to be found. 0 or -ENOMEM;
+ * conf_carry_fini() is fine after either. */
 int conf_carry_init(struct conf_carry *carry, const struct conf *former);
 void conf_carry_fini(struct conf_carry *carry);
 
 /*
- * The service that stands word for word at `text`, which begins with a name of `length` bytes; NULL
- * when none does. The same bytes after the same state of the scan are the same tokens, so that
- * nothing has to be cut into tokens for it: the last byte is a }, which is a token whatever
- * follows.
+ * Return the service that stands word for word at `text`, which begins with a name of
+ * `length` bytes; NULL when none does. The same bytes after the same state of the scan are
+ * the same tokens, so that nothing has to be cut into tokens for it: the last byte is a },
+ * which is a token whatever follows.
  */
 const struct conf_service *conf_carry_find(
 	const struct conf_carry *carry, const char *text, size_t length, const char *end);

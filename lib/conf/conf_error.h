@@ -18,7 +18,7 @@ int conf_error_set(struct conf_error *error, const char *file, unsigned line, co
 int conf_error_vset(struct conf_error *error, const char *file, unsigned line, const char *path,
 	const char *format, va_list args);
 
-/* Always -ENOMEM. */
+/* Fill in `error` with a lack of memory. Always -ENOMEM. */
 int conf_error_memory(struct conf_error *error, const char *file);
 
 #endif

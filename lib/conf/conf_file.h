@@ -22,7 +22,7 @@ struct conf_file {
  */
 const char *conf_file_read(struct conf_file *file, const char *name);
 
-/* Takes a file that was zeroed and never read, too. */
+/* Free what conf_file_read() took; fine for a file that was zeroed and never read. */
 void conf_file_fini(struct conf_file *file);
 
 #endif

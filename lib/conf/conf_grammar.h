@@ -48,19 +48,21 @@ struct conf_grammar {
 void conf_grammar_init(
 	struct conf_grammar *grammar, struct conf_scan *scan, FILE *out, struct conf_error *error);
 
-/* The next token of the file, neither END nor BAD nor INCLUDE. 0, or negative with error filled. */
+/* Take in the next token of the file, neither END nor BAD nor INCLUDE. 0, or
+ * negative with error filled. */
 int conf_grammar_read(struct conf_grammar *grammar, const struct conf_token *token);
 
-/* Whether a name that comes now is that of a service. */
+/* Tell whether a name that comes now is that of a service. */
 bool conf_grammar_wants_service(struct conf_grammar *grammar);
 
-/* Whether a setting of the group of services has just ended. */
+/* Tell whether a setting of the group of services has just ended. */
 bool conf_grammar_ends_service(struct conf_grammar *grammar);
 
-/* The name of a service whose group is known: an empty line stands for it. Likewise. */
+/* Take in the name of a service whose group is known: an empty line stands for it. 0, or
+ * negative with error filled. */
 int conf_grammar_carry(struct conf_grammar *grammar, const struct conf_token *name);
 
-/* The file ends: what it opened must be closed. */
+/* End a file: what it opened must be closed. 0, or negative with error filled. */
 int conf_grammar_end(struct conf_grammar *grammar, const struct conf_token *token);
 
 /* Report a slip at the setting that is being read. Always -EINVAL. */

@@ -27,7 +27,7 @@ struct conf_include {
 const char *conf_include_find(struct conf_include *include, const char *base, const char *text,
 	size_t length, unsigned line);
 
-/* Takes one that was zeroed and never found, too. */
+/* Free what conf_include_find() took; fine for one that was zeroed and never found. */
 void conf_include_fini(struct conf_include *include);
 
 #endif

@@ -74,10 +74,12 @@ int conf_scan_read(struct conf_scan *scan, const char *path, const struct conf *
 
 void conf_scan_fini(struct conf_scan *scan);
 
-/* The place of the setting in a line of the text, counted from 1; NULL when there is none. */
+/* Return the place of the setting in a line of the text, counted from 1; NULL
+ * when there is none. */
 const struct conf_place *conf_scan_place(const struct conf_scan *scan, unsigned line);
 
-/* "services.web.backends[0]"; "" for NULL. `path` holds CONF_PATH_TEXT bytes; it is returned. */
+/* Write a place as in messages, "services.web.backends[0]", "" for NULL. `path` holds
+ * CONF_PATH_TEXT bytes; it is returned. */
 const char *conf_scan_path(
 	const struct conf_scan *scan, const struct conf_place *place, char *path);
 

@@ -68,29 +68,28 @@ int conf_schema_read(struct conf_reader *reader, const struct conf_key *keys,
 /* Report at a setting's file, line and path. Always -EINVAL. */
 int conf_reader_fail(const struct conf_reader *reader, const config_setting_t *setting,
 	const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* Likewise, always -ENOMEM. */
+/* Report a lack of memory. Always -ENOMEM. */
 int conf_reader_memory(const struct conf_reader *reader);
 
-/* "integer", "group" ...: what a setting is, for messages. */
+/* Return what a setting is, for messages: "integer", "group" ... */
 const char *conf_reader_kind(const config_setting_t *setting);
 
-/* A string without control characters. 0 or -EINVAL. */
+/* Read a string without control characters. 0 or -EINVAL. */
 int conf_reader_text(const struct conf_reader *reader, const config_setting_t *setting,
 	const char *expected, const char **text);
 
-/*
- * "x", [ "x", "y" ] or ( "x", "y" ) alike: the number of elements, all strings, 1 to `max`; or
- * -EINVAL. Then the n-th.
- */
+/* Return how many elements "x", [ "x", "y" ] or ( "x", "y" ) has, all of them strings, 1
+ * to `max`; or -EINVAL. */
 int conf_reader_texts(const struct conf_reader *reader, const config_setting_t *setting,
 	const char *expected, unsigned max);
+/* Return the n-th element of what conf_reader_texts() took. */
 const config_setting_t *conf_reader_element(const config_setting_t *setting, unsigned n);
 
-/* The group of the n-th service; NULL when it was carried over. */
+/* Return the group of the n-th service; NULL when it was carried over. */
 const config_setting_t *conf_reader_service(
 	const struct conf_reader *reader, const config_setting_t *services, unsigned n);
 
-/* The line of a setting in its file, and that file's name. */
+/* Return the line of a setting in its file, and set *file to that file's name. */
 unsigned conf_reader_line(
 	const struct conf_reader *reader, const config_setting_t *setting, const char **file);
 
@@ -100,7 +99,7 @@ extern const struct conf_key conf_port_keys[];    // struct conf_port
 extern const struct conf_key conf_service_keys[]; // struct conf_service
 extern const struct conf_key conf_health_keys[];  // struct conf_health
 
-/* Reads the group of services into struct conf. */
+/* Read the group of services into struct conf. */
 int conf_services_read(struct conf_reader *reader, const config_setting_t *setting, void *object);
 
 /* Read a service's lists of clients. */
@@ -110,12 +109,13 @@ int conf_deny_read(struct conf_reader *reader, const config_setting_t *setting, 
 bool conf_allow_same(const void *from, const void *to);
 bool conf_deny_same(const void *from, const void *to);
 
-/* What holds between keys: each 0, or negative with the error filled in. */
+/* Check what holds between keys: 0, or negative with the error filled in. */
 int conf_check_port(
 	struct conf_reader *reader, const struct conf *conf, const config_setting_t *root);
 int conf_check_services(
 	struct conf_reader *reader, const struct conf *conf, const config_setting_t *root);
-/* Of one service, whose group is `keys`. */
+/* Check what holds between a service's `allow` and `deny`; its group is `keys`. 0, or negative with
+ * the error filled in. */
 int conf_check_access(struct conf_reader *reader, const struct conf_service *service,
 	const config_setting_t *keys);
 int conf_check_listens(

@@ -36,7 +36,7 @@ struct conf_token_reader {
 
 void conf_token_init(struct conf_token_reader *reader, const char *text, size_t size);
 
-/* The next token. After END or BAD the reader isn't used again. */
+/* Read the next token. After END or BAD the reader isn't used again. */
 void conf_token_next(struct conf_token_reader *reader, struct conf_token *token);
 
 #endif

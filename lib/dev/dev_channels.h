@@ -4,10 +4,8 @@
 
 #include <stdbool.h>
 
-/*
- * While true, an interface with separate rx and tx channels (veth) looks to this process as if it
- * had combined ones. Set around the probing of net_af_xdp, before other threads start.
- */
+/* Make an interface with separate rx and tx channels (veth) look to this process as if it had
+ * combined ones, or stop that. Set around the probing of net_af_xdp, before other threads start. */
 void dev_channels_combine(bool combine);
 
 #endif

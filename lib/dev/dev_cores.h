@@ -15,15 +15,15 @@ struct dev_cores {
 };
 
 /*
- * What the file names, else: control = the first allowed CPU that no worker is named to run on (the
- * first allowed if there is none), one worker on a CPU of `near` (the port's NUMA node; NULL = any)
- * that isn't control's if there is one. 0, or -EINVAL with `message` (DEV_MESSAGE bytes) that says
- * which CPUs are allowed.
+ * Pick what the file names, else: control = the first allowed CPU that no worker is named to run on
+ * (the first allowed if there is none), one worker on a CPU of `near` (the port's NUMA node; NULL =
+ * any) that isn't control's if there is one. 0, or -EINVAL with `message` (DEV_MESSAGE bytes) that
+ * says which CPUs are allowed.
  */
 int dev_cores_pick(struct dev_cores *cores, const struct conf_cores *conf, const cpu_set_t *allowed,
 	const cpu_set_t *near, char *message);
 
-/* "0-3,8": returns `text`, which is cut at `size` bytes. */
+/* Write the CPUs as "0-3,8"; returns `text`, which is cut at `size` bytes. */
 const char *dev_cores_format(const cpu_set_t *set, char *text, size_t size);
 
 #endif

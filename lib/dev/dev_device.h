@@ -17,19 +17,17 @@ struct dev_device {
 };
 
 /*
- * A string with a comma or beginning with "net_" is a DPDK device (PCI when its head is a PCI
- * address), a PCI address is PCI, all else is a kernel interface. 0, or -EINVAL with `message`
- * (DEV_MESSAGE bytes).
+ * Tell the kind of port.device: a string with a comma or beginning with "net_" is a DPDK device
+ * (PCI when its head is a PCI address), a PCI address is PCI, all else is a kernel interface. 0, or
+ * -EINVAL with `message` (DEV_MESSAGE bytes).
  */
 int dev_device_parse(struct dev_device *device, const struct conf_port *port, char *message);
 
-/*
- * Bytes of a frame in the rings that net_af_packet shares with the kernel, for a kernel interface
- * with this driver; 0 for all else. A packet buffer must hold one.
- */
+/* Return the bytes of a frame in the rings that net_af_packet shares with the kernel, for a kernel
+ * interface with this driver; 0 for all else. A packet buffer must hold one. */
 unsigned dev_device_ring_frame(const struct dev_device *device, unsigned mtu);
 
-/* The NUMA node from sysfs, -1 = none or not known. */
+/* Read the NUMA node from sysfs, -1 = none or not known. */
 int dev_device_numa_node(const struct dev_device *device);
 
 #endif

@@ -24,27 +24,31 @@ struct dev_link {
 	} channels;
 };
 
-/* 0, -ENODEV (no such interface), -ENOTSUP (not Ethernet) or another -errno. */
+/* Open the interface. 0, -ENODEV (no such interface), -ENOTSUP (not Ethernet) or another -errno. */
 int dev_link_open(struct dev_link *link, const char *interface);
-/* Also restores. Fine on one that isn't open. */
+/* Restore the interface, unless it is kept, and close it. Fine on one that isn't open. */
 void dev_link_close(struct dev_link *link);
 
 unsigned dev_link_mtu(const struct dev_link *link);
-/* Pairs of rx and tx queues. */
+/* Return how many pairs of rx and tx queues there are. */
 unsigned dev_link_queues(const struct dev_link *link);
-/* "veth"; `driver` holds 32 bytes, "" = not known. */
+/* Read the driver's name ("veth") into `driver`, which holds 32 bytes; "" = not known. */
 void dev_link_driver(const struct dev_link *link, char *driver);
-/* Up with a carrier, as the kernel sees it. */
+/* Tell whether the interface is up with a carrier, as the kernel sees it. */
 bool dev_link_running(const struct dev_link *link);
 
-/* Each changes what dev_link_restore() puts back. 0 or -errno. */
+/* Set the number of queue pairs; dev_link_restore() sets it back. 0 or -errno. */
 int dev_link_set_queues(struct dev_link *link, unsigned count);
+/* Set the MTU; dev_link_restore() sets it back. 0 or -errno. */
 int dev_link_set_mtu(struct dev_link *link, unsigned mtu);
-/* Turn off what merges, splits or leaves checksums open (GRO, LRO, TSO, GSO, checksums). */
+/* Turn off what merges, splits or leaves checksums open (GRO, LRO, TSO, GSO, checksums);
+ * dev_link_restore() turns it on. */
 void dev_link_offloads_off(struct dev_link *link);
-/* Up, and open for all multicast: IPv6 neighbour discovery of addresses that are weir0's. */
+/* Set the interface up, and open for all multicast: IPv6 neighbour discovery of addresses that are
+ * weir0's. dev_link_restore() undoes it. 0 or -errno. */
 int dev_link_up(struct dev_link *link);
 
+/* Put back what the functions above have changed. */
 void dev_link_restore(struct dev_link *link);
 
 /*

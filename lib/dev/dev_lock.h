@@ -20,10 +20,11 @@ struct dev_lock {
  */
 int dev_lock_take(
 	struct dev_lock *lock, const struct dev_device *device, const char *name, char *message);
-/* Also removes the file. Fine on one that isn't held. */
+/* Let go of the lock and remove its file. Fine on one that isn't held. */
 void dev_lock_release(struct dev_lock *lock);
 
-/* The live process with this EAL file prefix: its pid, 0 = none, -1 = of another PID namespace. */
+/* Return the pid of the live process with this EAL file prefix, 0 = none, -1 =
+ * of another PID namespace. */
 pid_t dev_lock_prefix_owner(const char *prefix);
 
 #endif

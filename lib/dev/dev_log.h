@@ -16,15 +16,16 @@ void dev_log_close(void);
 
 /* Forget the kept line. */
 void dev_log_clear(void);
-/* The kept line since, "" = none. `text` holds 256 bytes; returned. */
+/* Write the line that was kept since dev_log_clear(), "" = none, into `text`, which
+ * holds 256 bytes; returned. */
 const char *dev_log_cause(char *text);
 
-/* Whether warnings and errors show. */
+/* Show warnings and errors, or don't. */
 void dev_log_show(bool show);
 
 /*
- * Between these two what anybody prints to stdout and stderr becomes debug lines: EAL prints its
- * usage and its last words past every log. The process has no other thread that prints.
+ * Turn what anybody prints to stdout and stderr into debug lines, until dev_log_capture_end(): EAL
+ * prints its usage and its last words past every log. The process has no other thread that prints.
  */
 void dev_log_capture_begin(void);
 void dev_log_capture_end(void);

@@ -11,18 +11,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* -EPERM when one of the capabilities that Weir needs is missing. */
+/* Check that the process has the capabilities that Weir needs: -EPERM when one is missing. */
 int dev_machine_check_capabilities(char *message);
-/* The same for a set of effective capabilities; bit n is capability n of <linux/capability.h>. */
+/* Check a set of effective capabilities, as dev_machine_check_capabilities() checks those of the
+ * process; bit n is capability n of <linux/capability.h>. */
 int dev_machine_judge_capabilities(uint64_t effective, char *message);
 
-/* -ENOMEM when fewer bytes are free in hugepages, or no hugetlbfs is mounted. */
+/* Check for so many free bytes in hugepages: -ENOMEM when there are fewer, or
+ * no hugetlbfs is mounted. */
 int dev_machine_check_hugepages(size_t bytes, char *message);
 
-/* The CPUs of a NUMA node. */
+/* Read which CPUs a NUMA node has. */
 void dev_machine_node_cpus(int node, cpu_set_t *cpus);
 
-/* The driver that a PCI device is bound to, "" = none; `driver` holds 32 bytes. -ENODEV. */
+/* Read the driver that a PCI device is bound to, "" = none, into `driver`, which holds 32
+ * bytes. 0 or -ENODEV. */
 int dev_machine_pci_driver(const char *address, char *driver);
 
 #endif

@@ -17,11 +17,12 @@ struct dev_pool_plan {
 	size_t bytes;       // of memory, all in
 };
 
-/* Pure. */
+/* Plan the pool for the device's queues and frames. Pure. */
 void dev_pool_plan(struct dev_pool_plan *plan, const struct dev_device *device, unsigned nb_workers,
 	unsigned rx_descriptors, unsigned tx_descriptors, unsigned mtu);
 
-/* On the node, or on any when it has no room. NULL and rte_errno. */
+/* Create the pool on the NUMA node, or on any when that has no room. NULL
+ * and rte_errno on failure. */
 struct rte_mempool *dev_pool_create(
 	const struct dev_pool_plan *plan, const struct dev_device *device, int numa_node);
 

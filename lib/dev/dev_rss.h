@@ -16,17 +16,18 @@ struct dev_port;
 struct rte_eth_conf;
 struct rte_eth_dev_info;
 
-/* Before the port is configured: the RSS types, and a random key. */
+/* Choose the RSS types and a random key, before the port is configured. */
 void dev_rss_choose(struct dev_port *port, const struct rte_eth_dev_info *info, uint64_t types,
 	struct rte_eth_conf *config);
-/* The port refused a configuration with that key: take it out. */
+/* Take the key out of a configuration that the port has refused. */
 void dev_rss_take_back(struct dev_port *port, struct rte_eth_conf *config);
 
-/* The port is configured: set the redirection table round robin, learn what the driver doesn't let
+/* Set the redirection table of a configured port round robin, and learn what the driver doesn't let
  * set. From here port->rss_table may be known. */
 void dev_rss_fit(struct dev_port *port, const struct rte_eth_dev_info *info);
 
-/* The port has started: what differs is set again; what still differs makes the table unknown. */
+/* Look at a port that has started: what differs is set again; what still differs
+ * makes the table unknown. */
 void dev_rss_confirm(struct dev_port *port);
 
 #endif

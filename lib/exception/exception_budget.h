@@ -46,19 +46,19 @@ static inline void exception_budget_refill(struct exception_budget *budget, uint
 	budget->then = now;
 }
 
-/* Whole packets that may pass now. */
+/* Return how many whole packets may pass now. */
 static inline uint64_t exception_budget_packets(const struct exception_budget *budget)
 {
 	return budget->credit / EXCEPTION_BUDGET_PACKET;
 }
 
-/* At most exception_budget_packets(). */
+/* Take the credit of so many packets, at most exception_budget_packets(). */
 static inline void exception_budget_take(struct exception_budget *budget, unsigned packets)
 {
 	budget->credit -= packets * EXCEPTION_BUDGET_PACKET;
 }
 
-/* Milliseconds until a packet may pass, rounded up; -1 = never (as poll(2) takes it). */
+/* Return the milliseconds until a packet may pass, rounded up; -1 = never (as poll(2) takes it). */
 static inline int exception_budget_wait_ms(const struct exception_budget *budget)
 {
 	if (budget->rate == 0)

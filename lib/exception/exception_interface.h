@@ -21,17 +21,17 @@ struct mnl_socket;
  */
 int exception_interface_open(bool take_over, bool *taken_over, char *message);
 
-/* Whether the device outlives its descriptor. 0 or -errno. */
+/* Let the device outlive its descriptor, or not. 0 or -errno. */
 int exception_interface_persist(int fd, bool persist);
 
 /* Remove a persistent weir0 that nobody holds. 0, also when there is none, or -errno. */
 int exception_interface_remove(void);
 
 /*
- * MAC, MTU, stack settings, up, addresses, default routes. `ours`: the namespace is Weir's own, so
- * settings that hold for all of it may be changed; `host`: it is the host's, which gets no default
- * route; `taken_over`: only what differs is changed, and addresses that aren't configured go. 0, or
- * -errno with `message`.
+ * Set MAC, MTU, stack settings, addresses and default routes, and the device up. `ours`: the
+ * namespace is Weir's own, so settings that hold for all of it may be changed; `host`: it is the
+ * host's, which gets no default route; `taken_over`: only what differs is changed, and addresses
+ * that aren't configured go. 0, or -errno with `message`.
  */
 int exception_interface_configure(const struct conf_port *conf, const struct dev_port *port,
 	bool ours, bool host, bool taken_over, char *message);

@@ -15,7 +15,7 @@
 int exception_sysctl_set(
 	const char *family, const char *device, const char *key, const char *value);
 
-/* Read it, without the line's end. 0 or -errno. */
+/* Read /proc/sys/net/FAMILY/conf/DEVICE/KEY, without the line's end. 0 or -errno. */
 int exception_sysctl_get(
 	const char *family, const char *device, const char *key, char value[EXCEPTION_SYSCTL_TEXT]);
 

@@ -32,8 +32,8 @@ struct exception {
 	unsigned nb_workers;
 	unsigned frame_size; // bytes of the largest frame that weir0 sends
 	struct rte_mempool *pool;
-	bool taken_over; // weir0 was there
-	bool is_kept;    // and stays
+	bool taken_over; // weir0 was there at the start
+	bool is_kept;    // weir0 stays at the end
 	int event_fd;    // wakes the thread
 	pthread_t thread;
 	_Atomic bool stop;
@@ -56,7 +56,7 @@ struct exception {
 	struct exception_namespace netns;
 };
 
-/* The thread's function, on a struct exception; ends when `stop` is set and event_fd written. */
+/* Run the thread, on a struct exception; ends when `stop` is set and event_fd written. */
 void *exception_thread_run(void *exception);
 
 /* Make the thread leave poll(). Any thread. */

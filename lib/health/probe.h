@@ -62,24 +62,23 @@ struct probe_kind {
 extern const struct probe_kind probe_tcp;
 extern const struct probe_kind probe_http; // and HTTPS, when the task has a TLS context
 
-/* events, netns_fd, endpoint, conf, tls and done are set by the caller. 0 or -errno. */
+/* Fill in the rest of a task whose events, netns_fd, endpoint, conf, tls and done the caller has
+ * set. 0 or -errno. */
 int probe_task_init(struct probe_task *task);
 void probe_task_fini(struct probe_task *task);
 
-/*
- * Start. True: it runs, and done() follows from the event loop. False: it ended at once; `result`
- * is filled in and done() isn't called.
- */
+/* Start a probe. True: it runs, and done() follows from the event loop. False: it ended at once;
+ * `result` is filled in and done() isn't called. */
 bool probe_start(struct probe *probe, const struct probe_task *task, struct probe_result *result);
 
-/* Drop it without a result; fine for one that has ended, too. */
+/* Drop a probe without a result; fine for one that has ended, too. */
 void probe_cancel(struct probe *probe);
 
-/* For kinds: end the probe and report. */
+/* End the probe and report its outcome. For the kinds of probes. */
 void probe_end(struct probe *probe, enum probe_outcome outcome, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* What a socket's error means for the backend, in a few words. */
+/* Return what a socket's error means for the backend, in a few words. */
 const char *probe_errno_text(int err);
 
 #endif

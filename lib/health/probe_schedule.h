@@ -25,18 +25,16 @@ struct loop_watch {
 #define LOOP_BEAT_MS 20
 #define LOOP_TOLERANCE_MS 20
 
-/* The beat is due LOOP_BEAT_MS from now: call at the start and at each beat, after observing. */
+/* Expect the beat LOOP_BEAT_MS from now: call it at the start and at each beat, after observing. */
 void loop_watch_beat(struct loop_watch *watch, uint64_t now_ms);
 
 void loop_watch_stop(struct loop_watch *watch);
 
-/*
- * Any callback may ask: after a halt the sockets' events come before the timers'. Returns the time
- * lost in total; the difference between two answers is what was lost between them.
- */
+/* Return the time lost in total; the difference between two answers is what was lost between them.
+ * Any callback may ask: after a halt the sockets' events come before the timers'. */
 uint64_t loop_watch_observe(struct loop_watch *watch, uint64_t now_ms);
 
-/* Lost though the loop turned: what carries the probes stood still. */
+/* Count time as lost though the loop turned: what carries the probes stood still. */
 void loop_watch_lose(struct loop_watch *watch, unsigned ms);
 
 struct schedule {
@@ -49,33 +47,33 @@ struct schedule {
 };
 
 /*
- * `ordinal` is the target's running number: multiples of the golden ratio lie evenly in the
- * interval, whatever the addresses are and however many targets there are. The first is due now.
+ * Make a schedule whose first probe is due now. `ordinal` is the target's running number:
+ * multiples of the golden ratio lie evenly in the interval, whatever the addresses are and however
+ * many targets there are.
  */
 void schedule_init(struct schedule *schedule, unsigned interval_ms, unsigned timeout_ms,
 	uint32_t ordinal, uint64_t now_ms);
 
-/* A probe starts, at its slot or late. lost_ms: what loop_watch_observe() says. */
+/* Note that a probe starts, at its slot or late. lost_ms: what loop_watch_observe() says. */
 void schedule_start(struct schedule *schedule, uint64_t now_ms, uint64_t lost_ms);
 
-/*
- * Until when the running probe may wait. What the loop lost since the start is added, up to another
- * timeout: the probe wasn't served in that time.
- */
+/* Return until when the running probe may wait. What the loop lost since the start is added, up to
+ * another timeout: the probe wasn't served in that time. */
 uint64_t schedule_deadline(const struct schedule *schedule, uint64_t lost_ms);
 
 /*
- * Whether the running probe's failure says something about the backend. It doesn't when the loop
- * lost more than a timeout (a halt for a minute, case D16): the connection has aged, so the probe
- * is to be repeated at once. A loop that is always late must not hide a dead backend, so repeats
- * are bounded.
+ * Tell whether the running probe's failure says something about the backend. It doesn't when
+ * the loop lost more than a timeout (a halt for a minute, case D16): the connection has aged,
+ * so the probe is to be repeated at once. A loop that is always late must not hide a dead
+ * backend, so repeats are bounded.
  */
 bool schedule_failure_counts(const struct schedule *schedule, uint64_t lost_ms);
 
-/* The probe is to be started again, in the same slot. */
+/* Have the probe started again, in the same slot. */
 void schedule_repeat(struct schedule *schedule);
 
-/* The probe of this slot has ended. Returns when the next is due, which may be in the past. */
+/* Note that the probe of this slot has ended. Returns when the next is due, which may
+ * be in the past. */
 uint64_t schedule_next(struct schedule *schedule);
 
 /* Bounds what goes out in a burst: `burst` starts in each window. */
@@ -88,7 +86,7 @@ struct pace {
 #define PACE_BURST 50
 #define PACE_WINDOW_MS 5
 
-/* Whether one more may start now; counts it. */
+/* Tell whether one more probe may start now; counts it. */
 bool pace_allows(struct pace *pace, uint64_t now_ms);
 
 #endif

@@ -57,17 +57,17 @@ struct health {
 	struct ssl_ctx_st *tls[2]; // made when first needed; [1] verifies
 };
 
-/* The queue, the beat and the bound of what is under way. */
+/* Make the queue, the beat and the bound of what is under way. */
 void target_starter_init(struct health *health);
 void target_starter_fini(struct health *health);
 
-/* Before either of the next two. */
+/* Make a target's timers, before target_start() or target_stop(). */
 void target_init(struct health_target *target);
 
-/* Once: the first probe goes out as soon as the queue allows. */
+/* Start to probe the target, once: the first probe goes out as soon as the queue allows. */
 void target_start(struct health_target *target);
 
-/* No more probes; fine for one that was never started. */
+/* Stop to probe the target; fine for one that was never started. */
 void target_stop(struct health_target *target);
 
 #endif

@@ -16,7 +16,7 @@ struct verdict {
 	unsigned run; // results in a row that speak against the state
 };
 
-/* Take in one result. Whether the state has changed. A zeroed struct is "unknown". */
+/* Take in one result, and tell whether the state has changed. A zeroed struct is "unknown". */
 bool verdict_add(struct verdict *verdict, bool passed, unsigned rise, unsigned fall);
 
 #endif

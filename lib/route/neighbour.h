@@ -53,28 +53,29 @@ struct neighbour_table {
 void neighbour_table_init(struct neighbour_table *table, struct mnl_socket *socket,
 	neighbour_changed_fn changed, void *context);
 
-/* Takes what it entered out of the kernel's table. No neighbour may have a user. */
+/* Free the table, and take what it entered out of the kernel's. No neighbour may have a user. */
 void neighbour_table_fini(struct neighbour_table *table);
 
-/*
- * Another interface, or the same one come back: all is unknown again. 0 = none: all is unreachable.
- */
+/* Take another interface, or the same one that has come back: all is unknown again. 0 =
+ * none: all is unreachable. */
 void neighbour_table_reset(struct neighbour_table *table, unsigned interface);
 
-/* NULL and errno on failure. */
+/* Return the neighbour of the address, shared and counted. NULL and errno on failure. */
 struct neighbour *neighbour_get(struct neighbour_table *table, const struct net_addr *addr);
 void neighbour_put(struct neighbour_table *table, struct neighbour *neighbour);
 
-/* What the kernel told unasked; removed: the entry is gone. */
+/* Take in what the kernel told unasked; removed: the entry is gone. */
 void neighbour_table_event(
 	struct neighbour_table *table, const struct neighbour_entry *entry, bool removed);
 
-/* Look again at all (events were lost), or at those that are in doubt (once a second). */
+/* Look again at all neighbours, since events were lost. */
 void neighbour_table_check_all(struct neighbour_table *table);
+/* Look again at the neighbours that are in doubt: once a second. */
 void neighbour_table_check(struct neighbour_table *table);
 
-/* Whether there is work, and some of it: until clock_ns() is `end`. */
+/* Tell whether neighbour_table_work() has anything to do. */
 bool neighbour_table_has_work(const struct neighbour_table *table);
+/* Do some of the work: until clock_ns() is `end`. */
 void neighbour_table_work(struct neighbour_table *table, uint64_t end);
 
 #endif

@@ -19,7 +19,7 @@ struct route_link {
 	bool up;        // up, and with carrier
 };
 
-/* The interface by name. 0 (also when it isn't there), or -errno. */
+/* Look up the interface by name. 0 (also when it isn't there), or -errno. */
 int route_kernel_link(struct mnl_socket *socket, const char *name, struct route_link *link);
 
 /* What the kernel itself would do with a packet to an address. */
@@ -30,8 +30,9 @@ struct route_answer {
 };
 
 /*
- * `interface` says on which link an address lies that has no meaning without (fe80::/10). 0, or
- * -errno: -ENETUNREACH, -EHOSTUNREACH, -EACCES (prohibit), -EINVAL (blackhole) are answers too.
+ * Ask what the kernel would do with a packet to the address. `interface` says on which link an
+ * address lies that has no meaning without (fe80::/10). 0, or -errno: -ENETUNREACH, -EHOSTUNREACH,
+ * -EACCES (prohibit), -EINVAL (blackhole) are answers too.
  */
 int route_kernel_lookup(struct mnl_socket *socket, unsigned interface, const struct net_addr *addr,
 	struct route_answer *answer);
@@ -46,10 +47,11 @@ struct neighbour_entry {
 	struct net_mac mac;
 };
 
-/* From an RTM_NEWNEIGH or RTM_DELNEIGH; false: nothing for us (a bridge's, a proxy entry). */
+/* Read an entry from an RTM_NEWNEIGH or RTM_DELNEIGH; false: nothing for us (a
+ * bridge's, a proxy entry). */
 bool neighbour_entry_parse(const struct nlmsghdr *message, struct neighbour_entry *entry);
 
-/* 0, -ENOENT, or another -errno. */
+/* Ask the kernel for its entry. 0, -ENOENT, or another -errno. */
 int neighbour_entry_read(struct mnl_socket *socket, unsigned interface, const struct net_addr *addr,
 	struct neighbour_entry *entry);
 
@@ -61,6 +63,7 @@ int neighbour_entry_read(struct mnl_socket *socket, unsigned interface, const st
 int neighbour_entry_use(struct mnl_socket *socket, unsigned interface, const struct net_addr *addr,
 	bool managed, bool create);
 
+/* Remove the kernel's entry. 0 or -errno. */
 int neighbour_entry_remove(
 	struct mnl_socket *socket, unsigned interface, const struct net_addr *addr);
 

@@ -30,7 +30,7 @@ struct scheduler_groups {
 	uint32_t nb_groups;
 };
 
-/* Check and order; 0 or the errors of scheduler_ops.build() as -errno. */
+/* Check the backends, order and group them. 0, or the errors of scheduler_ops.build() as -errno. */
 int scheduler_groups_init(
 	struct scheduler_groups *groups, const struct scheduler_backend *backends, uint32_t count);
 

@@ -23,7 +23,8 @@ static inline uint64_t clock_ms(void)
 	return clock_ns() / 1000000;
 }
 
-/* CPU time of the calling thread in nanoseconds: what a loop cost, whoever else had the CPU. */
+/* Return the CPU time of the calling thread in nanoseconds: what a loop cost, whoever
+ * else had the CPU. */
 static inline uint64_t clock_thread_ns(void)
 {
 	struct timespec now;

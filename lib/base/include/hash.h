@@ -15,13 +15,11 @@ struct hash_key {
 	uint64_t k[4];
 };
 
-/* A fresh key from the kernel; waits for its entropy at boot. 0 or -errno. */
+/* Take a fresh key from the kernel; waits for its entropy at boot. 0 or -errno. */
 int hash_key_random(struct hash_key *key);
 
-/*
- * SipHash-2-4 under k[0] and k[1], the same on machines of either byte order. Hash structures field
- * by field or packed: padding counts.
- */
+/* Return SipHash-2-4 of the bytes under k[0] and k[1], the same on machines of either byte order.
+ * Hash structures field by field or packed: padding counts. */
 uint64_t hash_siphash(const struct hash_key *key, const void *data, size_t size);
 
 #endif

@@ -16,17 +16,19 @@ struct id_pool;
 #define ID_NONE UINT32_MAX
 #define ID_GENERATION_BITS 12
 
-/* Ids 0 to max - 1. NULL and errno on failure. */
+/* Create a pool of the ids 0 to max - 1. NULL and errno on failure. */
 struct id_pool *id_pool_create(uint32_t max);
 void id_pool_destroy(struct id_pool *pool);
 
-/* A free id, given back ones first, so that tables by id stay short; ID_NONE when all are taken. */
+/* Take a free id, given back ones first, so that tables by id stay short; ID_NONE
+ * when all are taken. */
 uint32_t id_pool_get(struct id_pool *pool);
+/* Give an id back; its generation changes. */
 void id_pool_put(struct id_pool *pool, uint32_t id);
 
-/* How often the id was given back, modulo 2^ID_GENERATION_BITS. */
+/* Return how often the id was given back, modulo 2^ID_GENERATION_BITS. */
 uint32_t id_pool_generation(const struct id_pool *pool, uint32_t id);
-/* One beyond the highest id that was ever taken. */
+/* Return one more than the highest id that was ever taken. */
 uint32_t id_pool_end(const struct id_pool *pool);
 
 #endif

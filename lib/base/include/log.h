@@ -14,7 +14,7 @@
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
-/* Lines above this level are dropped; LOG_LEVEL_INFO at the start. Set it before threads start. */
+/* Drop lines above this level; it is LOG_LEVEL_INFO at the start. Call it before threads start. */
 void log_set_level(enum log_level level);
 
 void log_write(enum log_level level, const char *module, const char *format, ...)
@@ -27,10 +27,11 @@ struct log_limit {
 	uint64_t held_back; // lines since the last one that was written
 };
 
-/* Whether this call site may write now: 10 lines a second of each thread (case C7). */
+/* Tell whether the call site of `limit` may write now: 10 lines a second of
+ * each thread (case C7). */
 bool log_limit_allows(struct log_limit *limit);
 
-/* After a line that was allowed: say how many before it were held back, if any. */
+/* Say, after a line that log_limit_allows() let pass, how many before it were held back, if any. */
 void log_limit_report(struct log_limit *limit, enum log_level level, const char *module);
 
 #define log_error(...) log_write(LOG_LEVEL_ERROR, LOG_MODULE, __VA_ARGS__)

@@ -36,10 +36,9 @@
 enum conf_driver { CONF_DRIVER_AUTO, CONF_DRIVER_AF_XDP, CONF_DRIVER_AF_PACKET };
 
 struct conf_port {
-	char *device;            // PCI address, kernel interface, or DPDK device string
-	enum conf_driver driver; // for a kernel interface; AUTO = AF_XDP
-	struct net_prefix
-		*addresses; // what weir0 carries; the first of a family is the SNAT default
+	char *device;                 // PCI address, kernel interface, or DPDK device string
+	enum conf_driver driver;      // for a kernel interface; AUTO = AF_XDP
+	struct net_prefix *addresses; // weir0's; the first of a family is the SNAT default
 	unsigned nb_addresses;
 	struct net_addr gateway4; // AF_UNSPEC = none
 	struct net_addr gateway6;
@@ -67,8 +66,8 @@ struct conf_port_range {
 struct conf_snat {
 	struct net_addr *addresses; // none = the port's first address of the backend's family
 	unsigned nb_addresses;
-	struct conf_port_range ranges[CONF_SNAT_RANGES_MAX]; // none = what ip_local_port_range
-							     // leaves free above 1023
+	// None = what ip_local_port_range leaves free above 1023.
+	struct conf_port_range ranges[CONF_SNAT_RANGES_MAX];
 	unsigned nb_ranges;
 };
 
@@ -155,14 +154,15 @@ struct conf_service {
 	unsigned nb_listens;
 	enum conf_scheduler scheduler;
 	enum conf_on_all_down on_all_down;
-	unsigned slow_start_ms;     // of backends that don't say otherwise
-	struct conf_prefixes allow; // clients that may connect, none = all; the longest prefix
-	struct conf_prefixes deny;  // that matches in either list decides
-	enum conf_on_remove
-		on_remove; // what becomes of the connections of a backend that leaves the file
-	enum conf_on_down on_down; // and of one that is down
+	unsigned slow_start_ms; // of backends that don't say otherwise
+	// Clients that may connect, none = all, and that may not: the longest prefix that matches
+	// in either list decides.
+	struct conf_prefixes allow, deny;
+	// What becomes of the connections of a backend that leaves the file; of one that is down.
+	enum conf_on_remove on_remove;
+	enum conf_on_down on_down;
 	unsigned on_down_reset_ms;
-	enum conf_on_idle on_idle;         // and of one that was idle for too long
+	enum conf_on_idle on_idle; // what becomes of a connection that was idle for too long
 	unsigned timeout_s[CONF_TIMEOUTS]; // seconds; 0 = those of struct conf
 	unsigned connect_timeout_ms; // how long a backend may leave a SYN unanswered; 0 = any time
 	unsigned connect_tries;      // backends that a connection is offered to
@@ -171,7 +171,7 @@ struct conf_service {
 	struct conf_passive passive;
 	struct conf_backend *backends;
 	unsigned nb_backends;
-	unsigned nb_names; // of these: DNS names
+	unsigned nb_names; // backends that are DNS names
 
 	// This module's own: how it stands in the file, to know it again by.
 	char *text; // from its name to its last }; NULL = parts of it are included
@@ -190,8 +190,7 @@ struct conf {
 	unsigned timeout_s[CONF_TIMEOUTS]; // seconds
 	struct net_endpoint resolvers[CONF_RESOLVERS_MAX]; // none = those of /etc/resolv.conf
 	unsigned nb_resolvers;
-	struct conf_service *
-		*services; // shared with the configuration that this one was reloaded from
+	struct conf_service **services; // shared with the configuration before a reload
 	unsigned nb_services;
 };
 
@@ -207,19 +206,20 @@ struct conf_error {
 struct conf *conf_load(const char *path, struct conf_error *error);
 
 /*
- * The same once more, with the same result and the same messages, but faster where `former`, which
- * was loaded before, has services that stand in the file as they did: these are shared with it, not
- * read.
+ * Read and check the file as conf_load() does, with the same result and the same messages, but
+ * faster where `former`, which was loaded before, has services that stand in the file as they did:
+ * these are shared with it, not read.
  */
 struct conf *conf_reload(const char *path, const struct conf *former, struct conf_error *error);
 
-/* conf_free(NULL) is fine. */
+/* Free a configuration; conf_free(NULL) is fine. */
 void conf_free(struct conf *conf);
 
-/* Free some of it: true when all is freed. For a thread that has other things to do in between. */
+/* Free some of a configuration: true when all is freed. For a thread that has other things
+ * to do in between. */
 bool conf_free_part(struct conf *conf);
 
-/* "maglev", "least_conn" ...: as in the file. */
+/* Return the scheduler's name in the file: "maglev", "least_conn" ... */
 const char *conf_scheduler_name(enum conf_scheduler scheduler);
 
 /* A key, for documentation. */
@@ -235,8 +235,8 @@ struct conf_reference {
 /* Call `row` for each key, in the order in which they are documented. */
 void conf_reference_each(void (*row)(void *arg, const struct conf_reference *reference), void *arg);
 
-/* Print all keys as the Markdown of conf/weir.conf.5.md: a section for each key of the top level.
- */
+/* Print all keys as the Markdown of conf/weir.conf.5.md, with a section for each key
+ * of the top level. */
 void conf_reference_print(FILE *out);
 
 #endif

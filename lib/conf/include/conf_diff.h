@@ -19,13 +19,11 @@ struct conf_diff {
 	unsigned nb_lines; // bounded: the last one may say how many more there are
 };
 
-/*
- * NULL with the error filled in: when something changed that a running weir can't take (`path`
- * names the file there), or for want of memory.
- */
+/* Compare two configurations. NULL with the error filled in: when something changed that a running
+ * weir can't take (`path` names the file there), or for want of memory. */
 struct conf_diff *conf_diff_create(
 	const struct conf *from, const struct conf *to, const char *path, struct conf_error *error);
-/* conf_diff_destroy(NULL) is fine. */
+/* Free a difference; conf_diff_destroy(NULL) is fine. */
 void conf_diff_destroy(struct conf_diff *diff);
 
 #endif

@@ -5,19 +5,20 @@
 
 #include "addr.h"
 
-/* "192.0.2.1:80", "[2001:db8::1]:80". NULL, or what is wrong and what would be right. */
+/* Parse "192.0.2.1:80" or "[2001:db8::1]:80". NULL, or what is wrong and what would be right. */
 const char *conf_endpoint_parse(struct net_endpoint *endpoint, const char *text);
 
-/* Whether it is "name:port", with a DNS name that has a letter. */
+/* Tell whether the text is "name:port", with a DNS name that has a letter. */
 bool conf_endpoint_is_name(const char *text);
 
-/* ":80": the port alone. Likewise. */
+/* Parse ":80", the port alone. NULL, or what is wrong and what would be right. */
 const char *conf_endpoint_parse_port(struct net_endpoint *endpoint, const char *text);
 
-/* Why no host can have the address ("a multicast address"); NULL when one can. */
+/* Return why no host can have the address ("a multicast address"); NULL when one can. */
 const char *conf_addr_fault(const struct net_addr *addr);
 
-/* Likewise for a host within the prefix: "the network's own address", "its broadcast address". */
+/* Return why no host within the prefix can have the address ("the network's own address", "its
+ * broadcast address"); NULL when one can. */
 const char *conf_addr_fault_in(const struct net_addr *addr, const struct net_prefix *prefix);
 
 #endif

@@ -37,14 +37,13 @@ struct dev_port {
 	unsigned worker_lcore[DEV_WORKERS_MAX]; // lcore of each worker
 	unsigned mtu;                           // bytes of the IP packet
 	int numa_node;                          // -1 = none
-	bool rss; // TCP 4-tuples are spread over the queues by the device
-	struct dev_rss
-		rss_table;  // how; known from dev_port_open() on, if ever, but see dev_port_start()
-	char driver[32];    // "net_af_xdp"
-	char name[64];      // DPDK's name of the device
-	char interface[16]; // kernel interface behind it, "" = none
+	bool rss;                 // TCP 4-tuples are spread over the queues by the device
+	struct dev_rss rss_table; // how; known from dev_port_open() on, but see dev_port_start()
+	char driver[32];          // "net_af_xdp"
+	char name[64];            // DPDK's name of the device
+	char interface[16];       // kernel interface behind it, "" = none
 	struct net_mac mac;
-	struct dev_link *link;    // that interface, dev_eal_init()'s own; NULL = none
+	struct dev_link *link;    // the kernel interface, dev_eal_init()'s own; NULL = none
 	struct rte_mempool *pool; // for rx, for weir0's packets and for those that Weir makes
 };
 
@@ -58,36 +57,39 @@ struct dev_port {
  */
 int dev_eal_init(const struct conf *conf, int argc, char **argv, char *message);
 /*
- * The same while another process has the port: under a file prefix of its own ("weir.1"), without
- * the port, and without excluding others. dev_eal_take_port() makes up for that when the other one
- * has let go of it. The telemetry socket then has to be found under its usual path:
- * dev_eal_own_name(), once the other process has ended.
+ * Start EAL as dev_eal_init() does, but while another process has the port: under a file prefix of
+ * its own ("weir.1"), without the port, and without excluding others. dev_eal_take_port() makes up
+ * for that when the other one has let go of it. The telemetry socket then has to be found under its
+ * usual path: dev_eal_own_name(), once the other process has ended.
  */
 int dev_eal_init_beside(const struct conf *conf, int argc, char **argv, char *message);
+/* Take the port that dev_eal_init_beside() left out, and exclude others from it and from the usual
+ * file prefix. 0, or -errno with `message` (DEV_MESSAGE bytes). */
 int dev_eal_take_port(const struct conf *conf, char *message);
+/* Let the telemetry socket be found under its usual path, after dev_eal_init_beside(). */
 void dev_eal_own_name(const struct conf *conf);
 
-/* Behind dev_port_close(): another process may take the port from here on, with what was changed on
- * a kernel interface. */
+/* Let another process take the port from here on, with what was changed on a
+ * kernel interface. Behind dev_port_close(). */
 void dev_eal_let_go(void);
 
-/* Leaves nothing behind: no file, no hugepage, no lock. Fine after a failed dev_eal_init(). */
+/* End EAL, and leave nothing behind: no file, no hugepage, no lock. Fine
+ * after a failed dev_eal_init(). */
 void dev_eal_fini(void);
 
-/*
- * The kernel interface that the port will take over, "" = none: to be made mute before
- * dev_port_open() sets it up.
- */
+/* Return the kernel interface that the port will take over, "" = none: to be made mute before
+ * dev_port_open() sets it up. */
 const char *dev_eal_interface(void);
 
-/* What dev_port_open() changes on that interface stays when the process ends. */
+/* Keep what dev_port_open() changes on the kernel interface when the process ends. */
 void dev_eal_keep_interface(void);
 
 /* Put back what an ended process changed on the interface of the file, whose name `interface` (16
  * bytes) gets; "" = it has none. 0, or -errno with `message`. */
 int dev_interface_forget(const struct conf *conf, char *interface, char *message);
 
-/* The file prefix: "weir", or "weir-b" with instance "b". `name` holds 80 bytes. */
+/* Write the file prefix into `name`, which holds 80 bytes: "weir", or "weir-b"
+ * with instance "b". Returned. */
 const char *dev_instance_name(const struct conf *conf, char *name);
 
 /*
@@ -96,12 +98,10 @@ const char *dev_instance_name(const struct conf *conf, char *name);
  * to do, nothing is left open. 0 or -errno.
  */
 int dev_port_open(struct dev_port *port, const struct conf *conf, char *message);
-/*
- * Queues run from here. rss_table becomes unknown when the device, now that it runs, says that it
- * does otherwise. 0 or -errno.
- */
+/* Start the queues. rss_table becomes unknown when the device, now that it runs, says that it does
+ * otherwise. 0 or -errno. */
 int dev_port_start(struct dev_port *port, char *message);
-/* Stops and closes; workers must have ended. */
+/* Stop and close the port; the workers must have ended. */
 void dev_port_close(struct dev_port *port);
 
 /*
@@ -110,10 +110,11 @@ void dev_port_close(struct dev_port *port);
  */
 void dev_port_wait_link(const struct dev_port *port);
 
-/* Asks the kernel for its interfaces, whose DPDK drivers say "up" always. */
+/* Tell whether the link is up. Asks the kernel for its interfaces, whose DPDK
+ * drivers say "up" always. */
 bool dev_port_link_up(const struct dev_port *port);
 
-/* The device's own totals since the start. What it lost stands apart from Weir's accounting. */
+/* Read the device's own totals. Any thread. */
 struct dev_port_stats {
 	uint64_t ipackets;
 	uint64_t opackets;

@@ -18,7 +18,8 @@
 #define TEL_UINT_VAL RTE_TEL_U64_VAL
 #endif
 
-/* Names are letters, digits, _ and / only; a dictionary takes 256 entries. 0 or -errno, each. */
+/* Add an unsigned number. Names are letters, digits, _ and / only; a dictionary takes 256
+ * entries. 0 or -errno. */
 static inline int tel_dict_uint(struct rte_tel_data *data, const char *name, uint64_t value)
 {
 #if RTE_VERSION >= RTE_VERSION_NUM(23, 3, 0, 0)
@@ -28,7 +29,8 @@ static inline int tel_dict_uint(struct rte_tel_data *data, const char *name, uin
 #endif
 }
 
-/* 22.11 takes an int, later versions an int64_t; what fits an int is safe with both. */
+/* Add a signed number: 22.11 takes an int, later versions an int64_t; what fits an int is safe with
+ * both. 0 or -errno. */
 static inline int tel_dict_int(struct rte_tel_data *data, const char *name, int value)
 {
 	return rte_tel_data_add_dict_int(data, name, value);
@@ -39,7 +41,8 @@ static inline int tel_dict_string(struct rte_tel_data *data, const char *name, c
 	return rte_tel_data_add_dict_string(data, name, value);
 }
 
-/* An array started with TEL_UINT_VAL; it takes 512 entries. */
+/* Add an unsigned number to an array that was started with TEL_UINT_VAL; it takes 512
+ * entries. 0 or -errno. */
 static inline int tel_array_uint(struct rte_tel_data *data, uint64_t value)
 {
 #if RTE_VERSION >= RTE_VERSION_NUM(23, 3, 0, 0)
@@ -50,7 +53,7 @@ static inline int tel_array_uint(struct rte_tel_data *data, uint64_t value)
 }
 
 /*
- * A dictionary as an element of an array started with RTE_TEL_CONTAINER, to be filled in by the
+ * Add a dictionary to an array that was started with RTE_TEL_CONTAINER, to be filled in by the
  * caller and freed by the library; NULL when there is no room. The library prints arrays of
  * dictionaries but, up to 22.11 at least, takes only arrays into arrays: so it is added as an
  * array, and made a dictionary once it is in.

@@ -37,14 +37,14 @@ struct rte_mbuf;
 struct exception *exception_create(
 	const struct conf *conf, const struct dev_port *port, char *message);
 
-/* Whether weir0 was there already: addresses, routes and neighbours are those of before. */
+/* Tell whether weir0 was there already: addresses, routes and neighbours are those of before. */
 bool exception_taken_over(const struct exception *exception);
 
 /* Start the thread, on the calling thread's CPU set. 0 or -errno. */
 int exception_start(struct exception *exception);
 
-/* exception_destroy() leaves weir0 and the namespace for the next start. They stay, too, when the
- * process is killed, with flows.persist. */
+/* Let exception_destroy() leave weir0 and the namespace for the next start. They stay, too, when
+ * the process is killed, with flows.persist. */
 void exception_keep(struct exception *exception);
 
 /* Remove the weir0 that an ended process left, and the namespace if Weir made it. -EBUSY: somebody
@@ -57,13 +57,11 @@ int exception_forget(const struct conf *conf, char *message);
  */
 void exception_destroy(struct exception *exception);
 
-/* Descriptor of weir0's namespace, owned by the exception; -1 = the host's. */
+/* Return the descriptor of weir0's namespace, owned by the exception; -1 = the host's. */
 int exception_netns(const struct exception *exception);
 
-/*
- * The ports, both included, in host byte order, that the kernel takes for its own connections from
- * weir0's addresses (net.ipv4.ip_local_port_range, IPv6 too). 0 or -errno.
- */
+/* Read the ports, both included, in host byte order, that the kernel takes for its own connections
+ * from weir0's addresses (net.ipv4.ip_local_port_range, IPv6 too). 0 or -errno. */
 int exception_local_port_range(const struct exception *exception, uint16_t *first, uint16_t *last);
 
 /* Put one of the port's addresses on weir0, or take it off. Fine when it is so already. 0 or
@@ -81,13 +79,14 @@ unsigned exception_punt(struct exception *exception, unsigned worker, enum punt_
 	struct rte_mbuf **mbufs, unsigned count);
 
 /*
- * Packets of weir0 that this worker is to send, of port->pool, checksums complete; with an MTU
- * beyond a buffer's room they are chains. A flow keeps its worker. The buffers become the caller's.
+ * Take the packets of weir0 that this worker is to send, of port->pool, checksums complete; with an
+ * MTU beyond a buffer's room they are chains. A flow keeps its worker. The buffers become the
+ * caller's. Returns how many.
  */
 unsigned exception_rx(
 	struct exception *exception, unsigned worker, struct rte_mbuf **mbufs, unsigned count);
 
-/* Totals for telemetry; any thread. */
+/* Read the totals. Any thread. */
 struct exception_totals {
 	uint64_t to_kernel[PUNT_CLASSES]; // written to weir0
 	uint64_t refused[PUNT_CLASSES];   // weir0 didn't take them
@@ -108,6 +107,8 @@ void exception_totals(const struct exception *exception, struct exception_totals
  * that muting would cut the machine off.
  */
 int exception_mute(const char *interface, char *message);
+/* Undo exception_mute(), also what a killed process left: the table's comment keeps what was there
+ * before. In the calling thread's namespace; control core. */
 void exception_unmute(const char *interface);
 
 #endif

@@ -33,9 +33,9 @@ struct health_status {
 	// "http: status 503", "tls: certificate: ..."; "" while unknown and when never probed.
 	char reason[HEALTH_REASON_TEXT];
 	uint64_t since_ms; // clock_ms() of the last change, or of the target's making
-	uint64_t probes;   // that counted: passed or failed
-	uint64_t failures; // of these
-	bool connects;     // the latest of these got a connection, whatever came after it
+	uint64_t probes;   // probes that passed or failed; a skipped one doesn't count
+	uint64_t failures; // probes that failed
+	bool connects;     // the latest probe got a connection, whatever came after it
 };
 
 /*
@@ -44,10 +44,8 @@ struct health_status {
  */
 typedef void (*health_changed_fn)(void *context, struct health_target *target);
 
-/*
- * netns_fd: the network namespace whose sockets the probes use, -1 for the thread's own; borrowed
- * for the lifetime. NULL and errno on failure.
- */
+/* Make the probes, of which there are none yet. netns_fd: the network namespace whose sockets they
+ * use, -1 for the thread's own; borrowed for the lifetime. NULL and errno on failure. */
 struct health *health_create(
 	struct event_base *events, int netns_fd, health_changed_fn changed, void *context);
 
@@ -58,10 +56,8 @@ struct health *health_create(
 typedef bool (*health_served_fn)(void *context);
 void health_set_served(struct health *health, health_served_fn served, void *context);
 
-/*
- * Drops every probe and frees all targets, got or not. Some memory and sockets go only in the next
- * turn of the loop, or with the event_base. health_destroy(NULL) is fine.
- */
+/* Drop every probe and free all targets, got or not. Some memory and sockets go only in the next
+ * turn of the loop, or with the event_base. health_destroy(NULL) is fine. */
 void health_destroy(struct health *health);
 
 /*
@@ -76,16 +72,17 @@ struct health_target *health_target_get(
 void health_target_put(struct health_target *target);
 
 /*
- * What is known of the target from before: from here on as if it had been probed, so that `rise` or
- * `fall` results change it. Nothing happens when it is known already, or is never probed.
+ * Tell what is known of the target from before: from here on it is as if it had been
+ * probed, so that `rise` or `fall` results change it. Nothing happens when it is known
+ * already, or is never probed.
  */
 void health_target_know(struct health_target *target, const struct health_status *status);
 
 const struct health_status *health_target_status(const struct health_target *target);
-/* What is probed: the backend's address and the port of `conf`, or else of the backend. */
+/* Return what is probed: the backend's address and the port of `conf`, or else of the backend. */
 const struct net_endpoint *health_target_endpoint(const struct health_target *target);
 
-/* "unknown", "up", "down". */
+/* Return "unknown", "up" or "down". */
 const char *health_state_name(enum health_state state);
 
 #endif

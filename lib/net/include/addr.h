@@ -35,7 +35,7 @@ struct net_endpoint {
 #define NET_ADDR_TEXT 48     // room for an address or a prefix as text
 #define NET_ENDPOINT_TEXT 56 // room for "[address]:port"
 
-/* Bytes of an address of the family: 4 or 16. */
+/* Return the bytes of an address of the family: 4 or 16. */
 static inline unsigned net_addr_size(sa_family_t family)
 {
 	return family == AF_INET6 ? 16 : 4;
@@ -56,10 +56,10 @@ static inline bool net_mac_equal(const struct net_mac *a, const struct net_mac *
 	return memcmp(a, b, sizeof(*a)) == 0;
 }
 
-/* An order of addresses, for tsearch(3) and qsort(3): of struct net_addr, or what starts with one.
- */
+/* Order addresses, for tsearch(3) and qsort(3): of struct net_addr, or of what starts with one. */
 int net_addr_compare(const void *a, const void *b);
-/* The same of struct net_endpoint. */
+/* Order endpoints, for tsearch(3) and qsort(3): of struct net_endpoint, or of
+ * what starts with one. */
 int net_endpoint_compare(const void *a, const void *b);
 
 /* Parse "192.0.2.1" or "2001:db8::1". 0, or -EINVAL. */
@@ -68,20 +68,22 @@ int net_addr_parse(struct net_addr *addr, const char *text);
 /* Parse "192.0.2.0/24"; without a length it is the whole address. 0, or -EINVAL. Host bits stay. */
 int net_prefix_parse(struct net_prefix *prefix, const char *text);
 
-/* Parse "192.0.2.1:80" or "[2001:db8::1]:80". 0, -EINVAL (form, address) or -ERANGE (port 1-65535).
- */
+/* Parse "192.0.2.1:80" or "[2001:db8::1]:80". 0, -EINVAL (form, address) or -ERANGE (a port not
+ * within 1 to 65535). */
 int net_endpoint_parse(struct net_endpoint *endpoint, const char *text);
 
-/* Whether the prefix covers the address. */
+/* Tell whether the prefix covers the address. */
 bool net_prefix_contains(const struct net_prefix *prefix, const struct net_addr *addr);
 
-/* Text forms; they return `text`, which must have the room named above. */
+/* Write the text form into `text`, which has room for NET_ADDR_TEXT or NET_ENDPOINT_TEXT
+ * bytes, and return it. */
 const char *net_addr_format(const struct net_addr *addr, char *text);
 const char *net_prefix_format(const struct net_prefix *prefix, char *text);
 const char *net_endpoint_format(const struct net_endpoint *endpoint, char *text);
 const char *net_mac_format(const struct net_mac *mac, char text[18]);
 
-/* The address as the kernel's socket calls take it; returns the length. `port`: network order. */
+/* Fill in the address as the kernel's socket calls take it, and return its length.
+ * `port`: network byte order. */
 socklen_t net_addr_sockaddr(
 	const struct net_addr *addr, uint16_t port, struct sockaddr_storage *out);
 

@@ -17,32 +17,28 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/*
- * A 64-bit one's-complement sum of words as one of 32 bits. Added to itself with the halves
- * exchanged, its upper half is the sum of both with the carry brought round.
- */
+/* Fold a 64-bit one's-complement sum of words into 32 bits. Added to itself with the halves
+ * exchanged, its upper half is the sum of both with the carry brought round. */
 static inline uint32_t checksum_fold64(uint64_t sum)
 {
 	return (sum + (sum << 32 | sum >> 32)) >> 32;
 }
 
-/* A sum as one of 16 bits, not complemented. */
+/* Fold a 32-bit sum into 16 bits, not complemented. */
 static inline uint16_t checksum_fold(uint32_t sum)
 {
 	return (sum + (sum << 16 | sum >> 16)) >> 16;
 }
 
-/* Four words more in a 64-bit one's-complement sum: the carry is brought round. */
+/* Add four words to a 64-bit one's-complement sum: the carry is brought round. */
 static inline uint64_t checksum_add64(uint64_t sum, uint64_t words)
 {
 	sum += words;
 	return sum + (sum < words);
 }
 
-/*
- * The sum of the bytes, on top of `start`: 0, or the sum of what lies before, which must have an
- * even size. An odd last byte counts as followed by a zero.
- */
+/* Sum up the bytes, on top of `start`: 0, or the sum of what lies before, which must have an even
+ * size. An odd last byte counts as followed by a zero. */
 static inline uint32_t checksum_sum(const void *data, unsigned size, uint32_t start)
 {
 	const uint8_t *bytes = data;
@@ -71,17 +67,18 @@ static inline uint32_t checksum_sum(const void *data, unsigned size, uint32_t st
 	return checksum_fold64(sum);
 }
 
-/* The IPv4 header's checksum: to be stored when the field is 0, and 0 when it is right already. */
+/* Return the IPv4 header's checksum: to be stored when the field is 0, and 0 when
+ * it is right already. */
 static inline uint16_t checksum_ip(const void *header, unsigned size)
 {
 	return (uint16_t)~checksum_fold(checksum_sum(header, size, 0));
 }
 
 /*
- * The checksum of TCP, UDP or ICMPv6 with its pseudo header (RFC 9293, 8200): to be stored when the
- * field is 0, and 0 when it is right already. `src`, `dst`: 4 or 16 bytes, by `family`. `l4_size`
- * is what the IP header says of the payload, not what the frame has. UDP sends a 0 as 0xffff;
- * that is up to the caller.
+ * Return the checksum of TCP, UDP or ICMPv6 with its pseudo header (RFC 9293, 8200): to be stored
+ * when the field is 0, and 0 when it is right already. `src`, `dst`: 4 or 16 bytes, by `family`.
+ * `l4_size` is what the IP header says of the payload, not what the frame has. UDP sends a 0 as
+ * 0xffff; that is up to the caller.
  */
 static inline uint16_t checksum_l4(sa_family_t family, const void *src, const void *dst,
 	uint8_t proto, const void *l4, unsigned l4_size)
@@ -97,9 +94,9 @@ static inline uint16_t checksum_l4(sa_family_t family, const void *src, const vo
 }
 
 /*
- * Deltas: what a change of a field, given as it lies in memory, adds to the sum: ~from + to. The
- * field must begin at an even offset of what the checksum covers. Deltas may be added to each
- * other, up to 4,096 of them.
+ * Return the delta of a change of a field, given as it lies in memory: what it adds to the sum,
+ * ~from + to. The field must begin at an even offset of what the checksum covers. Deltas of any
+ * width may be added to each other, up to 4,096 of them.
  */
 static inline uint32_t checksum_delta16(uint16_t from, uint16_t to)
 {
@@ -120,7 +117,7 @@ static inline uint32_t checksum_delta64(uint64_t from, uint64_t to)
 	return (sum & 0xffff) + (sum >> 16); // less than 2^17: room for more deltas
 }
 
-/* Of 16 bytes: an IPv6 address. */
+/* Return the delta of a change of 16 bytes: an IPv6 address. */
 static inline uint32_t checksum_delta128(const void *from, const void *to)
 {
 	uint64_t a[2], b[2];
@@ -131,7 +128,7 @@ static inline uint32_t checksum_delta128(const void *from, const void *to)
 }
 
 /*
- * The checksum after the change: HC' = ~(~HC + ~m + m') (RFC 1624, equation 3). Where a full
+ * Return the checksum after a change: HC' = ~(~HC + ~m + m') (RFC 1624, equation 3). Where a full
  * computation gives 0x0000 this does too, and not 0xffff as RFC 1141 did: it comes to 0xffff only
  * if HC was 0xffff, which no sender computes, and every changed word went from 0xffff to 0.
  */

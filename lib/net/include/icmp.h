@@ -27,19 +27,20 @@
 #define ICMP_QUOTE_TCP_MIN 8
 
 /*
- * The message at offset `l4` of the frame, whose first segment has `size` bytes; the IP header is
- * parsed, neither a fragment nor longer than the frame. Sets `kind`: PACKET_OTHER for what is the
- * kernel's, PACKET_BAD_ICMP, or PACKET_ICMP_ERROR with `icmp`, `tcp`, `ports` and `payload`.
+ * Parse the message at offset `l4` of the frame, whose first segment has `size` bytes; the
+ * IP header is parsed, neither a fragment nor longer than the frame. Sets `kind`:
+ * PACKET_OTHER for what is the kernel's, PACKET_BAD_ICMP, or PACKET_ICMP_ERROR with `icmp`,
+ * `tcp`, `ports` and `payload`.
  */
 void icmp_parse(struct packet *packet, const uint8_t *frame, uint32_t size, uint32_t l4);
 
-/* Of a PACKET_ICMP_ERROR: the IP header that it quotes. */
+/* Return the IP header that a PACKET_ICMP_ERROR quotes. */
 static inline uint8_t *icmp_quote(const struct packet *packet)
 {
 	return packet->icmp + ICMP_HEADER_SIZE;
 }
 
-/* The quoted source and destination addresses, one behind the other: 8 or 32 bytes. */
+/* Return the quoted source and destination addresses, one behind the other: 8 or 32 bytes. */
 static inline uint8_t *icmp_quote_addrs(const struct packet *packet)
 {
 	return icmp_quote(packet) +

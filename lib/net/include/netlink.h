@@ -9,10 +9,8 @@ struct net_prefix;
 
 #define NETLINK_TIMEOUT_S 5 // that the kernel may take for one message of its answer
 
-/*
- * An rtnetlink socket in the namespace (-1 = the thread's own), subscribed to `groups` (RTMGRP_*
- * bits, 0 = none). Closed by mnl_socket_close(). NULL and errno on failure.
- */
+/* Open an rtnetlink socket in the namespace (-1 = the thread's own), subscribed to `groups`
+ * (RTMGRP_* bits, 0 = none). Closed by mnl_socket_close(). NULL and errno on failure. */
 struct mnl_socket *netlink_open(int netns_fd, unsigned groups);
 
 /*
@@ -27,8 +25,8 @@ struct mnl_socket *netlink_open(int netns_fd, unsigned groups);
 int netlink_talk(
 	struct mnl_socket *socket, struct nlmsghdr *request, mnl_cb_t received, void *context);
 
-/* The interface's own address in a message of a dump of addresses (struct ifaddrmsg), and the
- * length of its network. */
+/* Read the interface's own address from a message of a dump of addresses (struct ifaddrmsg), and
+ * the length of its network. */
 void netlink_address(const struct nlmsghdr *header, struct net_prefix *prefix);
 
 #endif

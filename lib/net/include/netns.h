@@ -6,15 +6,15 @@
 #ifndef WEIR_NETNS_H
 #define WEIR_NETNS_H
 
-/* socket(2) made in the namespace; netns_fd -1 = the thread's own. The descriptor, or -errno. */
+/* Make a socket, as socket(2), in the namespace; netns_fd -1 = the thread's own. Returns
+ * the descriptor, or -errno. */
 int netns_socket(int netns_fd, int domain, int type, int protocol);
 
-/*
- * Enter the namespace; returns a descriptor of the one left, to be handed to netns_leave(), or
- * -errno. netns_leave() aborts the process when it fails: a thread in the wrong namespace would
- * act on the wrong machine.
- */
+/* Enter the namespace; returns a descriptor of the one left, to be handed
+ * to netns_leave(), or -errno. */
 int netns_enter(int netns_fd);
+/* Go back to the namespace that netns_enter() left, and close the descriptor. Aborts the process
+ * when it fails: a thread in the wrong namespace would act on the wrong machine. */
 void netns_leave(int previous_fd);
 
 #endif

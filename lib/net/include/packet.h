@@ -56,7 +56,7 @@ struct packet {
 	uint8_t protocol; // of the IP payload, behind extension headers
 };
 
-/* The source and destination addresses, one behind the other: 8 or 32 bytes. */
+/* Return the source and destination addresses, one behind the other: 8 or 32 bytes. */
 static inline const void *packet_addrs_of(const struct packet *packet, sa_family_t family)
 {
 	return family == AF_INET6 ? (const void *)&packet->ip6->src_addr
@@ -84,7 +84,8 @@ static inline void packet_destination(const struct packet *packet, struct net_ad
 	memcpy(addr->v6, (const uint8_t *)packet_addrs(packet) + size, size);
 }
 
-/* The first 8 bytes of a frame to this MAC address, as packet_parse_plain() compares them. */
+/* Return the first 8 bytes of a frame to this MAC address, as
+ * packet_parse_plain() compares them. */
 static inline uint64_t packet_own(const struct net_mac *mac)
 {
 	uint64_t own = 0;
@@ -109,8 +110,8 @@ static inline bool packet_is_to(const uint8_t *frame, uint64_t own)
 #endif
 }
 
-/* Of a chain the first segment alone: what Weir writes in a received packet's place has room there.
- */
+/* Cut a chain to its first segment: what Weir writes in a received packet's
+ * place has room there. */
 static inline void packet_cut_chain(struct rte_mbuf *mbuf)
 {
 	if (likely(mbuf->next == NULL))
@@ -121,8 +122,9 @@ static inline void packet_cut_chain(struct rte_mbuf *mbuf)
 }
 
 /*
- * TCP right behind an IP header of `ip_header` bytes, in a frame that holds a TCP header of the
- * smallest size. All lengths are checked by their differences' signs, in one branch.
+ * Fill in a TCP packet whose header lies right behind an IP header of `ip_header` bytes, in a frame
+ * that holds a TCP header of the smallest size. All lengths are checked by their differences'
+ * signs, in one branch. False when one is wrong.
  */
 static __rte_always_inline bool packet_fill_plain(struct packet *packet, struct rte_mbuf *mbuf,
 	uint8_t *frame, int32_t ip_header, int32_t ip_size, sa_family_t family)
@@ -154,7 +156,7 @@ static __rte_always_inline bool packet_fill_plain(struct packet *packet, struct 
 }
 
 /*
- * The common case: an IPv4 TCP packet without options into `packet4`, or an IPv6 one without
+ * Parse the common case: an IPv4 TCP packet without options into `packet4`, or an IPv6 one without
  * extension headers into `packet6`, untagged and to the MAC of `own`. Returns its family; 0 when
  * the frame isn't plainly that, and packet_parse_other() is to say what it is.
  */
@@ -190,12 +192,13 @@ static __rte_always_inline sa_family_t packet_parse_plain(
 		: 0;
 }
 
-/* Whatever packet_parse_plain() doesn't decide: any frame. A TCP packet of IPv6 goes into
+/* Parse any frame that packet_parse_plain() doesn't decide. A TCP packet of IPv6 goes into
  * `packet6`, anything else into `packet4`, which may be the same; returns which. */
 struct packet *packet_parse_other(
 	struct packet *packet4, struct packet *packet6, struct rte_mbuf *mbuf, uint64_t own);
 
-/* Both. `own`: packet_own() of the port's MAC. */
+/* Parse any frame. `own`: packet_own() of the port's MAC. Returns the packet that was
+ * filled in, see packet_parse_other(). */
 static inline struct packet *packet_parse(
 	struct packet *packet4, struct packet *packet6, struct rte_mbuf *mbuf, uint64_t own)
 {
@@ -207,14 +210,14 @@ static inline struct packet *packet_parse(
 }
 
 /*
- * Whether a PACKET_TCP comes from an address or port that can't be, or from where it goes (LAND):
- * case B12. To be asked before a packet makes a flow or leaves as the kernel's; a flow's own
- * packets have its addresses.
+ * Tell whether a PACKET_TCP comes from an address or port that can't be, or from where it goes
+ * (LAND): case B12. To be asked before a packet makes a flow or leaves as the kernel's; a flow's
+ * own packets have its addresses.
  */
 bool packet_bad_address(const struct packet *packet);
 
-/* Of a PACKET_TCP: whether its TCP checksum is right. Reads all of the payload, so not for every
- * packet. */
+/* Tell whether the TCP checksum of a PACKET_TCP is right. Reads all of the payload, so
+ * not for every packet. */
 bool packet_sum_is_right(const struct packet *packet);
 
 #endif

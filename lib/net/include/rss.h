@@ -13,10 +13,8 @@
 #define RSS_KEY_MIN 40
 #define RSS_KEY_MAX 52
 
-/*
- * Of a packet's addresses, source and destination one behind the other, and its ports, source and
- * destination; all as in the headers. `key` has RSS_KEY_MIN bytes or more, aligned to 4.
- */
+/* Hash a packet's addresses, source and destination one behind the other, and its ports, source and
+ * destination; all as in the headers. `key` has RSS_KEY_MIN bytes or more, aligned to 4. */
 uint32_t rss_hash(const uint8_t *key, sa_family_t family, const void *addrs, uint32_t ports);
 
 #endif

@@ -28,7 +28,7 @@ struct segment_fields {
 	uint8_t flags;
 };
 
-/* The IP packet's size. */
+/* Return the size of the IP packet: both headers. */
 static inline unsigned segment_size(sa_family_t family)
 {
 	return (family == AF_INET6 ? sizeof(struct rte_ipv6_hdr) : sizeof(struct rte_ipv4_hdr)) +
@@ -51,7 +51,7 @@ static inline uint32_t segment_word32(const uint8_t *bytes)
 	return word;
 }
 
-/* Return the 64-bit sum of the addresses. */
+/* Write the IPv4 header, and return the 64-bit sum of the addresses. */
 static inline uint64_t segment_write_ip4(
 	struct rte_ipv4_hdr *ip, const struct segment_fields *fields)
 {
@@ -72,6 +72,7 @@ static inline uint64_t segment_write_ip4(
 	return addrs;
 }
 
+/* Write the IPv6 header, and return the 64-bit sum of the addresses. */
 static inline uint64_t segment_write_ip6(
 	struct rte_ipv6_hdr *ip, const struct segment_fields *fields)
 {

@@ -32,8 +32,8 @@ static inline struct tcp_options tcp_options_of(struct rte_tcp_hdr *tcp)
 		(uint8_t *)(tcp + 1), (uint8_t *)tcp + (tcp->data_off >> 4) * 4};
 }
 
-/* The next option but NOP: kind, its length with both, what it holds. NULL at the end, or where the
- * list is broken; what lies behind is nobody's then. */
+/* Return the next option but NOP: kind, its length with both, what it holds. NULL at the end, or
+ * where the list is broken; what lies behind is nobody's then. */
 static inline uint8_t *tcp_option_next(struct tcp_options *options)
 {
 	while (options->at < options->end && *options->at == TCP_OPTION_NOP)
@@ -46,7 +46,7 @@ static inline uint8_t *tcp_option_next(struct tcp_options *options)
 	return option;
 }
 
-/* The TSval of the header, host byte order; false when it has none. */
+/* Read the header's TSval, host byte order; false when it has none. */
 static inline bool tcp_option_ts(struct rte_tcp_hdr *tcp, uint32_t *ts)
 {
 	struct tcp_options options = tcp_options_of(tcp);

@@ -47,10 +47,12 @@ typedef void (*route_changed_fn)(void *context, struct route_target *target);
 struct route *route_create(struct event_base *events, int netns_fd, const char *interface,
 	route_changed_fn changed, void *context);
 
-/* route_destroy() leaves what it entered into the kernel's tables, for a process after this one. */
+/* Let route_destroy() leave what it entered into the kernel's tables, for a
+ * process after this one. */
 void route_keep(struct route *route);
 
-/* Frees all targets; what it entered into the kernel's tables goes. route_destroy(NULL) is fine. */
+/* Free all targets; what route.c entered into the kernel's tables goes.
+ * route_destroy(NULL) is fine. */
 void route_destroy(struct route *route);
 
 /*

@@ -27,8 +27,8 @@ struct scheduler_backend {
 /* A worker's own place in one service; zeroed at first, kept by the caller across rebuilds. */
 struct scheduler_cursor {
 	uint32_t position;
-	uint32_t refreshed;    // the caller's: the candidate whose load it looked at last,
-	uint32_t refreshed_ms; // and when
+	uint32_t refreshed;    // the caller's: the candidate whose load it looked at last
+	uint32_t refreshed_ms; // the caller's: when it looked at that load
 };
 
 /* The connections that are open now, as the worker knows them. */
@@ -43,24 +43,26 @@ struct scheduler_ops {
 	bool by_source;   // pick() takes scheduler_source_hash() of the client's address
 
 	/*
-	 * `backends` may go after the call. What is picked depends on identities and weights only,
-	 * not on the order of the array. Any thread may call it. NULL and errno: EINVAL when count
-	 * or a weight is 0 or a weight too large, E2BIG when there are too many, EEXIST when two
-	 * have one identity, ENOMEM.
+	 * Build the state of a schedule. `backends` may go after the call. What is picked depends
+	 * on identities and weights only, not on the order of the array. Any thread may call it.
+	 * NULL and errno: EINVAL when count or a weight is 0 or a weight too large, E2BIG when
+	 * there are too many, EEXIST when two have one identity, ENOMEM.
 	 */
 	void *(*build)(const struct scheduler_backend *backends, uint32_t count);
 
-	/* Index into the array given to build(). `hash`: the flow's keyed hash. Never fails. */
+	/* Return an index into the array given to build(). `hash`: the flow's
+	 * keyed hash. Never fails. */
 	uint32_t (*pick)(const void *state, uint64_t hash, struct scheduler_cursor *cursor);
 
 	/* Ask for what pick() is going to read; NULL where that is in the cache anyway. */
 	void (*prefetch)(const void *state, uint64_t hash);
 
-	/* In place of pick(), where the load decides: a full one only when it sees no other. */
+	/* Pick in place of pick(), where the load decides: a full backend only when
+	 * it sees no other. */
 	uint32_t (*pick_by_load)(const void *state, const struct scheduler_load *load,
 		struct scheduler_cursor *cursor);
 
-	/* destroy(NULL) is fine. */
+	/* Free a state; destroy(NULL) is fine. */
 	void (*destroy)(void *state);
 };
 
@@ -69,10 +71,10 @@ extern const struct scheduler_ops scheduler_round_robin;
 extern const struct scheduler_ops scheduler_least_conn;
 extern const struct scheduler_ops scheduler_source;
 
-/* The scheduler of that name, or NULL. */
+/* Return the scheduler of that name, or NULL. */
 const struct scheduler_ops *scheduler_find(const char *name);
 
-/* Of an address of `size` bytes, 4 or 16, in network byte order: on every machine the same. */
+/* Hash an address of `size` bytes, 4 or 16, in network byte order: on every machine the same. */
 uint64_t scheduler_source_hash(const void *addr, size_t size);
 
 #endif

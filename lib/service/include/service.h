@@ -117,8 +117,8 @@ struct service_table {
 	struct service_keys *key_owner;
 };
 
-/* What a key's addresses are made of; the configuration alone decides what is stored, so nobody
- * can make its collisions, and a cheap hash serves. */
+/* Hash what a key's addresses are made of; the configuration alone decides what is stored, so
+ * nobody can make its collisions, and a cheap hash serves. */
 static inline uint32_t service_key_hash(const uint64_t addr[2], uint32_t port, uint32_t kind)
 {
 	uint64_t h = (addr[0] ^ (uint64_t)port << 32 ^ kind) * 0x9e3779b97f4a7c15;
@@ -127,8 +127,8 @@ static inline uint32_t service_key_hash(const uint64_t addr[2], uint32_t port, u
 	return h ^ h >> 32;
 }
 
-/* An address of 4 or 16 bytes as a key has it: built in registers, since a load of what was stored
- * in parts waits for the stores. */
+/* Write an address of 4 or 16 bytes as a key has it: built in registers, since a load of what was
+ * stored in parts waits for the stores. */
 static inline void service_key_words(uint64_t words[2], sa_family_t family, const void *addr)
 {
 	if (family == AF_INET6) {
@@ -141,7 +141,7 @@ static inline void service_key_words(uint64_t words[2], sa_family_t family, cons
 	}
 }
 
-/* `addr`: 4 or 16 bytes. The value, or SERVICE_NONE. */
+/* Return the key's value, or SERVICE_NONE. `addr`: 4 or 16 bytes. */
 static inline uint32_t service_find(const struct service_table *table, enum service_key_kind kind,
 	sa_family_t family, const void *addr, uint16_t port)
 {
@@ -176,13 +176,13 @@ struct service_source {
 	uint16_t timeout_s[SERVICE_STATES];
 	const struct scheduler_ops *scheduler;
 	const uint32_t *candidates;              // ids of usable backends
-	const struct scheduler_backend *weights; // of these
-	const uint32_t *limits;                  // of these, as in struct service; NULL = none
+	const struct scheduler_backend *weights; // of `candidates`
+	const uint32_t *limits; // of `candidates`, as in struct service; NULL = none
 	uint32_t nb_candidates;
 	struct service_access *access; // NULL = everybody may connect
 };
 
-/* One reference, the caller's. NULL and errno on failure. */
+/* Create a service with one reference, the caller's. NULL and errno on failure. */
 struct service *service_create(const struct service_source *source);
 /* Take one more reference. By one thread at a time, as service_put(). */
 struct service *service_get(struct service *service);
@@ -198,20 +198,18 @@ struct service_table_source {
 	uint64_t reset_round;
 	struct service_snat snat4, snat6;
 	const struct snat *snat;
-	struct service_keys *shared_keys; // NULL: made of these:
-	const struct service_key
-		*keys; // as by service_key_set(); of a key given twice the first value counts
+	struct service_keys *shared_keys; // NULL: made of `keys`
+	// As by service_key_set(); of a key given twice the first value counts.
+	const struct service_key *keys;
 	uint32_t nb_keys;
 };
 
-/* One reference, the caller's. NULL and errno on failure. */
+/* Create a set of keys with one reference, the caller's. NULL and errno on failure. */
 struct service_keys *service_keys_create(const struct service_key *keys, uint32_t nb_keys);
 void service_keys_put(struct service_keys *keys);
 
-/*
- * A copy with the changes, in their order: each key is there as long as it was given more often
- * than taken back. One reference, the caller's. NULL and errno on failure.
- */
+/* Copy a set of keys with the changes, in their order: each key is there as long as it was given
+ * more often than taken back. One reference, the caller's. NULL and errno on failure. */
 struct service_keys *service_keys_change(
 	const struct service_keys *from, const struct service_key *changes, uint32_t nb_changes);
 
@@ -219,9 +217,9 @@ struct service_keys *service_keys_change(
 void service_key_set(struct service_key *key, enum service_key_kind kind,
 	const struct net_addr *addr, uint16_t port, uint32_t value);
 
-/* NULL and errno on failure. */
+/* Create a table. NULL and errno on failure. */
 struct service_table *service_table_create(const struct service_table_source *source);
-/* No reader may have it any more. service_table_destroy(NULL) is fine. */
+/* Free a table that no reader can have any more. service_table_destroy(NULL) is fine. */
 void service_table_destroy(struct service_table *table);
 
 #endif

@@ -15,19 +15,22 @@
 
 struct service_access;
 
-/* Prefixes of one family. Who matches none is denied when `allow` has any, else allowed; a prefix
- * in both is denied. Arrays are copied. One reference, the caller's. NULL and errno on failure. */
+/*
+ * Create the lists of who may connect, of prefixes of one family. Who matches none is denied when
+ * `allow` has any, else allowed; a prefix in both is denied. Arrays are copied. One reference, the
+ * caller's. NULL and errno on failure.
+ */
 struct service_access *service_access_create(const struct net_prefix *allow, uint32_t nb_allow,
 	const struct net_prefix *deny, uint32_t nb_deny);
 
 struct service_access *service_access_get(struct service_access *access);
-/* service_access_put(NULL) is fine. */
+/* Give a reference back; the last one frees the lists. service_access_put(NULL) is fine. */
 void service_access_put(struct service_access *access);
 
-/* `addr`: 4 or 16 bytes, as the family is. */
+/* Tell whether the client may connect. `addr`: 4 or 16 bytes, as the family is. */
 bool service_access_allows(const struct service_access *access, const void *addr);
 
-/* Bytes of memory behind it. */
+/* Return the bytes of memory behind the lists. */
 size_t service_access_size(const struct service_access *access);
 
 #endif

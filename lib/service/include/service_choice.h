@@ -35,11 +35,11 @@ struct service_choice {
 	uint64_t next_ms; // when a weight grows next; 0 = they stay
 };
 
-/* Parts of ten of its weight that a member has at a time: 1 when it comes up, 10 from
- * slow_start_ms after. */
+/* Return the tenths of its weight that a member has at a time: 1 when it comes up,
+ * 10 from slow_start_ms after. */
 uint32_t service_member_tenths(const struct service_member *member, uint64_t now_ms);
 
-/* 0 or -ENOMEM; then there is nothing to undo. */
+/* Choose the members that take connections now. 0 or -ENOMEM; then there is nothing to undo. */
 int service_choice_init(struct service_choice *choice, const struct service_member *members,
 	uint32_t count, uint64_t now_ms);
 void service_choice_fini(struct service_choice *choice);

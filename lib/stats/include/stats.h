@@ -49,17 +49,17 @@ extern const char *const stats_drop_names[STATS_DROPS_COUNT];
 struct stats_flows {
 	uint64_t created;
 	uint64_t expired;       // by time
-	uint64_t expired_reset; // of these: both ends got a RST (on_idle = "reset")
+	uint64_t expired_reset; // expired ones whose ends got a RST (on_idle = "reset")
 	uint64_t evicted;       // closed or half-open ones that gave way to new ones
-	uint64_t renumbered;    // of those created: the backend sees numbers moved by an offset
+	uint64_t renumbered;    // created ones whose numbers the backend sees moved by an offset
 	uint64_t reset;         // ended by Weir: the backend was down, or left the file
 	uint64_t moved;         // given another backend before the first one had answered
 	uint64_t over_budget;   // silent ones that stayed where they were: retry_budget
 	uint64_t given_up;      // as many backends as may be tried were silent: reset
-	uint64_t refused_no_backend; // SYN answered by RST: no backend is up,
-	uint64_t refused_max_conns;  // all backends have their max_conns,
-	uint64_t refused_flows_full; // the flow table is full,
-	uint64_t refused_snat_full;  // the SNAT ports towards the backend are all in use
+	uint64_t refused_no_backend; // SYN answered by RST: no backend is up
+	uint64_t refused_max_conns;  // SYN answered by RST: all backends have their max_conns
+	uint64_t refused_flows_full; // SYN answered by RST: the flow table is full
+	uint64_t refused_snat_full; // SYN answered by RST: no SNAT port towards the backend is left
 };
 
 static inline unsigned stats_family(sa_family_t family)
@@ -74,9 +74,9 @@ struct stats_counters {
 	uint64_t punted;
 	uint64_t drops[STATS_DROPS_COUNT];
 	uint64_t generated;          // packets that Weir made and the port took
-	uint64_t generated_lost;     // and the port took them not
+	uint64_t generated_lost;     // packets that Weir made and the port didn't take
 	uint64_t from_kernel;        // packets of weir0 that the port took
-	uint64_t from_kernel_lost;   // and the port took them not
+	uint64_t from_kernel_lost;   // packets of weir0 that the port didn't take
 	struct stats_flows flows[2]; // by stats_family()
 	uint64_t loops;
 	uint64_t busy_loops; // with at least one packet
@@ -90,10 +90,11 @@ struct stats_worker {
 	struct stats_counters published;                // worker: write; anybody: stats_read()
 } __attribute__((aligned(64)));
 
-/* Worker, at a burst boundary: make the live counters readable. About 60 stores. */
+/* Make the worker's live counters readable: about 60 stores. The worker calls it
+ * at a burst boundary. */
 void stats_publish(struct stats_worker *stats);
 
-/* Any thread: a copy in which the identity holds. */
+/* Copy the published counters, so that the identity holds. Any thread. */
 void stats_read(const struct stats_worker *stats, struct stats_counters *copy);
 
 /* Add `from` to `sum`. */
@@ -116,12 +117,13 @@ struct stats_backend {
 	uint64_t packets[2]; // [0] from the client, [1] from the backend
 	uint64_t bytes[2];   // of the IP packets
 	uint64_t opened;     // connections given to it
-	uint64_t ended;      // of these closed, reset or given up: not open any more
-	uint64_t closed;     // and forgotten: the flow is gone
+	uint64_t ended;      // opened ones that were closed, reset or given up: not open any more
+	uint64_t closed;     // ended ones that are forgotten: the flow is gone
 	uint64_t unused;
 } __attribute__((aligned(64)));
 
-/* Likewise for one service, by its index: new connections that it didn't take. */
+/* What one worker counted of new connections that a service didn't take; an array of these by
+ * service index is a worker's own. Read while it is written: each number is right. */
 struct stats_service {
 	uint64_t denied;            // of clients that may not connect
 	uint64_t refused_max_conns; // all backends have their max_conns

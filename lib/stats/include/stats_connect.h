@@ -17,15 +17,15 @@
 #define STATS_CONNECT_FIRST_BITS 5 // the first bucket ends at 2^5 us
 
 struct stats_connect {
-	uint64_t refused;      // SYNs that it answered by a RST,
-	uint64_t timed_out;    // or not in time
+	uint64_t refused;      // SYNs that the backend answered by a RST
+	uint64_t timed_out;    // SYNs that it didn't answer in time
 	uint64_t moved_away;   // connections that another backend was given instead
 	uint64_t syn_not_kept; // SYNs that couldn't be moved: too long, or no room
 	uint64_t challenged; // SYNs that it answered for a connection of before, and was sent again
 	uint64_t fails;      // refused and timed out since it takes connections again
 	uint32_t answer_us;  // how long it takes, smoothed; 0 = it hasn't answered yet
-	uint32_t answered_ms; // when it last did, low bits of the clock,
-	uint32_t failed_ms;   // and when it last refused or was silent
+	uint32_t answered_ms; // when it last answered: low bits of the clock, ms
+	uint32_t failed_ms;   // when it last refused or was silent, in the same way
 	uint32_t unused;
 	uint32_t times[STATS_CONNECT_BUCKETS];
 } __attribute__((aligned(64)));
@@ -39,7 +39,7 @@ static inline unsigned stats_connect_bucket(uint64_t us)
 	return bucket < STATS_CONNECT_BUCKETS ? bucket : STATS_CONNECT_BUCKETS - 1;
 }
 
-/* Where the bucket begins, us. */
+/* Return where the bucket begins, in us. */
 static inline uint64_t stats_connect_from(unsigned bucket)
 {
 	if (bucket == 0)
@@ -48,16 +48,16 @@ static inline uint64_t stats_connect_from(unsigned bucket)
 		<< ((bucket - 1) / 2 + STATS_CONNECT_FIRST_BITS - 1);
 }
 
-/* The worker: it answered after so long. */
+/* Note that the backend has answered after so long. The worker calls it. */
 void stats_connect_answered(struct stats_connect *connect, uint64_t us);
 
-/* Whether the worker's latest news of it is a failure. */
+/* Tell whether the worker's latest news of the backend is a failure. */
 static inline int stats_connect_is_suspect(const struct stats_connect *connect)
 {
 	return connect->failed_ms != 0 && (int32_t)(connect->failed_ms - connect->answered_ms) > 0;
 }
 
-/* A smoothed time takes in one more; 0 = there is none yet. */
+/* Return the smoothed time with one more taken in; 0 = there is none yet. */
 static inline uint32_t stats_connect_smooth(uint32_t smoothed, uint64_t us)
 {
 	int64_t last = us < UINT32_MAX / 2 ? us : UINT32_MAX / 2;
@@ -67,15 +67,15 @@ static inline uint32_t stats_connect_smooth(uint32_t smoothed, uint64_t us)
 	return smoothed + (last - (int64_t)smoothed) / 8;
 }
 
-/* Any thread: add the counts of one worker to a sum; the rest is left alone. */
+/* Add the counts of one worker to a sum; the rest is left alone. Any thread. */
 void stats_connect_add(struct stats_connect *sum, const struct stats_connect *from);
-/* Take away what an earlier sum says. */
+/* Take the counts of an earlier sum away from a sum. Any thread. */
 void stats_connect_subtract(struct stats_connect *sum, const struct stats_connect *before);
 
-/* How many answers the histogram has. */
+/* Return how many answers the histogram has. */
 uint64_t stats_connect_answers(const struct stats_connect *sum);
-/* The time, us, that so many percent of the answers took at most; within its bucket as if they were
- * spread evenly. 0 = no answer. */
+/* Return the time in us that so many percent of the answers took at most; within its bucket as if
+ * they were spread evenly. 0 = no answer. */
 uint64_t stats_connect_percentile(const struct stats_connect *sum, unsigned percent);
 
 #endif
