@@ -15,16 +15,16 @@ struct control;
 
 #define ACTION_TEXT 400
 
-/*
- * Backends are named as in telemetry. 0 with words for what was done (and soon published), or
- * -ENOENT, -EINVAL with what is wrong.
- */
+/* Drain a backend, named as in telemetry. 0 with words for what was done (and soon published), or
+ * -ENOENT, -EINVAL with what is wrong; `words` holds ACTION_TEXT bytes. */
 int action_drain(struct control *control, const char *service, const char *backend, char *words);
+/* Let a backend take connections. Named and answered as action_drain(). */
 int action_activate(struct control *control, const char *service, const char *backend, char *words);
+/* Set a backend's weight, 0 to CONF_WEIGHT_MAX. Named and answered as action_drain(). */
 int action_weight(struct control *control, const char *service, const char *backend, int64_t weight,
 	char *words);
 
-/* Take all of it back, under daemon.lock: how many backends there were. */
+/* Take back all that was done by hand, under daemon.lock. Returns how many backends there were. */
 uint32_t actions_restore(struct control *control);
 
 #endif

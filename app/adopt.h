@@ -12,7 +12,7 @@
 
 struct daemon;
 
-/* After the workers' counters are there. 0 or -ENOMEM. */
+/* Take the former process's flows in, once the workers' counters are there. 0 or -ENOMEM. */
 int adopt_flows(struct daemon *daemon);
 
 #endif

@@ -14,14 +14,14 @@ struct apply;
 struct conf;
 struct daemon;
 
-/* Called with the commit, under daemon.lock: what else changes with it. */
+/* Called with the commit, under daemon.lock, for what else changes with it. */
 typedef void (*apply_commit_fn)(void *context);
-/* Called once: 0 when the workers have it, or -errno and nothing changed. */
+/* Called once: 0 when the workers have the configuration, or -errno and nothing changed. */
 typedef void (*apply_done_fn)(void *context, int err);
 
-/* NULL for want of memory. */
+/* Create the applier of plans. NULL for want of memory. */
 struct apply *apply_create(struct daemon *daemon);
-/* What is under way is dropped without a call. apply_destroy(NULL) is fine. */
+/* Drop what is under way, without a call, and free the applier. apply_destroy(NULL) is fine. */
 void apply_destroy(struct apply *apply);
 
 bool apply_busy(const struct apply *apply);

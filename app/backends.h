@@ -40,8 +40,8 @@ struct watch;
 enum backend_life { BACKEND_LISTED, BACKEND_REMOVED, BACKEND_GONE };
 
 struct control_backend {
-	struct conf_backend conf; // a copy; the name is its own, the endpoint the one in use,
-				  // for a DNS name one of its addresses
+	// A copy with a name of its own; the endpoint is the one in use, of a DNS name one address.
+	struct conf_backend conf;
 	struct control_service *service;
 	uint32_t id;
 	uint32_t generation;
@@ -58,14 +58,14 @@ struct control_backend {
 	uint16_t epoch;   // grows when it takes connections again
 	uint64_t plan;    // the last plan that lists it
 	uint64_t down_ms; // since when it is down; 0 = it isn't
-	bool reset;       // its flows are to be ended
-	bool gathered;    // a candidate in the publication under way,
-	bool in_use;      // and in the last one: the workers know it
+	bool reset;       // the backend's flows are to be ended
+	bool gathered;    // a candidate in the publication under way
+	bool in_use;      // a candidate in the last publication: the workers know it
 	// Set by hand until the next reload; -1 = as in the file.
 	int temporary_state;
 	int temporary_weight;
-	LIST_ENTRY(control_backend) health_entry; // that share a target
-	LIST_ENTRY(control_backend) route_entry;
+	LIST_ENTRY(control_backend) health_entry; // of those that share a health target
+	LIST_ENTRY(control_backend) route_entry;  // of those that share a route target
 };
 
 struct control_service {
@@ -112,94 +112,101 @@ struct backends {
 	bool all_keys;      // the changes aren't known: the next job has all keys
 	bool has_temporary; // something may be set by hand
 	uint64_t nb_plans;  // made so far
-	// What the workers counted for an id, in all; NULL: nothing.
+	// What the workers counted for a backend's id or a service's index, in all; NULL: nothing.
 	void (*count)(void *context, uint32_t id, struct stats_backend *sum);
-	void (*count_service)(void *context, uint32_t index, struct stats_service *sum); // likewise
+	void (*count_service)(void *context, uint32_t index, struct stats_service *sum);
 	void (*count_connects)(void *context, uint32_t id, struct stats_connect *sum);
 	void *context;
 };
 
-/* 0 or -errno; backends_fini() is fine after either. */
+/* Make an empty registry. 0 or -errno; backends_fini() is fine after either. */
 int backends_init(
 	struct backends *backends, const struct conf *conf, const struct snat_ports ports[2]);
 void backends_fini(struct backends *backends);
 
-/* The service of the name, listed or not; NULL when there is none. */
+/* Return the service of the name, listed or not; NULL when there is none. */
 struct control_service *backends_find_service(const struct backends *backends, const char *name);
 
-/* The n-th of all backends, service by service. NULL beyond the last. */
+/* Return the n-th of all backends, service by service; NULL beyond the last. */
 const struct control_backend *backends_at(const struct backends *backends, uint32_t n);
 
-/* A service without backends and index, in no list yet. NULL and errno. */
+/* Create a service without backends and index, in no list yet. NULL and errno on failure. */
 struct control_service *control_service_create(const char *name);
-/* Its backends must be gone. */
+/* Free a service whose backends are gone. */
 void control_service_destroy(struct control_service *service);
 
 /*
- * A backend of the service with an id of its own, probed from now on, in no list yet. `endpoint`:
- * its address and port, as the file's may be a name. NULL and errno: ENOSPC when there is no id.
+ * Create a backend of the service with an id of its own, probed from now on, in no list yet.
+ * `endpoint`: its address and port, as the file's may be a name. NULL and errno: ENOSPC when
+ * there is no id.
  */
 struct control_backend *control_backend_create(struct backends *backends,
 	struct control_service *service, const struct conf_backend *conf,
 	const struct net_endpoint *endpoint, const struct conf_health *health);
-/* In no list any more. No worker may know it. */
+/* Free a backend that is in no list any more, and that no worker can know. */
 void control_backend_destroy(struct backends *backends, struct control_backend *backend);
 
-/* A copy with strings of its own, of a backend at that address. 0 or -ENOMEM. */
+/* Copy a backend's configuration with strings of its own, for a backend at that
+ * address. 0 or -ENOMEM. */
 int control_backend_conf_copy(struct conf_backend *copy, const struct conf_backend *conf,
 	const struct net_endpoint *endpoint);
 void control_backend_conf_free(struct conf_backend *conf);
 
-/* What was counted for it, since it has the id. A connection may be opened on one worker and closed
- * on another between two of the reads. */
+/* Sum up what was counted for the backend since it has its id. A connection may be opened on one
+ * worker and closed on another between two of the reads. */
 void control_backend_count(const struct backends *backends, const struct control_backend *backend,
 	struct stats_backend *sum);
 
-/* It gets the index, with what was counted for it before, or gives it up. */
+/* Give the index to the service, with what was counted for it before. */
 void control_service_take_index(
 	struct backends *backends, struct control_service *service, uint32_t index);
+/* Take the service's index away; what was counted under it stays the service's. */
 void control_service_leave_index(struct backends *backends, struct control_service *service);
 
-/* What was counted for it since the start, under whatever index. */
+/* Sum up what was counted for the service since the start, under whatever index. */
 void control_service_count(const struct backends *backends, const struct control_service *service,
 	struct stats_service *sum);
 
-/* The same of its connects. */
+/* Sum up what was counted of the backend's connects since it has its id. */
 void control_backend_count_connects(const struct backends *backends,
 	const struct control_backend *backend, struct stats_connect *sum);
 
-/* As telemetry tells it: what took it out last. */
+/* Return the backend's health as telemetry tells it: what took it out last. */
 const struct health_status *control_backend_health(const struct control_backend *backend);
 
 /* See whether the service has a usable backend: true when that changed. */
 bool control_service_look(struct control_service *service);
 
-/* As in the file, or set by hand. */
+/* Return the backend's state as in the file, or as set by hand. */
 enum conf_state control_backend_state(const struct control_backend *backend);
+/* Return the backend's weight as in the file, or as set by hand. */
 unsigned control_backend_weight(const struct control_backend *backend);
 
-/* Whether new connections may go to it. */
+/* Tell whether new connections may go to the backend. */
 bool control_backend_usable(const struct control_backend *backend);
-/* The same, or, where none is usable and on_all_down is "forward", whether it might answer. */
+/* Tell whether the backend is usable, or, where none is and on_all_down is "forward",
+ * whether it might answer. */
 bool control_backend_candidate(const struct control_backend *backend);
 
-/* "active", "drain", "disabled", or "removed": not in the file any more, with flows left. */
+/* Return "active", "drain", "disabled", or "removed": not in the file any more, with flows left. */
 const char *control_backend_state_name(const struct control_backend *backend);
 
-/* Write down for the next table what is known of it. */
+/* Write down for the next table what is known of the backend. */
 void backends_row_update(struct backends *backends, const struct control_backend *backend);
 
-/* What a job had of the row isn't published: the next one has it again. */
+/* Have the next job say the id's row again: what a job had of it isn't published. */
 void backends_row_again(struct backends *backends, uint32_t id);
 
-/* The addresses and ports that the packet path has to know of it: they come with a count of 1, and
- * go with -1. Of a service by its conf. */
+/* Give the addresses and ports of the backend to the packet path with a count of 1, or take
+ * them back with -1. */
 void backends_keys_of_backend(
 	struct backends *backends, const struct control_backend *backend, int count);
+/* Give the addresses and ports of the service, by its conf, to the packet path with a count of 1,
+ * or take them back with -1. */
 void backends_keys_of_service(struct backends *backends, const struct conf_port *port,
 	const struct control_service *service, int count);
 
-/* All of them. NULL for want of memory. */
+/* Return all addresses and ports that the packet path has to know. NULL for want of memory. */
 struct service_key *backends_keys(
 	const struct backends *backends, const struct conf *conf, uint32_t *nb_keys);
 

@@ -19,7 +19,7 @@ struct service_member;
  * then is publish_job_destroy()'s either way. */
 int candidates_collect(struct control_service *service, struct publish_service *publish);
 
-/* What the choice goes by. */
+/* Fill in what the choice goes by. */
 void candidates_member(const struct control_backend *backend, struct service_member *member);
 
 #endif

@@ -24,7 +24,7 @@ struct daemon;
 
 /* Open the socket. NULL with `message` (DEV_MESSAGE bytes) and errno on failure. */
 struct command *command_create(struct daemon *daemon, char *message);
-/* Closes and removes it. command_destroy(NULL) is fine. */
+/* Close the socket and remove it. command_destroy(NULL) is fine. */
 void command_destroy(struct command *command);
 
 #endif

@@ -18,37 +18,37 @@ struct control;
 struct control_service;
 struct daemon;
 
-/* Build everything from the configuration and start probing. NULL and errno. */
+/* Build everything from the configuration and start probing. NULL and errno on failure. */
 struct control *control_create(struct daemon *daemon);
 /* Wait until the kernel has told the next hops of the backends that are known to be up, so that
  * their flows find them; runs the event loop meanwhile. */
 void control_settle(struct control *control, unsigned limit_ms);
 /* Publish a first table, before any worker runs. 0 or -ENOMEM. */
 int control_publish_first(struct control *control);
-/* The workers must have ended. control_destroy(NULL) is fine. */
+/* Free the registry and what probes it; the workers must have ended.
+ * control_destroy(NULL) is fine. */
 void control_destroy(struct control *control);
 
-/* Under daemon.lock, or on the event loop. */
+/* Return the registry, to be read under daemon.lock or on the event loop. */
 const struct backends *control_backends(const struct control *control);
 
-/* The same, to be changed by the event loop. */
+/* Return the registry, to be changed by the event loop. */
 struct backends *control_registry(struct control *control);
 
-/* daemon.lock: held while something changes that telemetry reads. */
+/* Take daemon.lock, which is held while something changes that telemetry reads. */
 void control_lock(struct control *control);
 void control_unlock(struct control *control);
 
-/* The number of the next publication: what changed until then is in it. */
+/* Return the number of the next publication: all that has changed so far is in it. */
 uint64_t control_next_publication(const struct control *control);
-/* See that there is one soon. */
+/* See that there is a publication soon. */
 void control_publish(struct control *control);
-/* A plan is about to be committed. */
+/* Prepare for a plan that is about to be committed: what is being gathered is begun anew. */
 void control_will_commit(struct control *control);
 /* See what has become of removed backends from now on. */
 void control_reap(struct control *control);
 
-/* Somebody to be told when the next publication has been made; the struct is his, zeroed at first.
- */
+/* Somebody to be told when the next publication is made; the struct is his, zeroed at first. */
 struct control_waiter {
 	void (*told)(void *context);
 	void *context;
@@ -59,10 +59,10 @@ struct control_waiter {
 
 void control_wait(struct control *control, struct control_waiter *waiter,
 	void (*told)(void *context), void *context);
-/* Fine for one that doesn't wait, too. */
+/* Forget a waiter; fine for one that doesn't wait, too. */
 void control_cancel_wait(struct control *control, struct control_waiter *waiter);
 
-/* The service's candidates or weights changed: they are published a moment later, with all else
+/* Publish a service whose candidates or weights changed: a moment later, with all else
  * that changes until then. */
 void control_service_changed(struct control *control, struct control_service *service);
 

@@ -29,8 +29,8 @@ struct daemon {
 	struct flow_table *flows4; // NULL when no service has the family
 	struct flow_table *flows6;
 	struct flow_file files[2];           // behind them, by stats_family(); fd -1 = none
-	struct flow_adopt_result adopted[2]; // of these
-	uint32_t adopted_ms;                 // that it took
+	struct flow_adopt_result adopted[2]; // of `files`
+	uint32_t adopted_ms;                 // that the adoption took
 	struct keep *keep;
 	struct snat_ports snat_ports[2]; // by stats_family()
 	struct rss_check rss;
@@ -43,7 +43,7 @@ struct daemon {
 	struct notify *notify;          // systemd
 	struct service_table *services; // published: control swaps, workers load; atomic
 	struct worker *workers;         // nb_workers of the port
-	struct stats_backend *counters[CONF_WORKERS_MAX];     // of these, by backend id
+	struct stats_backend *counters[CONF_WORKERS_MAX];     // of `workers`, by backend id
 	const struct pipeline_fails *fails[CONF_WORKERS_MAX]; // NULL: not there yet
 	struct worker_spray *spray;                           // tests only
 	uint64_t started_ms;
@@ -53,7 +53,7 @@ struct daemon {
 	pthread_mutex_t lock;
 };
 
-/* End the process, by the event loop: `forget` as above. */
+/* End the process, by the event loop. `forget`: nothing is left for the next one. */
 void daemon_end(struct daemon *daemon, bool forget);
 
 #endif

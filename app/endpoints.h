@@ -41,19 +41,21 @@ struct control_endpoint {
 	struct snat_pool *pools[];  // by SNAT address of the family
 };
 
-/* 0 or -errno; endpoints_fini() is fine after either. */
+/* Make the list of endpoints, of which there are none yet. 0 or -errno; endpoints_fini()
+ * is fine after either. */
 int endpoints_init(
 	struct endpoints *endpoints, const struct conf *conf, const struct snat_ports ports[2]);
-/* Frees all that are left. */
+/* Free all endpoints that are left. */
 void endpoints_fini(struct endpoints *endpoints);
 
-/* Counted. NULL and errno on failure. */
+/* Return the endpoint, counted. NULL and errno on failure. */
 struct control_endpoint *endpoints_get(struct endpoints *endpoints, const struct net_endpoint *key);
-/* No worker may use its pools any more when the last one is put. put(NULL) is fine. */
+/* Give an endpoint back. No worker may use its pools any more when the last one is
+ * put. put(NULL) is fine. */
 void endpoints_put(struct endpoints *endpoints, struct control_endpoint *endpoint);
 
-/* The daemon's snat_ports, from the file or the kernel's leftovers, in the classes that the port's
- * RSS gives. 0 or -errno. */
+/* Make the daemon's snat_ports, from the file or the kernel's leftovers, in the classes that the
+ * port's RSS gives. 0 or -errno. */
 int endpoints_ports_create(struct daemon *daemon);
 void endpoints_ports_destroy(struct daemon *daemon);
 

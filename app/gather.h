@@ -22,19 +22,19 @@ struct gather {
 	bool again;              // all were looked at once
 };
 
-/* 1: there is more to do. 0: `job` is whole, and the caller's to take and set to NULL. -ENOMEM: as
- * if nothing had been gathered. */
+/* Gather what changed, until clock_ns() is `until_ns`. 1: there is more to do. 0: `job` is whole,
+ * and the caller's to take and set to NULL. -ENOMEM: as if nothing had been gathered. */
 int gather_step(struct gather *gather, struct backends *backends, const struct conf *conf,
 	uint64_t until_ns);
 
-/* To be begun anew: services are about to get or to lose their indices. Fine if none is under way.
- */
+/* Drop what was gathered, to be begun anew: services are about to get or to lose their indices.
+ * Fine if none is under way. */
 void gather_cancel(struct gather *gather, struct backends *backends);
 
-/* The job's table is published: what the registry says of it. Under daemon.lock. */
+/* Write into the registry that the job's table is published. Under daemon.lock. */
 void gather_published(struct backends *backends, const struct publish_job *job);
 
-/* The job failed: what is in it goes into the next one. */
+/* Put what is in a failed job into the next one. */
 void gather_again(struct backends *backends, const struct publish_job *job);
 
 #endif

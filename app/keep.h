@@ -26,27 +26,28 @@ struct keep;
 /* Read what the former process left of the instance. `persist` false: nothing is read or written.
  * NULL for want of memory. */
 struct keep *keep_create(const struct conf *conf, bool persist);
-/* `remove`: the file too. keep_destroy(NULL) is fine. */
+/* End the keeping. `remove`: the file goes, too. keep_destroy(NULL) is fine. */
 void keep_destroy(struct keep *keep, bool remove);
 
-/* What is known of a backend from before: false when nothing is. */
+/* Read what is known of a backend's health from before: false when nothing is. */
 bool keep_health(const struct keep *keep, const struct control_backend *backend,
 	struct health_status *status);
+/* Read what was counted for a backend before: false when nothing was. */
 bool keep_totals(const struct keep *keep, const struct control_backend *backend,
 	struct stats_backend *totals);
 
-/* From here on what runs now is kept; what the former process left is replaced as a whole. Writes
- * all backends. keep NULL: nothing happens, here and below. */
+/* Keep what runs now from here on: writes all backends, and replaces what the former process left
+ * as a whole. `keep` NULL: nothing happens, in any of these. */
 void keep_begin(struct keep *keep, const struct backends *backends);
 /* Write a backend down. */
 void keep_write(
 	struct keep *keep, const struct backends *backends, const struct control_backend *backend);
-/* The backend is gone. */
+/* Take a backend out that is gone. */
 void keep_erase(struct keep *keep, const struct control_backend *backend);
-/* The next backends' totals. Returns in how many ms to call again: all have their turn once a
+/* Write the next backends' totals. Returns in how many ms to call again: all have their turn once a
  * second, or, where these are thousands, as often as slices at that distance allow. */
 unsigned keep_tick(struct keep *keep, const struct backends *backends);
-/* All of them, at the end. */
+/* Write all backends, at the end. */
 void keep_all(struct keep *keep, const struct backends *backends);
 
 /* Remove the file of an instance that doesn't run. */

@@ -14,12 +14,12 @@
 struct daemon;
 struct notify;
 
-/* Behind the start: says that weir is ready. NULL and errno: -ENOMEM. */
+/* Tell systemd, behind the start, that weir is ready. NULL and errno: -ENOMEM. */
 struct notify *notify_create(struct daemon *daemon);
-/* Says that it ends. notify_destroy(NULL) is fine. */
+/* Tell systemd that weir ends. notify_destroy(NULL) is fine. */
 void notify_destroy(struct notify *notify);
 
-/* Another process is the unit's main one from here on. */
+/* Tell systemd that another process is the unit's main one from here on. */
 void notify_main_pid(int pid);
 
 #endif

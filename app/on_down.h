@@ -13,12 +13,13 @@ struct control_backend;
 struct event_base;
 struct on_down;
 
-/* NULL for want of memory. */
+/* Create the judge of down backends. NULL for want of memory. */
 struct on_down *on_down_create(struct event_base *events, struct control *control);
-/* on_down_destroy(NULL) is fine. */
+/* Free the judge; on_down_destroy(NULL) is fine. */
 void on_down_destroy(struct on_down *on_down);
 
-/* Health or next hop of a listed backend changed. Marks its row, and publishes, when it is time. */
+/* Take in that health or next hop of a listed backend changed: marks its row, and publishes,
+ * when it is time. */
 void on_down_update(struct on_down *on_down, struct control_backend *backend);
 
 #endif

@@ -15,7 +15,8 @@ struct options {
 
 enum options_result { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_WRONG };
 
-/* Parse; DONE after --help or --version was printed, WRONG after a message on stderr. */
+/* Parse the command line; DONE after --help or --version was printed, WRONG after
+ * a message on stderr. */
 enum options_result options_parse(struct options *options, int argc, char **argv);
 
 #endif

@@ -45,21 +45,22 @@ struct passive_backend {
 	LIST_ENTRY(control_backend) entry; // of those that are out
 };
 
-/* `fails`: of the workers, by number, which may start later; the array outlives this. NULL for want
- * of memory. */
+/* Create the judge of the clients' connects. `fails`: of the workers, by number, which may start
+ * later; the array outlives this. NULL for want of memory. */
 struct passive *passive_create(struct event_base *events, struct control *control,
 	const struct pipeline_fails *const *fails, unsigned nb_workers);
-/* passive_destroy(NULL) is fine. */
+/* Free the judge; passive_destroy(NULL) is fine. */
 void passive_destroy(struct passive *passive);
 
-/* One of the ten looks a second; `now_ms` of clock_ms(), here and below. */
+/* Look at what the workers counted, ten times a second. `now_ms`: clock_ms(). */
 void passive_look(struct passive *passive, uint64_t now_ms);
 
-/* Probes have a verdict: it counts, and nothing before it. Also of a backend that goes. */
+/* End what was held against a backend: its probes have a verdict, which counts, or
+ * it goes. `now_ms`: clock_ms(). */
 void passive_end(struct passive *passive, struct control_backend *backend, uint64_t now_ms);
 
-/* When no backend is usable, bring back what only this has taken out. Fine without a `passive`. Not
- * under daemon.lock, as the others. */
+/* Bring back what only this judge has taken out, when no backend of the service is usable. Fine
+ * without a `passive`. Not under daemon.lock. `now_ms`: clock_ms(). */
 void passive_spare(struct passive *passive, struct control_service *service, uint64_t now_ms);
 
 #endif

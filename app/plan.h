@@ -19,17 +19,19 @@ struct backends;
 struct conf;
 struct plan;
 
-/* `changed`, by service of `conf`: false where it and its backends are as in the running one; NULL:
- * all may have changed. Both outlive the plan. NULL and errno on failure. */
+/* Begin a plan. `changed`, by service of `conf`: false where it and its backends are as in the
+ * running one; NULL: all may have changed. Both outlive the plan. NULL and errno on failure. */
 struct plan *plan_create(struct backends *backends, const struct conf *conf, const bool *changed);
-/* Undoes what was not committed. plan_destroy(NULL) is fine. */
+/* Undo what was not committed, and free the plan. plan_destroy(NULL) is fine. */
 void plan_destroy(struct plan *plan);
 
-/* 1: there is more to do. 0: ready for the commit. -errno: it failed, destroy it. */
+/* Make some of the plan, until clock_ns() is `until_ns`. 1: there is more to do. 0: ready for the
+ * commit. -errno: it failed, destroy it. */
 int plan_step(struct plan *plan, uint64_t until_ns);
-/* `publication`: the number of the next one, by which the workers are told. */
+/* Carry the plan out. `publication`: the number of the next one, by which the workers are told. */
 void plan_commit(struct plan *plan, uint64_t publication);
-/* What follows from the commit and isn't urgent: 1: more to do, 0: done. */
+/* Do some of what follows from the commit and isn't urgent, until clock_ns() is `until_ns`. 1: more
+ * to do, 0: done. */
 int plan_finish(struct plan *plan, uint64_t until_ns);
 
 #endif

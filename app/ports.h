@@ -17,20 +17,20 @@ struct event_base;
 struct ports;
 struct service_snat;
 
-/* The ports of one SNAT address towards one backend. */
+/* Read how many ports of one SNAT address are in use. `index`: of ports_addresses(). */
 struct ports_use {
 	uint32_t used;
 	uint32_t size;
 	unsigned percent;
-	bool is_high;     // four fifths, or were and it isn't below seven tenths again
+	bool is_high;     // four fifths, until it is below seven tenths again
 	uint64_t refused; // times that none was left; since the start
 };
 
-/* Looks at all backends about once a second. NULL and errno. */
+/* Look at all backends about once a second. NULL and errno on failure. */
 struct ports *ports_create(struct event_base *events, struct backends *backends);
 void ports_destroy(struct ports *ports);
 
-/* The SNAT addresses towards the backend. */
+/* Return the SNAT addresses towards the backend. */
 const struct service_snat *ports_addresses(
 	const struct backends *backends, const struct control_backend *backend);
 

@@ -44,8 +44,8 @@ struct publish_job {
 	uint32_t nb_changed;
 	uint32_t changed_room;
 	uint32_t nb_backends;         // one beyond the highest id
-	uint32_t *ids;                // of the backends that changed,
-	struct service_backend *rows; // and what they are now
+	uint32_t *ids;                // of the backends that changed
+	struct service_backend *rows; // what the backends of `ids` are now
 	uint32_t nb_rows;
 	uint64_t reset_round;
 	struct service_key *keys; // changes, or all; NULL: as before
@@ -53,13 +53,13 @@ struct publish_job {
 	bool all_keys;
 };
 
-/* Without anything. NULL for want of memory. */
+/* Create an empty job. NULL for want of memory. */
 struct publish_job *publish_job_create(void);
-/* A further service, zeroed, good until the next call. NULL for want of memory. */
+/* Add a service to the job, zeroed, good until the next call. NULL for want of memory. */
 struct publish_service *publish_job_add_service(struct publish_job *job);
-/* As many rows, to be filled in. 0 or -ENOMEM. */
+/* Make room for the rows of backends, to be filled in. 0 or -ENOMEM. */
 int publish_job_set_rows(struct publish_job *job, uint32_t nb_rows);
-/* publish_job_destroy(NULL) is fine. */
+/* Free a job; publish_job_destroy(NULL) is fine. */
 void publish_job_destroy(struct publish_job *job);
 
 struct publisher_source {
@@ -77,20 +77,20 @@ struct publisher_source {
 	void *context;
 };
 
-/* NULL and errno on failure. */
+/* Create the publisher, and its thread. NULL and errno on failure. */
 struct publisher *publisher_create(const struct publisher_source *source);
-/* The workers must have ended. Frees all tables, the published one too. */
+/* Free all tables, the published one too; the workers must have ended. */
 void publisher_destroy(struct publisher *publisher);
 
 bool publisher_busy(const struct publisher *publisher);
-/* Takes the job over; the publisher must not be busy. */
+/* Take a job over, to build and publish its table; the publisher must not be busy. */
 void publisher_submit(struct publisher *publisher, struct publish_job *job);
 /* Wait until the job is done, and call done(). For the start, before the loop runs. */
 void publisher_wait(struct publisher *publisher);
 
-/* Jobs are numbered from 1. The last one that was submitted, and the last one whose predecessors'
- * tables no worker can have any more. */
+/* Return the number of the last job that was submitted; the first one is 1. */
 uint64_t publisher_submitted(const struct publisher *publisher);
+/* Return the number of the last job whose predecessors' tables no worker can have any more. */
 uint64_t publisher_passed(const struct publisher *publisher);
 
 #endif

@@ -22,7 +22,7 @@ struct reload_status {
 	uint64_t attempts;
 	uint64_t failures;
 	uint64_t failed_ms; // when the last failed attempt ended; 0 when a later one succeeded
-	char error[RELOAD_ERROR_TEXT]; // of that
+	char error[RELOAD_ERROR_TEXT]; // of the last failed attempt
 };
 
 /* How a reload ended: an error, or what changed, line by line; none when nothing did. */
@@ -40,14 +40,14 @@ struct reload_waiter {
 	TAILQ_ENTRY(reload_waiter) entry;
 };
 
-/* Follows SIGHUP from now on. NULL for want of memory. */
+/* Follow SIGHUP from now on. NULL for want of memory. */
 struct reload *reload_create(struct daemon *daemon);
-/* reload_destroy(NULL) is fine. */
+/* Free the reloader; reload_destroy(NULL) is fine. */
 void reload_destroy(struct reload *reload);
 
 /* Read the file once more, after this call. `waiter` NULL: nobody wants to be told. */
 void reload_request(struct reload *reload, struct reload_waiter *waiter);
-/* Fine for one that doesn't wait, too. */
+/* Forget a waiter; fine for one that doesn't wait, too. */
 void reload_cancel_wait(struct reload *reload, struct reload_waiter *waiter);
 
 const struct reload_status *reload_status(const struct reload *reload);

@@ -17,15 +17,15 @@ struct conf;
 struct daemon;
 struct resolver;
 
-/* NULL for want of memory. */
+/* Create the resolver. NULL for want of memory. */
 struct resolver *resolver_create(struct daemon *daemon);
-/* resolver_destroy(NULL) is fine. */
+/* Free the resolver; resolver_destroy(NULL) is fine. */
 void resolver_destroy(struct resolver *resolver);
 
 /* Follow the names of this configuration, which runs from now on, and no others. */
 void resolver_follow(struct resolver *resolver, const struct conf *conf);
 
-/* The last good addresses, in order; how many. `resolver` NULL: none. */
+/* Give the last good addresses of a name, in order, and return how many. `resolver` NULL: none. */
 uint32_t resolver_addresses(const struct resolver *resolver, const char *host, sa_family_t family,
 	const struct net_addr **addrs);
 

@@ -14,11 +14,12 @@
 struct daemon;
 struct stall;
 
-/* Looks from the event loop on. NULL and errno: -ENOMEM. */
+/* Look at the workers from the event loop from now on. NULL and errno: -ENOMEM. */
 struct stall *stall_create(struct daemon *daemon);
 void stall_destroy(struct stall *stall); // NULL is fine
 
-/* Whether some worker has not turned for `within_ms` and what it sleeps; `stall` NULL: none. */
+/* Tell whether some worker has not turned for `within_ms` and what it
+ * sleeps; `stall` NULL: none. */
 bool stall_any(struct stall *stall, unsigned within_ms);
 
 #endif

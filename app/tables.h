@@ -19,16 +19,16 @@ struct daemon;
  * -errno with `message` (DEV_MESSAGE bytes).
  */
 int tables_create(struct daemon *daemon, char *message);
-/* The workers must have ended. The files stay, unless daemon->forget. */
+/* Free the tables; the workers must have ended. The files stay, unless daemon->forget. */
 void tables_destroy(struct daemon *daemon);
 
-/* Behind the adoption: the files have the size that is configured. */
+/* Give the files the size that is configured, behind the adoption. */
 void tables_adopted(struct daemon *daemon);
 
-/* About once a second: their owner is alive. */
+/* Write into the files that their owner is alive: about once a second. */
 void tables_alive(struct daemon *daemon);
 
-/* Whether a former process left a file. */
+/* Tell whether a former process left a file. */
 bool tables_exist(const struct conf *conf);
 
 /* Remove the files that a former process left: false when somebody uses one. */

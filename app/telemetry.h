@@ -12,7 +12,7 @@ struct daemon;
 
 /* Register the commands for this daemon. 0 or -errno. */
 int telemetry_init(struct daemon *daemon);
-/* From here on the commands answer with an error: the library can't forget them. */
+/* Let the commands answer with an error from here on: the library can't forget them. */
 void telemetry_fini(struct daemon *daemon);
 
 #endif

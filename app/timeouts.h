@@ -10,13 +10,13 @@ struct conf;
 struct conf_service;
 struct worker;
 
-/* A service's own, by state; 0 = the file's for all. */
+/* Give a service's own timeouts, by state; 0 = the file's for all. */
 void timeouts_of_service(const struct conf_service *service, uint16_t timeout_s[TCP_STATES]);
 
 /*
- * What counts for a flow of the service that was idle while no process was there; NULL: of one that
- * isn't in the file any more. Established ones whose ends are to be told stay for the first sweep,
- * which does that.
+ * Give the timeouts that count for a flow of the service that was idle while no process was there;
+ * NULL: of one that isn't in the file any more. Established ones whose ends are to be told stay for
+ * the first sweep, which does that.
  */
 void timeouts_at_start(const struct conf *conf, const struct conf_service *service,
 	uint16_t timeout_s[TCP_STATES]);

@@ -24,38 +24,39 @@
 struct daemon;
 struct upgrade;
 
-/* First of all: keeps what a successor is to be started with, and finds out whether this process is
- * one. */
+/* Keep what a successor is to be started with, and find out whether this process is one.
+ * Called before anything else. */
 void upgrade_init(struct daemon *daemon, char **argv);
 
-/* Whether this process takes over from another one that still runs. */
+/* Tell whether this process takes over from another one that still runs. */
 bool upgrade_is_successor(const struct daemon *daemon);
 
 /* --- the running process --- */
 
-/* The successor is prepared (error NULL), and this process ends now; or it isn't, and nothing has
- * happened. Called once, from the event loop. */
+/* Called once, from the event loop: the successor is prepared (error NULL), and this process ends
+ * now; or it isn't, and nothing has happened. */
 typedef void (*upgrade_told_fn)(void *context, const char *error);
 
 /* Start a successor. 0; -EALREADY while there is one; -errno. */
 int upgrade_start(struct daemon *daemon, upgrade_told_fn told, void *context);
-/* Nobody is to be told any more. */
+/* Tell nobody how the upgrade went. */
 void upgrade_cancel_wait(struct daemon *daemon);
 
-/* At the end: whether a successor waits for the port. */
+/* Tell whether a successor waits for the port. Asked at the end. */
 bool upgrade_is_awaited(const struct daemon *daemon);
-/* The port is free. */
+/* Tell the successor that the port is free. */
 void upgrade_released(struct daemon *daemon);
 /* Wait until the successor is ready; if it fails this doesn't return, but starts weir again. */
 void upgrade_finish(struct daemon *daemon);
 
 /* --- the successor --- */
 
-/* Prepared: wait until the other process has let go of the port. 0 or -errno. */
+/* Say that this process is prepared, and wait until the other one has let go of the
+ * port. 0 or -errno. */
 int upgrade_wait(struct daemon *daemon);
-/* The queues run. */
+/* Tell the former process that the queues run. */
 void upgrade_ready(struct daemon *daemon);
-/* The start failed; `message` says why. */
+/* Tell the former process that the start failed; `message` says why. */
 void upgrade_failed(struct daemon *daemon, const char *message);
 
 #endif

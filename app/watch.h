@@ -30,11 +30,11 @@ struct watch_source {
 	void *context;
 };
 
-/* NULL and errno on failure. */
+/* Create the watch of the kernel's neighbours and the probes. NULL and errno on failure. */
 struct watch *watch_create(const struct watch_source *source);
-/* The kernel's neighbours stay when the watch goes. */
+/* Let the kernel's neighbours stay when the watch goes. */
 void watch_keep(struct watch *watch);
-/* All backends must be unwatched. */
+/* Free the watch; all backends must be unwatched. */
 void watch_destroy(struct watch *watch);
 
 /*
@@ -53,8 +53,9 @@ int watch_backend(
  */
 int watch_again(
 	struct watch *watch, struct control_backend *backend, const struct conf_health *conf);
+/* Stop to probe the backend and to follow its next hop; fine for one that isn't watched. */
 void unwatch_backend(struct watch *watch, struct control_backend *backend);
-/* Not probed any more, but its next hop is followed: old flows live on. */
+/* Stop to probe the backend, but follow its next hop: old flows live on. */
 void unwatch_health(struct watch *watch, struct control_backend *backend);
 
 #endif
