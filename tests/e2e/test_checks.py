@@ -15,8 +15,9 @@ from weir import ROOT
 @pytest.fixture
 def tree(tmp_path):
     """A copy of the sources, to plant faults in."""
-    for folder in ("lib", "app"):
-        shutil.copytree(os.path.join(ROOT, folder), tmp_path / folder)
+    for folder in ("lib", "app", "scripts", "tests"):
+        shutil.copytree(os.path.join(ROOT, folder), tmp_path / folder,
+                        ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
@@ -78,3 +79,28 @@ def test_new_circle(tree):
 def test_known_circle_that_is_gone(tree):
     replace(tree, "lib/route/neighbour.h", r'^#include "route.h"$', "")
     assert findings("check-includes.py", tree) == ["gone: route: neighbour route"]
+
+
+def test_named_cases_are_in_the_catalogue(tree):
+    assert findings("check-cases.py", tree) == []
+
+
+@pytest.mark.parametrize("path, text", [
+    ("lib/net/addr.c", "/* Case {}. */"), ("tests/e2e/lab.py", '"""Case {}."""'),
+    ("tests/unit/rig.c", "// {}: and more")])
+def test_case_that_is_not_in_the_catalogue(tree, path, text):
+    case = f"A{99}"
+    with open(tree / path, "a") as file:
+        file.write(text.format(case) + "\n")
+    assert findings("check-cases.py", tree) == [f"{path}: {case} is not in tests/README.md"]
+
+
+def test_code_that_looks_like_a_case(tree):
+    with open(tree / "lib/net/addr.c", "a") as file:
+        file.write(f"int A{99};\n")
+    assert findings("check-cases.py", tree) == []
+
+
+def test_catalogue_that_lists_a_file_without_the_case(tree):
+    replace(tree, "tests/README.md", r"^(\| A11 \|.*\| )e2e/", r"\1e2e/lab.py, e2e/")
+    assert findings("check-cases.py", tree) == [f"tests/README.md: tests/e2e/lab.py doesn't name A{11}"]
