@@ -198,7 +198,8 @@ class Weir:
         self.lab = lab
         text = config if isinstance(config, str) else dump(config)
         self.config = config
-        self.instance = config.get("instance", "") if isinstance(config, dict) else ""
+        named = re.search(r'^instance = "(.*)";$', text, re.M)
+        self.instance = named.group(1) if named else ""
         self.prefix = f"weir-{self.instance}" if self.instance else "weir"
         self.arguments = list(arguments)
         self.environment = {**os.environ, **(environment or {})}
