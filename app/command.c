@@ -320,8 +320,8 @@ static void perform(struct client *client, const char *line, size_t size)
 		answer_error(client, "\"version\" must be 1: this weir speaks no other");
 	else if (name == NULL || i == sizeof(commands) / sizeof(commands[0]))
 		answer_error(client,
-			"unknown command; known: reload, drain, activate, weight, stop, "
-			"upgrade, pid");
+			"unknown command; known: reload, drain, activate, weight, stop, upgrade, "
+			"pid");
 	else
 		commands[i].perform(client, request);
 	json_decref(request);

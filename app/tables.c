@@ -91,8 +91,8 @@ static int open_file(struct daemon *daemon, sa_family_t family, char *message)
 	}
 	if (err < 0)
 		log_warning(
-			"the flow table finds no room in a file (%s): connections won't survive "
-			"a restart",
+			"the flow table finds no room in a file (%s): connections won't survive a "
+			"restart",
 			strerror(-err));
 	else
 		tell_refused(file);

@@ -90,8 +90,7 @@ static int spread_one(struct conf_reader *reader, const struct conf *conf,
 	net_addr_format(addr, text);
 	if (memcmp(addr->v6, none.v6, sizeof(none.v6)) == 0)
 		return conf_reader_fail(reader, setting,
-			"\"%s\": write every address of the port as "
-			"\":%u\"",
+			"\"%s\": write every address of the port as \":%u\"",
 			config_setting_get_string(setting), ntohs(spread->endpoint.port));
 	if (addr->family != service->family)
 		return conf_reader_fail(reader, setting,

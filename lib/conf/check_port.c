@@ -103,9 +103,7 @@ static int check_gateway(
 	}
 	if (fault != NULL)
 		return conf_reader_fail(reader, element,
-			"\"%s\" is %s; expected the router's "
-			"address",
-			text, fault);
+			"\"%s\" is %s; expected the router's address", text, fault);
 	if (!inside)
 		return conf_reader_fail(reader, element,
 			"\"%s\" lies in no prefix of port.address; "

@@ -75,9 +75,7 @@ static int check_backend_address(struct conf_reader *reader, const struct conf *
 	}
 	if (fault != NULL)
 		return conf_reader_fail(reader, element,
-			"%s is %s; expected one that a host can "
-			"have",
-			text, fault);
+			"%s is %s; expected one that a host can have", text, fault);
 	return 0;
 }
 
@@ -228,8 +226,7 @@ static int check_withdraw(struct conf_reader *reader, const struct conf *conf,
 			return conf_reader_fail(reader,
 				config_setting_get_member(keys, "on_all_down"),
 				"listen address %u %s, so it can't be withdrawn; give the service "
-				"an "
-				"address of its own, in port.address as \"ADDRESS/%u\"",
+				"an address of its own, in port.address as \"ADDRESS/%u\"",
 				i + 1, fault, net_addr_size(service->family) * 8);
 	}
 	return 0;

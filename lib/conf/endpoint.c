@@ -28,8 +28,7 @@ static const char *endpoint_fault(const char *text)
 		       "\"[2001:db8::1]:8080\"";
 	if (strpbrk(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != NULL)
 		return "is a name; give an address and port, as in \"10.0.0.11:8080\" (backends "
-		       "may "
-		       "have names)";
+		       "may have names)";
 	if (colon == NULL || !is_port(colon + 1))
 		return "lacks its port; expected \"address:port\", as in \"10.0.0.11:8080\"";
 	return "is no address; expected \"address:port\", as in \"10.0.0.11:8080\"";
@@ -47,9 +46,8 @@ const char *conf_endpoint_parse(struct net_endpoint *endpoint, const char *text)
 bool conf_endpoint_is_name(const char *text)
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-	size_t length = strspn(text,
-		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-		"0123456789-_.");
+	size_t length =
+		strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.");
 
 	return text[length] == ':' && length >= 1 && length <= 253 && text[0] != '.' &&
 		text[0] != '-' && strcspn(text, letters) < length && strstr(text, "..") == NULL;

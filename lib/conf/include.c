@@ -16,8 +16,8 @@ static bool is_special(const char *text, size_t length)
 	return false;
 }
 
-/* The whole name. In a pattern the directory, which isn't part of it, is made to stand for itself.
- */
+/* The whole name. In a pattern the directory, which isn't part of it, is made
+ * to stand for itself. */
 static char *make_name(const char *base, const char *text, size_t length, bool is_pattern)
 {
 	const char *slash = text[0] == '/' ? NULL : strrchr(base, '/');

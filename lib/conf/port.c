@@ -166,8 +166,8 @@ const struct conf_key conf_port_keys[] = {
 	{"netns", CONF_TEXT, CONF_AT(struct conf_port, netns), .valid = valid_netns,
 		.expected = "a name of at most 63 bytes, or \"\" for the host's",
 		.fallback = "\"weir\", or \"weir-INSTANCE\"",
-		.doc = "network namespace of weir0, the port's twin in the kernel; \"\" = "
-		       "the host's"},
+		.doc = "network namespace of weir0, the port's twin in the kernel; \"\" = the "
+		       "host's"},
 	{"mtu", CONF_INTEGER, CONF_AT(struct conf_port, mtu), .min = 576, .max = 9216,
 		.fallback = "the link's",
 		.doc = "longest IP packet in bytes; IPv6 wants 1280 or more"},

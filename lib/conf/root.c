@@ -65,8 +65,7 @@ static const struct conf_key cores_keys[] = {
 	{"idle_sleep_us", CONF_INTEGER, CONF_AT(struct conf_cores, idle_sleep_us), .max = 1000000,
 		.initial = 50,
 		.doc = "microseconds that a worker sleeps between two polls after 10 ms without a "
-		       "packet; "
-		       "0 = none"},
+		       "packet; 0 = none"},
 	{NULL},
 };
 

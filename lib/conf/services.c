@@ -123,8 +123,7 @@ static const struct conf_key backend_keys[] = {
 	{"address", CONF_OWN, true, .read = read_backend_address,
 		.expected = "\"address:port\", as in \"10.0.0.11:8080\"",
 		.doc = "address and port that connections are sent to, or a DNS name and port; "
-		       "each "
-		       "address of a name is a backend"},
+		       "each address of a name is a backend"},
 	{"resolve_ms", CONF_INTEGER, CONF_AT(struct conf_backend, resolve_ms), .max = 86400000,
 		.fallback = "by the answer's TTL",
 		.doc = "milliseconds after which a DNS name in address is resolved anew; 0 = by "
@@ -140,8 +139,7 @@ static const struct conf_key backend_keys[] = {
 		       "disabled = nor is it probed"},
 	{"backup", CONF_BOOLEAN, CONF_AT(struct conf_backend, backup),
 		.doc = "whether the backend gets new connections only while no backend without "
-		       "this "
-		       "can have any"},
+		       "this can have any"},
 	{"max_conns", CONF_INTEGER, CONF_AT(struct conf_backend, max_conns), .max = 67108864,
 		.doc = "connections that the backend has at a time; 0 = any number"},
 	{"slow_start_ms", CONF_INTEGER, CONF_AT(struct conf_backend, slow_start_ms),
@@ -252,23 +250,20 @@ const struct conf_key conf_service_keys[] = {
 		.doc = "how the backend of a new connection is chosen"},
 	{"on_all_down", CONF_WORD, CONF_AT(struct conf_service, on_all_down), .words = all_down,
 		.doc = "what a client gets while no backend is up: a reset at once, silence, any "
-		       "backend; "
-		       "withdraw = a reset, and the address leaves weir0"},
+		       "backend; withdraw = a reset, and the address leaves weir0"},
 	{"on_remove", CONF_WORD, CONF_AT(struct conf_service, on_remove), .words = on_remove,
 		.doc = "the connections of a backend that leaves the file: they live on, or are "
 		       "reset"},
 	{"on_down", CONF_WORD, CONF_AT(struct conf_service, on_down), .words = on_down,
 		.doc = "the connections of a backend that is down: auto = reset unless it still "
-		       "accepts "
-		       "connections"},
+		       "accepts connections"},
 	{"on_down_reset_ms", CONF_INTEGER, CONF_AT(struct conf_service, on_down_reset_ms),
 		.max = 3600000, .initial = 10000,
 		.doc = "milliseconds that a backend must have been down before on_down resets its "
 		       "connections; 0 = at once"},
 	{"on_idle", CONF_WORD, CONF_AT(struct conf_service, on_idle), .words = on_idle,
 		.doc = "an established connection that was idle for too long: it is forgotten in "
-		       "silence, "
-		       "or both sides get a reset"},
+		       "silence, or both sides get a reset"},
 	{"timeouts", CONF_GROUP, .keys = timeout_keys, // its keys count from struct conf_service
 		.doc = "when idle connections of the service are forgotten"},
 	{"connect_timeout_ms", CONF_INTEGER, CONF_AT(struct conf_service, connect_timeout_ms),
@@ -281,8 +276,7 @@ const struct conf_key conf_service_keys[] = {
 	{"retry_budget", CONF_INTEGER, CONF_AT(struct conf_service, retry_budget), .max = 100,
 		.initial = 20,
 		.doc = "how many connections may be given another backend for silence: percent of "
-		       "those "
-		       "of the last second, or 10 a second where that is more"},
+		       "those of the last second, or 10 a second where that is more"},
 	{"slow_start_ms", CONF_INTEGER, CONF_AT(struct conf_service, slow_start_ms),
 		.max = SLOW_START_MAX_MS,
 		.doc = "milliseconds in which a backend that came up grows from a tenth of its "
@@ -328,9 +322,7 @@ static int read_service(
 			conf_reader_kind(setting));
 	if (strlen(name) > CONF_NAME_MAX)
 		return conf_reader_fail(reader, setting,
-			"the name is too long; expected at most "
-			"%u bytes",
-			CONF_NAME_MAX);
+			"the name is too long; expected at most %u bytes", CONF_NAME_MAX);
 	service->name = strdup(name);
 	if (service->name == NULL)
 		return conf_reader_memory(reader);
@@ -348,8 +340,8 @@ static int read_service(
 		service->nb_names += service->backends[i].host != NULL;
 	}
 
-	/* A short interval alone is no mistake: its probes then time out when the next one is due.
-	 */
+	/* A short interval alone is no mistake: its probes then time out when the
+	 * next one is due. */
 	struct conf_health *health = &service->health;
 	const config_setting_t *keys = config_setting_get_member(setting, "health");
 	if (health->timeout_ms > health->interval_ms &&

@@ -39,9 +39,8 @@ int dev_device_parse(struct dev_device *device, const struct conf_port *port, ch
 	size_t length = strcspn(port->device, ",");
 	if (length == 0 || length >= sizeof(head)) {
 		snprintf(message, DEV_MESSAGE,
-			"port.device \"%.100s\" has no name of 1 to %zu "
-			"characters",
-			port->device, sizeof(head) - 1);
+			"port.device \"%.100s\" has no name of 1 to %zu characters", port->device,
+			sizeof(head) - 1);
 		return -EINVAL;
 	}
 	snprintf(head, sizeof(head), "%.*s", (int)length, port->device);

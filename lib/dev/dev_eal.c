@@ -151,9 +151,8 @@ static int match_queues(char *message)
 	int failed = dev_link_set_queues(&eal.link, workers);
 	if (failed) {
 		snprintf(message, DEV_MESSAGE,
-			"%s has %u queues, which can't be made %u (%s), and "
-			"AF_XDP needs one a worker: name %u in cores.workers, or port.driver = "
-			"\"af_packet\"",
+			"%s has %u queues, which can't be made %u (%s), and AF_XDP needs one a "
+			"worker: name %u in cores.workers, or port.driver = \"af_packet\"",
 			interface, queues, workers, strerror(-failed), queues);
 		return failed;
 	}

@@ -119,9 +119,8 @@ static int choose_mtu(struct dev_port *port, const struct conf *conf,
 	bool stated = strcmp(port->driver, "net_af_packet") != 0;
 	if (stated && (port->mtu > max_mtu(info) || port->mtu < info->min_mtu)) {
 		snprintf(message, DEV_MESSAGE,
-			"%s takes an MTU of %u to %u with %s, not %u: set "
-			"port.mtu",
-			title(port), info->min_mtu, max_mtu(info), port->driver, port->mtu);
+			"%s takes an MTU of %u to %u with %s, not %u: set port.mtu", title(port),
+			info->min_mtu, max_mtu(info), port->driver, port->mtu);
 		return -EINVAL;
 	}
 	if (port->link == NULL)
@@ -247,8 +246,7 @@ static int wait_for_queues(const struct dev_port *port, char *message)
 			-EBUSY)
 		return 0;
 	snprintf(message, DEV_MESSAGE,
-		"%s: another program has queue %u for AF_XDP (ss --xdp -ap "
-		"shows which)",
+		"%s: another program has queue %u for AF_XDP (ss --xdp -ap shows which)",
 		title(port), queue);
 	return -EBUSY;
 }

@@ -293,8 +293,8 @@ static bool is_ip6(const uint8_t *frame)
 	return frame[12] == 0x86 && frame[13] == 0xdd;
 }
 
-/* Where the payload of an IP packet begins, behind options and extension headers, and what it is.
- */
+/* Where the payload of an IP packet begins, behind options and extension headers,
+ * and what it is. */
 static unsigned payload_of(const uint8_t *ip, uint8_t *protocol)
 {
 	unsigned at = 40;

@@ -66,8 +66,7 @@ struct rig_worker {
 	struct retry retries[2];
 	struct scheduler_cursor cursors[2];
 	struct stats_service service_stats[2];
-	struct rig_packet
-		made[RIG_MADE]; // the last ones that its ticks have sent: the n-th at n % RIG_MADE
+	struct rig_packet made[RIG_MADE]; // by its ticks, the last ones: the n-th at n % RIG_MADE
 	unsigned nb_made;
 	struct rig_packet out[PIPELINE_BURST]; // of its last run, in the order they went in
 };

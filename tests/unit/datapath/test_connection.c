@@ -501,8 +501,8 @@ static void flows_of_a_backend_that_went_down_go_on(void **state) // D4
 	}
 }
 
-/* Two tuples in one bucket under one signature: the first that is met is not always the right one.
- */
+/* Two tuples in one bucket under one signature: the first that is met is not
+ * always the right one. */
 static void tuples_of_one_signature_are_told_apart(void **state)
 {
 	enum { TUPLES = 60000 };

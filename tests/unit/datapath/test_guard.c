@@ -129,8 +129,8 @@ static void a_million_forged_packets_end_no_flow(void **state) // A6, B18
 	rig_destroy(rig);
 }
 
-/* A blind sender first moves what is known of the client by data or FIN, then sends the RST for it.
- */
+/* A blind sender first moves what is known of the client by data or FIN, then sends
+ * the RST for it. */
 static void blind_pairs_end_hardly_a_flow(void **state) // A6
 {
 	enum { FLOWS = 900, TRIES = 20 };

@@ -27,8 +27,8 @@ static unsigned ip_size(sa_family_t family)
 	return family == AF_INET6 ? 40 : 20;
 }
 
-/* Put `more` bytes behind the IP header: IPv4 options, or one IPv6 header of destination options.
- */
+/* Put `more` bytes behind the IP header: IPv4 options, or one IPv6
+ * header of destination options. */
 static void insert(uint8_t *frame, unsigned size, sa_family_t family, unsigned more)
 {
 	uint8_t *ip = frame + IP, *l4 = ip + ip_size(family);

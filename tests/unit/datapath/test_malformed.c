@@ -108,8 +108,7 @@ static void addresses_that_cannot_be_emit_nothing(void **state) // B12
 				struct connection c = connection_of(rig, src.family, i);
 				struct segment segment = connection_segment(&c, CLIENT, flags[f]);
 				segment.src = src;
-				segment.dport =
-					port; // another server's, which is the kernel's, too
+				segment.dport = port; // another server's: the kernel's, too
 				assert_int_equal(
 					rig_run_segment(rig, 0, &segment)->fate, RIG_DROPPED);
 				assert_int_equal(rig_dropped(rig, STATS_DROP_BAD_ADDRESS), ++count);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The model is a device: DPDK's hash over the whole tuple of the backend's answer, and its table.
- */
+/* The model is a device: DPDK's hash over the whole tuple of the backend's
+ * answer, and its table. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

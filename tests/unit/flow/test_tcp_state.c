@@ -21,8 +21,7 @@ static enum tcp_state netfilter(
 	switch (event) {
 	case TCP_EVENT_SYN:
 		if (client && (state == TCP_NONE || state == TCP_TIME_WAIT || state == TCP_CLOSE))
-			return TCP_SYN_SENT; // a new connection, or one reopened (RFC
-					     // 1122, 4.2.2.13)
+			return TCP_SYN_SENT; // new, or reopened (RFC 1122, 4.2.2.13)
 		if (!client && state == TCP_SYN_SENT)
 			return TCP_SYN_SENT2; // simultaneous open
 		if (!client && state == TCP_TIME_WAIT)

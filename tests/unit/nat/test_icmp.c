@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* ICMP errors about segments whose numbers were moved; the rest is in datapath/test_icmp_error.c.
- */
+/* ICMP errors about segments whose numbers were moved; the rest is in
+ * datapath/test_icmp_error.c. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -167,8 +167,8 @@ static void an_interrupted_dump_is_told(void **state)
 	mnl_socket_close(socket);
 }
 
-/* REPLACE and EXCL together have the bits of a dump; the answer to a change is an acknowledgement.
- */
+/* REPLACE and EXCL together have the bits of a dump; the answer to a
+ * change is an acknowledgement. */
 static void a_change_is_never_taken_for_a_dump(void **state)
 {
 	struct mnl_socket *socket = netlink_open(-1, 0);

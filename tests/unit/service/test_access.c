@@ -173,8 +173,8 @@ static void no_prefix_allows_all(void **state)
 	assert_true(allows(lists, "192.0.2.1"));
 }
 
-/* Against the plain definition: few bits, so that prefixes lie in one another; asked at all edges.
- */
+/* Against the plain definition: few bits, so that prefixes lie in one another;
+ * asked at all edges. */
 static void random_lists_match_the_definition(void **state)
 {
 	struct lists *lists = *state;
