@@ -104,8 +104,8 @@ void pipeline_reset_limited(
 		pipeline_drop(pipeline, packet->mbuf, reason);
 }
 
-/* What an error quotes: the IP header and 8 bytes (RFC 792), or as much as fits 1,280 (RFC 4443).
- */
+/* What an error quotes: the IP header and 8 bytes (RFC 792), or as much as
+ * fits 1,280 (RFC 4443). */
 static unsigned quoted_size(const struct packet *packet, unsigned space)
 {
 	unsigned to_tcp = (uint8_t *)packet->tcp - packet->l3;

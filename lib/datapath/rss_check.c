@@ -80,9 +80,8 @@ void rss_check_packets(
 			if (decide(check, RSS_MISMATCH))
 				log_warning("RSS: a packet came by queue %u, which isn't what the "
 					    "key and the redirection table of %s say: answers may "
-					    "come by "
-					    "another worker than their connection's, which costs "
-					    "speed only",
+					    "come by another worker than their connection's, which "
+					    "costs speed only",
 					queue, check->port->driver);
 			return;
 		}
@@ -90,8 +89,7 @@ void rss_check_packets(
 			continue;
 		if (decide(check, RSS_VERIFIED))
 			log_info("RSS verified by %u packets: backends' answers come by the worker "
-				 "of "
-				 "their connection",
+				 "of their connection",
 				RSS_CHECK_PACKETS);
 		return;
 	}

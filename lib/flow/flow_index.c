@@ -325,8 +325,8 @@ void flow_index_begin_growth(struct flow_table *table)
 		announce(table);
 }
 
-/* One worker at a time looks whether all have seen the announcement, so that it looks at its token.
- */
+/* One worker at a time looks whether all have seen the announcement, so that it
+ * looks at its token. */
 static void check_announcement(struct flow_table *table)
 {
 	struct flow_index *index = &table->index;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Walks over the records, a share of them each worker: who is idle, and whoever else is looked for.
- */
+/* Walks over the records, a share of them each worker: who is idle, and whoever
+ * else is looked for. */
 #include "flow_table.h"
 
 #include <rte_common.h>

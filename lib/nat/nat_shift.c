@@ -5,7 +5,8 @@
 #include "packet.h"
 #include "tcp_options.h"
 
-/* Add to a number of 32 bits in the header; returns the delta of the checksum. Options begin at any
+/*
+ * Add to a number of 32 bits in the header; returns the delta of the checksum. Options begin at any
  * byte: a field at an odd one has its bytes in the other halves of the sum's words (RFC 1071, 2 B).
  */
 static uint32_t add(uint8_t *field, bool is_odd, uint32_t by)

@@ -31,8 +31,8 @@
 
 #include "flow.h"
 
-/* What is added to the numbers of each side's stream on their way to the other side, modulo 2^32.
- */
+/* What is added to the numbers of each side's stream on their way to the
+ * other side, modulo 2^32. */
 struct flow_offsets {
 	uint32_t seq[FLOW_DIRECTIONS];
 	uint32_t ts[FLOW_DIRECTIONS];

@@ -90,8 +90,8 @@ static inline uint32_t flow_side_index(const struct flow_sides *sides, const str
 /* A free one, claimed, its contents undefined; NULL when there is none. */
 struct flow_side *flow_side_get(struct flow_sides *sides, unsigned worker);
 
-/* Claim what `owner` owns, and stop its timer. NULL: he doesn't own it, or somebody has claimed it.
- */
+/* Claim what `owner` owns, and stop its timer. NULL: he doesn't own it, or
+ * somebody has claimed it. */
 struct flow_side *flow_side_claim(struct flow_sides *sides, uint32_t index, uint32_t owner);
 
 /* Claim one of the worker's part whose time has come; NULL = none. */

@@ -43,8 +43,8 @@ struct flow_fifo {
 // A 16-bit age above UINT16_MAX less this is none: the flow was seen a little later than "now".
 #define FLOW_CLOCK_SLACK_S 64
 
-/* What one worker has for itself; but for the queues, which the others pop when theirs are empty.
- */
+/* What one worker has for itself; but for the queues, which the others pop
+ * when theirs are empty. */
 struct flow_table_worker {
 	uint32_t cache[FLOW_CACHE_MAX]; // free records at hand
 	uint32_t nb_cache;
@@ -286,8 +286,8 @@ static inline bool flow_table_may_remove(const struct flow_table *table, unsigne
 	return table->workers[worker].nb_collected < FLOW_RETIRED_MAX;
 }
 
-/* Start and check grace periods; cheap when there is nothing to do. True when something was freed.
- */
+/* Start and check grace periods; cheap when there is nothing to do. True
+ * when something was freed. */
 bool flow_table_reclaim(struct flow_table *table, unsigned worker, uint64_t now_ms);
 
 /* How long this worker's oldest grace period has been waiting, ms. */

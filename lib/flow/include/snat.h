@@ -58,8 +58,8 @@ unsigned snat_classes(const struct snat *snat);
 struct snat_pool *snat_pool_create(struct snat *snat, uint16_t rss_constant);
 void snat_pool_destroy(struct snat_pool *pool);
 
-/* A free port (host byte order), of the class if it has one left; SNAT_NO_PORT when none is left.
- */
+/* A free port (host byte order), of the class if it has one left; SNAT_NO_PORT
+ * when none is left. */
 uint16_t snat_pool_get(struct snat_pool *pool, unsigned class);
 /* A port outside the ranges, of a flow from before they changed, is nobody's: nothing happens. */
 void snat_pool_put(struct snat_pool *pool, uint16_t port);
