@@ -10,6 +10,11 @@
 #define GATEWAY_EXPECTED "an address or an array of one IPv4 and one IPv6 address"
 #define EAL_EXPECTED "an array of EAL arguments, as in [ \"--log-level=lib.eal:debug\" ]"
 #define EAL_MAX 64
+#define NETNS_EXPECTED "a name of at most 63 bytes, or \"\" for the host's"
+
+// As the texts say.
+_Static_assert(CONF_NETNS_MAX == 63, NETNS_EXPECTED);
+_Static_assert(CONF_ADDRESSES_MAX == 32, "the doc of `address`");
 
 static const char *const drivers[] = {"af_xdp", "af_packet", NULL};
 
@@ -27,8 +32,8 @@ static bool valid_device(const char *text)
 
 static bool valid_netns(const char *text)
 {
-	return strlen(text) <= 63 && strpbrk(text, "/ ") == NULL && strcmp(text, ".") != 0 &&
-		strcmp(text, "..") != 0;
+	return strlen(text) <= CONF_NETNS_MAX && strpbrk(text, "/ ") == NULL &&
+		strcmp(text, ".") != 0 && strcmp(text, "..") != 0;
 }
 
 static int read_addresses(struct conf_reader *reader, const config_setting_t *setting, void *object)
@@ -164,8 +169,7 @@ const struct conf_key conf_port_keys[] = {
 		.doc = "the router of the default route; within one of the prefixes of "
 		       "port.address, or an IPv6 link-local address"},
 	{"netns", CONF_TEXT, CONF_AT(struct conf_port, netns), .valid = valid_netns,
-		.expected = "a name of at most 63 bytes, or \"\" for the host's",
-		.fallback = "\"weir\", or \"weir-INSTANCE\"",
+		.expected = NETNS_EXPECTED, .fallback = "\"weir\", or \"weir-INSTANCE\"",
 		.doc = "network namespace of weir0, the port's twin in the kernel; \"\" = the "
 		       "host's"},
 	{"mtu", CONF_INTEGER, CONF_AT(struct conf_port, mtu), .min = 576, .max = 9216,

@@ -13,6 +13,11 @@
 	"at most 8 addresses, with or without a port, as in \"192.0.2.53\" or \"192.0.2.53:53\""
 #define SNAT_PORTS_EXPECTED "at most 4 ranges within 1 to 65535, as in [ \"1024-32767\" ]"
 
+// As the texts say.
+_Static_assert(CONF_WORKERS_MAX == 64 && CONF_CPU_MAX == 1023, WORKERS_EXPECTED);
+_Static_assert(CONF_RESOLVERS_MAX == 8, RESOLVERS_EXPECTED);
+_Static_assert(CONF_SNAT_RANGES_MAX == 4, SNAT_PORTS_EXPECTED);
+
 static bool valid_instance(const char *text)
 {
 	return strlen(text) <= 16 &&
@@ -38,7 +43,7 @@ static int read_workers(struct conf_reader *reader, const config_setting_t *sett
 				"is %s; expected an integer from 0 to 1023",
 				conf_reader_kind(element));
 		long long cpu = config_setting_get_int64(element);
-		if (cpu < 0 || cpu > 1023)
+		if (cpu < 0 || cpu > CONF_CPU_MAX)
 			return conf_reader_fail(reader, element,
 				"%lld is out of range; expected an integer from 0 to 1023", cpu);
 		cores->workers[i] = cpu;
@@ -56,8 +61,8 @@ static bool same_workers(const void *object, const void *other)
 }
 
 static const struct conf_key cores_keys[] = {
-	{"control", CONF_INTEGER, CONF_AT(struct conf_cores, control), .max = 1023, .initial = -1,
-		.fallback = "the first CPU that weir may use",
+	{"control", CONF_INTEGER, CONF_AT(struct conf_cores, control), .max = CONF_CPU_MAX,
+		.initial = -1, .fallback = "the first CPU that weir may use",
 		.doc = "CPU of all but packets: probes, telemetry, signals; it never busy-polls"},
 	{"workers", CONF_OWN, .read = read_workers, .same = same_workers,
 		.expected = WORKERS_EXPECTED, .fallback = "one, on the port's NUMA node",

@@ -12,7 +12,11 @@
 #define LISTEN_EXPECTED "\"address:port\", \":port\" or an array of these, as in \":80\""
 #define BACKENDS_EXPECTED "a list of backends, as in ( \"10.0.0.11:8080\", { address = ...; } )"
 #define BACKEND_EXPECTED "\"address:port\" or a group { address = \"...\"; }"
+#define NAME_EXPECTED "1 to 63 letters, digits and . - _ : [ ]"
 #define LISTENS_MAX 256 // of one service
+
+// As the text says.
+_Static_assert(CONF_NAME_MAX == 63, NAME_EXPECTED);
 
 #define SLOW_START_MAX_MS 3600000
 #define SLOW_START_UNSET UINT_MAX // of a backend: the service's
@@ -129,7 +133,7 @@ static const struct conf_key backend_keys[] = {
 		.doc = "milliseconds after which a DNS name in address is resolved anew; 0 = by "
 		       "the answer's TTL"},
 	{"name", CONF_TEXT, CONF_AT(struct conf_backend, name), .valid = valid_name,
-		.expected = "1 to 63 letters, digits and . - _ : [ ]", .fallback = "its address",
+		.expected = NAME_EXPECTED, .fallback = "its address",
 		.doc = "what logs and telemetry call the backend; unique within the service"},
 	{"weight", CONF_INTEGER, CONF_AT(struct conf_backend, weight), .max = CONF_WEIGHT_MAX,
 		.initial = 1,

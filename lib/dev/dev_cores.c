@@ -8,6 +8,7 @@
 #include "conf.h"
 #include "dev.h"
 
+_Static_assert(CONF_CPU_MAX < CPU_SETSIZE, "a CPU of the file fits into a set");
 _Static_assert(DEV_WORKERS_MAX == CONF_WORKERS_MAX, "as many as the file may name");
 
 const char *dev_cores_format(const cpu_set_t *set, char *text, size_t size)

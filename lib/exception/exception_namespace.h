@@ -11,11 +11,13 @@
 
 #include <stdbool.h>
 
+#include "conf.h"
+
 struct exception_namespace {
 	int fd;    // -1 = the host's, i.e. the calling thread's
 	bool ours; // Weir made it, in this run or in one before
 	bool made; // by exception_namespace_open() just now
-	char name[64];
+	char name[CONF_NETNS_MAX + 1];
 };
 
 /*

@@ -24,6 +24,8 @@
 #define CONF_NAME_MAX 63 // bytes of a service's or backend's name
 #define CONF_WEIGHT_MAX 256
 #define CONF_WORKERS_MAX 64
+#define CONF_CPU_MAX 1023
+#define CONF_NETNS_MAX 63 // bytes
 #define CONF_RESOLVERS_MAX 8
 #define CONF_ADDRESSES_MAX 32    // addresses of the port, and SNAT addresses
 #define CONF_BACKENDS_MAX 131072 // over all services
