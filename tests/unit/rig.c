@@ -215,6 +215,7 @@ struct rig *rig_create(const struct rig_options *options)
 	o->flows = o->flows != 0 ? o->flows : 1024;
 	o->nb_backends = o->nb_backends != 0 ? o->nb_backends : 4;
 	o->nb_ports = o->nb_ports != 0 ? o->nb_ports : 1000;
+	o->first_port = o->first_port != 0 ? o->first_port : RIG_PORT;
 	o->nb_snats = o->nb_snats != 0 ? o->nb_snats : 1;
 	o->scheduler = o->scheduler != NULL ? o->scheduler : &scheduler_maglev;
 	check(o->nb_workers <= RIG_WORKERS && o->nb_backends <= RIG_BACKENDS &&
@@ -223,7 +224,7 @@ struct rig *rig_create(const struct rig_options *options)
 	rig->now_ms = 1000000;
 	check(posix_memalign((void **)&rig->rcu, 64, rte_rcu_qsbr_get_memsize(8)) == 0);
 	check(rte_rcu_qsbr_init(rig->rcu, 8) == 0);
-	struct snat_range range = {RIG_PORT, RIG_PORT + o->nb_ports - 1};
+	struct snat_range range = {o->first_port, o->first_port + o->nb_ports - 1};
 	rig->snat = snat_create(&range, 1, snat_key, NULL);
 	check(rig->snat != NULL);
 	for (unsigned id = 0; id < 2 * o->nb_backends; id++) {

@@ -33,7 +33,8 @@ struct rig_options {
 	unsigned nb_workers;                   // 0 = 1
 	uint32_t flows;                        // 0 = 1024
 	unsigned nb_backends;                  // of each family; 0 = 4
-	unsigned nb_ports;                     // SNAT ports from RIG_PORT on; 0 = 1000
+	unsigned nb_ports;                     // SNAT ports; 0 = 1000
+	uint16_t first_port;                   // of these; 0 = RIG_PORT
 	unsigned nb_snats;                     // SNAT addresses of each family; 0 = 1
 	const struct scheduler_ops *scheduler; // NULL = maglev
 	bool drop_when_down;
