@@ -194,6 +194,7 @@ static void ending(evutil_socket_t fd, short what, void *context)
 {
 	struct command *command = context;
 
+	upgrade_give_up(command->daemon);
 	daemon_end(command->daemon, command->forget);
 }
 
@@ -230,8 +231,9 @@ static void upgraded(void *context, const char *error)
 			(int)getpid()));
 }
 
-/* Whether the file's port is the one that runs: what a device takes shows only when one has it. */
-static bool port_is_same(const struct daemon *daemon, char *message)
+/* Whether a successor could take over with the file as it is: what a device takes shows only when
+ * one has it, and a table that another instance looks for is not found. */
+static bool can_take_over(const struct daemon *daemon, char *message)
 {
 	const struct conf_port *port = &daemon->conf->port;
 	struct conf_error error;
@@ -242,17 +244,22 @@ static bool port_is_same(const struct daemon *daemon, char *message)
 		snprintf(message, sizeof(error.text), "%s", error.text);
 		return false;
 	}
-	if (strcmp(conf->port.device, port->device) != 0)
-		key = "device";
+	if (strcmp(conf->instance, daemon->conf->instance) != 0)
+		key = "instance"; // and with it the namespace's default name
+	else if (!conf->flows_persist)
+		key = "flows.persist";
+	else if (strcmp(conf->port.device, port->device) != 0)
+		key = "port.device";
 	else if (conf->port.driver != port->driver)
-		key = "driver";
+		key = "port.driver";
 	else if (conf->port.mtu != port->mtu)
-		key = "mtu";
+		key = "port.mtu";
+	else if (strcmp(conf->port.netns, port->netns) != 0)
+		key = "port.netns";
 	if (key != NULL)
 		snprintf(message, sizeof(error.text),
-			"port.%s has changed in %s, which an upgrade "
-			"can't take: restart weir",
-			key, daemon->options.config);
+			"%s has changed in %s, which an upgrade can't take: restart weir", key,
+			daemon->options.config);
 	conf_free(conf);
 	return key == NULL;
 }
@@ -270,7 +277,7 @@ static void do_upgrade(struct client *client, const json_t *request)
 		return;
 	}
 	char message[sizeof(((struct conf_error *)0)->text)];
-	if (!port_is_same(daemon, message)) {
+	if (!can_take_over(daemon, message)) {
 		answer_error(client, message);
 		return;
 	}

@@ -171,6 +171,7 @@ static void ended(evutil_socket_t number, short what, void *context)
 	struct daemon *daemon = context;
 
 	log_info("ending: SIG%s", sigabbrev_np(number));
+	upgrade_give_up(daemon);
 	daemon_end(daemon, !daemon->conf->flows_persist);
 }
 

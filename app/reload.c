@@ -23,6 +23,7 @@
 #include "log.h"
 #include "resolver.h"
 #include "timeouts.h"
+#include "upgrade.h"
 
 #define LOADER_NICE 10
 #define BUSY_RETRY_MS 5
@@ -226,6 +227,14 @@ static void start(struct reload *reload)
 	// Only a reload replaces the running configuration, so it stands still under the loader.
 	reload->load.path = reload->daemon->options.config;
 	reload->load.running = reload->daemon->conf;
+	// The successor has read the file already: what is answered here would not hold there.
+	if (upgrade_is_under_way(reload->daemon)) {
+		fail(reload,
+			"an upgrade is under way, and the new process may have read the file "
+			"before "
+			"it changed; reload again when the upgrade has ended");
+		return;
+	}
 	int err = pthread_create(&reload->thread, NULL, loader_main, &reload->load);
 	if (err != 0)
 		fail(reload, strerror(err));

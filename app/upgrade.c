@@ -210,6 +210,21 @@ int upgrade_start(struct daemon *daemon, upgrade_told_fn told, void *context)
 	return 0;
 }
 
+bool upgrade_is_under_way(const struct daemon *daemon)
+{
+	return !upgrade.is_successor && upgrade.pid != 0;
+}
+
+void upgrade_give_up(struct daemon *daemon)
+{
+	if (!upgrade_is_under_way(daemon))
+		return;
+	log_info("upgrade: given up, weir is to end; pid %d is ended too", upgrade.pid);
+	kill(upgrade.pid, SIGKILL); // an own child, not waited for yet
+	forget_successor();
+	tell("weir was stopped by hand before the new process was prepared");
+}
+
 void upgrade_cancel_wait(struct daemon *daemon)
 {
 	upgrade.told = NULL;

@@ -39,7 +39,12 @@ typedef void (*upgrade_told_fn)(void *context, const char *error);
 
 /* Start a successor. 0; -EALREADY while there is one; -errno. */
 int upgrade_start(struct daemon *daemon, upgrade_told_fn told, void *context);
-/* Tell nobody how the upgrade went. */
+/* Whether a successor is being prepared, or waits for the port. */
+bool upgrade_is_under_way(const struct daemon *daemon);
+/* End the successor, if there is one, since this process is to end by hand: nobody takes over.
+ * Before the port is let go. */
+void upgrade_give_up(struct daemon *daemon);
+/* Forget who is to be told of the upgrade's outcome. */
 void upgrade_cancel_wait(struct daemon *daemon);
 
 /* Tell whether a successor waits for the port. Asked at the end. */

@@ -3,15 +3,21 @@
 is at work."""
 
 import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
 import time
 
 import pytest
 
 import traffic
 from test_dns import dns, named        # noqa: F401
+from netns import PATIENCE
 from test_on_down import connections_of
-from test_reload import TIMEOUTS, backends_of, reload, usual
-from weir import merged
+from test_reload import TIMEOUTS, backends_of, reload, usual, write
+from weir import ROOT, merged
 
 ALL = ("con1", "con2", "con3", "con4")
 NO_PROBES = {"type": "none", "path": None}
@@ -113,7 +119,7 @@ def test_e1_disabled_and_active_again(lab, start_weir):
 
 
 @pytest.mark.parametrize("life", ["restarted", "upgraded"])
-def test_e1_names_with_flows(lab, dns, start_weir, life):
+def test_e1_names_with_flows(lab, dns, start_weir, life):    # noqa: F811
     """Flows of before bring the backends of a name back before its first answer comes."""
     config = named(lab)
     weir = start_weir(**config, wait_up=False)
@@ -159,8 +165,8 @@ def test_e39_a_backend_moved_to_another_service_and_back(lab, start_weir, life):
 
 
 def test_e33_another_health_block_is_no_verdict(lab, start_weir):
-    """A frozen backend, which accepts connections and answers none, keeps those that it has when the
-    way of probing it changes: the new one has no result for as long as its probe waits."""
+    """A frozen backend, which accepts connections and answers none, keeps those that it has when
+    the way of probing changes: the new one has no result for as long as its probe waits."""
     ill = {"type": "http", "path": "/health", "timeout_ms": 400}
     weir = start_weir(**listing(lab, *ALL, health=ill, on_down_reset_ms=500))
     connections = connections_of(lab, weir, "con2", 10)
@@ -177,3 +183,86 @@ def test_e33_another_health_block_is_no_verdict(lab, start_weir):
     assert weir.flows()[0]["reset"] == 0
     for connection in connections:
         connection.close()
+
+
+class Command(threading.Thread):
+    """A weirctl command beside others: `said` and its exit code."""
+
+    def __init__(self, weir, *words):
+        super().__init__()
+        self.words = [f"{ROOT}/scripts/weirctl", "-i", weir.instance, *words]
+        self.start()
+
+    def run(self):
+        done = subprocess.run(self.words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, timeout=60 * PATIENCE)
+        self.said, self.code = done.stdout, done.returncode
+
+
+def running_pid(weir):
+    """Of the process that answers now; 0 = none does."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, TimeoutError):
+        return weir.info()["pid"]
+    return 0
+
+
+def test_e12_a_reload_beside_an_upgrade_holds_or_is_refused(lab, start_weir):
+    weir = start_weir(timeouts=TIMEOUTS)
+    for round, names in enumerate((ALL[:3], ALL) * 2):
+        begun = weir.log().count("starts as pid")
+        upgrade = Command(weir, "upgrade")
+        weir.wait(lambda: weir.log().count("starts as pid") > begun, what="a successor")
+        time.sleep(0.05 * round)
+        write(weir, listing(lab, *names))
+        reload = Command(weir, "reload")
+        upgrade.join()
+        reload.join()
+        assert upgrade.code == 0, upgrade.said
+        weir.follow(int(re.search(r"pid (\d+)", upgrade.said).group(1)))
+        if reload.code == 0:
+            served_by(lab, weir, *names)
+        else:
+            assert "an upgrade is under way" in reload.said or "control.sock" in reload.said
+            again = Command(weir, "reload")
+            again.join()
+            assert again.code == 0, again.said
+            served_by(lab, weir, *names)
+
+
+@pytest.mark.parametrize("wait_s", [0, 0.15])
+@pytest.mark.parametrize("how", ["stop", "SIGTERM"])
+def test_e12_a_stop_beside_an_upgrade_ends_both(lab, start_weir, how, wait_s):
+    weir = start_weir(timeouts=TIMEOUTS)
+    upgrade = Command(weir, "upgrade")
+    weir.wait(lambda: "starts as pid" in weir.log(), what="a successor")
+    successor = int(re.search(r"starts as pid (\d+)", weir.log()).group(1))
+    time.sleep(wait_s)
+    if how == "stop":
+        Command(weir, "stop").join()
+    else:
+        weir.process.send_signal(signal.SIGTERM)
+    assert weir.process.wait(20 * PATIENCE) == 0
+    upgrade.join()
+    assert upgrade.code != 0, upgrade.said
+    deadline = time.monotonic() + 10 * PATIENCE
+    while os.path.exists(f"/proc/{successor}/fd/0") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not os.path.exists(f"/proc/{successor}/fd/0"), "the successor runs on"
+    assert running_pid(weir) == 0
+    lab.weirs.remove(weir)
+    weir.start()                        # and the connections' table is free for the next one
+    assert traffic.errors(traffic.requests(lab.client, 20)) == []
+
+
+@pytest.mark.parametrize("change", [{"instance": "other"}, {"port": {"netns": "other"}},
+                                    {"flows": {"persist": False}}],
+                         ids=["instance", "netns", "persist"])
+def test_e12_an_upgrade_takes_no_file_that_costs_the_connections(lab, start_weir, change):
+    weir = start_weir(timeouts=TIMEOUTS)
+    with open_connection(lab, weir, "con2") as connection:
+        write(weir, usual(lab, **change))
+        refused = Command(weir, "upgrade")
+        refused.join()
+        assert refused.code != 0 and next(iter(change)) in refused.said
+        assert traffic.ask(connection) == "con2"
+        assert running_pid(weir) == weir.process.pid

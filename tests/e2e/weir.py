@@ -316,15 +316,18 @@ class Weir:
 
     def upgrade(self):
         """weirctl upgrade; from then on this is the successor, which is nobody's child here."""
-        before = self.process
-        pid = before.pid
+        pid = self.process.pid
         done = subprocess.run([f"{ROOT}/scripts/weirctl", "-i", self.instance, "upgrade"],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               timeout=60 * PATIENCE)
         if done.returncode != 0:
             raise WeirFailed(done.stdout)
-        self.process = Adopted(int(re.search(r"pid (\d+)", done.stdout).group(1)))
+        self.follow(int(re.search(r"pid (\d+)", done.stdout).group(1)))
         assert self.process.pid != pid
+
+    def follow(self, pid):
+        """From now on this is the successor with that pid; the process before it ends."""
+        before, self.process = self.process, Adopted(pid)
         assert before.wait(10 * PATIENCE) == 0
         self._wait_ready()
 
