@@ -21,6 +21,8 @@ README = read("README.md")
 OWN = {"weir": BINARY, **{name: f"{ROOT}/scripts/{name}" for name in ("weirctl", "nginx2weir")},
        **{f"scripts/{name}": f"{ROOT}/scripts/{name}" for name in ("demo", "test", "bench")}}
 
+ALL = ("README.md", "lib/README.md", "tests/README.md", "tests/bench/README.md", *PAGES)
+
 
 def run(*command):
     return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -40,8 +42,7 @@ def anchors(text):
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for _, title in headings(text)}
 
 
-@pytest.mark.parametrize("page", ("README.md", "lib/README.md", "tests/README.md",
-                                  "tests/bench/README.md", *PAGES))
+@pytest.mark.parametrize("page", ALL)
 def test_links(page):
     for target in re.findall(r"\]\(([^)]+)\)", read(page)):
         if re.match(r"https?:", target):
@@ -60,11 +61,11 @@ def test_paths():
 
 # ---- commands ----
 
-def mentioned():
-    """Command lines of README that begin with one of Weir's own programs, in blocks and in backquotes."""
-    prose = re.sub(r"^ {4}.*$", "", README, flags=re.M)
+def mentioned(page):
+    """Command lines that begin with one of Weir's own programs, in blocks and in backquotes."""
+    prose = re.sub(r"^ {4}.*$", "", read(page), flags=re.M)
     quoted = re.findall(r"`([^`]+)`", prose.replace("\n", " "))
-    for line in commands(README) + quoted:
+    for line in commands(read(page)) + quoted:
         for part in re.split(r"\s*(?:&&|;|\|)\s*", line):
             words = part.split()
             if words and words[0] in OWN:
@@ -76,11 +77,14 @@ def help_of(*command):
     return run(OWN[command[0]], *command[1:], "--help").stdout
 
 
-def test_options():
-    """Each option that README has one give is one of that program or its command."""
+@pytest.mark.parametrize("page", [page for page in ALL if page != "tests/README.md"])
+def test_options(page):
+    """Each option that a page has one give is one of that program or its command, each part of the
+    benchmark one of its parts."""
     seen = set()
-    for words in mentioned():
+    for words in mentioned(page):
         options = [word for word in words[1:] if re.match(r"--?[a-z]", word)]
+        options += [word for word, before in zip(words[2:], words[1:]) if before == "--only"]
         known = help_of(words[0])
         if words[0] == "weirctl":
             known += "".join(help_of("weirctl", word) for word in words[1:]
@@ -88,7 +92,7 @@ def test_options():
         for option in options:
             assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", known), (words, option)
         seen.add(words[0])
-    assert seen == set(OWN)
+    assert page != "README.md" or seen == set(OWN)
 
 
 def test_packages():
@@ -216,6 +220,26 @@ def test_announcement(deployed):
                 if "weir0" in one)
     done = run(*here(line, deployed))
     assert f"lladdr {right} " in client.run("ip", "neigh", "show", VIP).stdout, done.stdout
+
+
+def test_two_legs():
+    """The second drawing of Your network: the servers know their own network and nothing else."""
+    text = section(README, "Your network")
+    addresses = re.search(r"(address = \[.*?\];)", text).group(1)
+    snat = re.search(r"`(snat = .*?)`", text).group(1)
+    with Lab() as lab:
+        for index, host in enumerate(lab.hosts):
+            host.ip("address flush dev eth0", f"address add 10.0.0.1{index + 1}/24 dev eth0")
+            host.popen("/usr/bin/python3", "-m", "http.server", "8090", "--bind", f"10.0.0.1{index + 1}",
+                       "--directory", lab.files, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        config = re.sub(r'address = "[^"]*";', addresses, example_in(lab)) + snat
+        config = re.sub(r', "[^"]*:8081"', "", config).replace(":8080", ":8090")
+        weir = weir_module.Weir(lab, config).start()
+        for _ in range(4):
+            lab.client.run("curl", "-sSf", "--max-time", 5 * PATIENCE, f"http://{VIP}/")
+        assert sum(one["connections"] for one in weir.backends().values()) == 4
+        assert {one["snat"] for one in weir.telemetry.query("/weir/snat")} == {"10.0.0.5"}
+        assert weir.stop() == 0
 
 
 def test_going_back():
