@@ -17,7 +17,7 @@ struct event_base;
 struct ports;
 struct service_snat;
 
-/* Read how many ports of one SNAT address are in use. `index`: of ports_addresses(). */
+/* The ports of one SNAT address towards one backend. */
 struct ports_use {
 	uint32_t used;
 	uint32_t size;
@@ -34,7 +34,7 @@ void ports_destroy(struct ports *ports);
 const struct service_snat *ports_addresses(
 	const struct backends *backends, const struct control_backend *backend);
 
-/* `index`: of these addresses. */
+/* Read how many ports of one SNAT address are in use. `index`: of ports_addresses(). */
 void ports_use(const struct backends *backends, const struct control_backend *backend,
 	uint32_t index, struct ports_use *use);
 

@@ -114,7 +114,7 @@ void dev_port_wait_link(const struct dev_port *port);
  * drivers say "up" always. */
 bool dev_port_link_up(const struct dev_port *port);
 
-/* Read the device's own totals. Any thread. */
+/* The device's own totals since the start. What it lost stands apart from Weir's accounting. */
 struct dev_port_stats {
 	uint64_t ipackets;
 	uint64_t opackets;
@@ -122,6 +122,8 @@ struct dev_port_stats {
 	uint64_t ierrors;
 	uint64_t rx_nombuf; // lost for want of buffers
 };
+
+/* Read the device's totals. Any thread. */
 void dev_port_stats(const struct dev_port *port, struct dev_port_stats *stats);
 
 #endif

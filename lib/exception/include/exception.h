@@ -86,13 +86,15 @@ unsigned exception_punt(struct exception *exception, unsigned worker, enum punt_
 unsigned exception_rx(
 	struct exception *exception, unsigned worker, struct rte_mbuf **mbufs, unsigned count);
 
-/* Read the totals. Any thread. */
+/* Totals for telemetry. */
 struct exception_totals {
 	uint64_t to_kernel[PUNT_CLASSES]; // written to weir0
 	uint64_t refused[PUNT_CLASSES];   // weir0 didn't take them
 	uint64_t from_kernel;             // read from weir0 and put on a ring
 	uint64_t from_kernel_lost;        // no buffer, or the ring was full
 };
+
+/* Read the totals. Any thread. */
 void exception_totals(const struct exception *exception, struct exception_totals *totals);
 
 /*
