@@ -14,7 +14,7 @@
 #include "flow_table.h"
 #include "packet.h"
 
-/* False: it is too long, or not in one segment, and none is kept now. */
+/* Keep the SYN. False: it is too long, or not in one segment, and none is kept now. */
 bool kept_syn_put(struct flow_side *side, const struct packet *packet);
 
 static inline void kept_syn_forget(struct flow_side *side)
@@ -27,13 +27,13 @@ static inline bool kept_syn_is_there(const struct flow_side *side)
 	return side->frame_size != 0;
 }
 
-/* Whether the buffer, whatever is in it, can carry it. */
+/* Tell whether the buffer, whatever is in it, can carry the kept SYN. */
 bool kept_syn_fits(const struct flow_side *side, const struct rte_mbuf *mbuf);
 
-/* What it was parsed to; it stays in the side record, and has no mbuf. */
+/* Fill in what the kept SYN was parsed to; it stays in the side record, and has no mbuf. */
 void kept_syn_read(struct flow_side *side, const struct flow_table *flows, struct packet *packet);
 
-/* The same of a copy in place of what the buffer has. */
+/* Copy the kept SYN in place of what the buffer has, and fill in what the copy was parsed to. */
 void kept_syn_copy(const struct flow_side *side, const struct flow_table *flows,
 	struct rte_mbuf *mbuf, struct packet *packet);
 

@@ -39,10 +39,10 @@ struct rss_check {
 
 void rss_check_init(struct rss_check *check, const struct dev_port *port);
 
-/* "off", "unknown", "checking", "verified" or "mismatch". */
+/* Return "off", "unknown", "checking", "verified" or "mismatch". */
 const char *rss_check_text(const struct rss_check *check);
 
-/* The slow half of rss_check_burst(). */
+/* Do the slow half of rss_check_burst(). */
 void rss_check_packets(
 	struct rss_check *check, unsigned queue, struct rte_mbuf **mbufs, uint32_t count);
 

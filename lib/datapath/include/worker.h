@@ -43,7 +43,7 @@ struct worker {
 /* Run on the worker's lcore. 0 or -errno. */
 int worker_launch(struct worker *worker);
 
-/* Ask it to end, and wait until it has. */
+/* Ask a worker to end, and wait until it has. */
 void worker_stop(struct worker *worker);
 
 /*

@@ -56,8 +56,8 @@ struct flow_adopt_result {
 	uint32_t dropped[FLOW_ADOPT_DROPS];
 };
 
-/* The table is new, made by flow_table_create_over(). Also for a file that is new: then nothing is
- * found. */
+/* Adopt the records under a table that is new, made by flow_table_create_over(). Also for a file
+ * that is new: then nothing is found. */
 void flow_table_adopt(struct flow_table *table, const struct flow_adopt_source *source,
 	struct flow_adopt_result *result);
 

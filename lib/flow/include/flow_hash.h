@@ -26,7 +26,8 @@ struct flow_hasher {
 		uint32_t ports);
 };
 
-/* `key` is secret. `portable` takes SipHash whatever the CPU has. */
+/* Choose the function and expand the key, which is secret. `portable` takes SipHash
+ * whatever the CPU has. */
 void flow_hasher_init(struct flow_hasher *hasher, const struct hash_key *key, bool portable);
 
 /* Hash each packet, all of kind PACKET_TCP and of that family, into its field `hash`. */
@@ -36,8 +37,8 @@ static inline void flow_hash_burst(const struct flow_hasher *hasher, sa_family_t
 	(family == AF_INET6 ? hasher->burst6 : hasher->burst4)(hasher, packets, count);
 }
 
-/* The same for one tuple: source and destination address (8 or 32 bytes), source and destination
- * port as they stand in the header. */
+/* Hash one tuple: source and destination address (8 or 32 bytes), source and destination port as
+ * they stand in the header. */
 static inline uint64_t flow_hash(
 	const struct flow_hasher *hasher, sa_family_t family, const void *addrs, uint32_t ports)
 {

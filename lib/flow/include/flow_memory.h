@@ -12,13 +12,13 @@ struct flow_memory {
 	bool hugepages; // hugetlbfs pages; else ordinary ones with a hint for transparent ones
 };
 
-/* Zeroed, of this process. `numa_node` -1 = any. 0 or -errno. Control core. */
+/* Map zeroed memory of this process. `numa_node` -1 = any. 0 or -errno. Control core. */
 int flow_memory_map(struct flow_memory *memory, size_t size, int numa_node, bool hugepages);
 
 /*
- * The first `size` bytes of a file, shared with it: `size` is a multiple of its page size, and
- * there is room for all of them. `hugepages`: the file lies in hugetlbfs. 0 or -errno. Control
- * core.
+ * Map the first `size` bytes of a file, shared with it: `size` is a multiple of its
+ * page size, and there is room for all of them. `hugepages`: the file lies in
+ * hugetlbfs. 0 or -errno. Control core.
  */
 int flow_memory_map_file(
 	struct flow_memory *memory, int fd, size_t size, int numa_node, bool hugepages);

@@ -38,20 +38,20 @@ struct flow_offsets {
 	uint32_t ts[FLOW_DIRECTIONS];
 };
 
-/* Whether it has one of these. */
+/* Tell whether the flow has one of these flags. */
 static inline bool flow_has(const struct flow *flow, enum flow_flag flags)
 {
 	return __atomic_load_n(&flow->flags, __ATOMIC_RELAXED) & flags;
 }
 
-/* Locked: not for a packet of an established flow. */
+/* Set a flag, by a locked instruction: not for a packet of an established flow. */
 static inline void flow_set_flag(struct flow *flow, enum flow_flag flag)
 {
 	if (!flow_has(flow, flag))
 		__atomic_fetch_or(&flow->flags, flag, __ATOMIC_RELAXED);
 }
 
-/* All zero when the flow isn't translated. */
+/* Return the flow's offsets, all zero when it isn't translated. */
 static inline struct flow_offsets flow_offsets(const struct flow *flow)
 {
 	struct flow_offsets offsets = {0};
@@ -63,21 +63,21 @@ static inline struct flow_offsets flow_offsets(const struct flow *flow)
 	return offsets;
 }
 
-/* A number of the side's stream, as it counts, in those of the other side. */
+/* Return a number of the side's stream, as it counts, in those of the other side. */
 static inline uint32_t flow_seq_at_other(
 	const struct flow *flow, enum flow_direction side, uint32_t seq)
 {
 	return seq + flow_offsets(flow).seq[side];
 }
 
-/* A number of the side's stream, as the other one knows it, in those of the side. */
+/* Return a number of the side's stream, as the other one knows it, in those of the side. */
 static inline uint32_t flow_seq_at_sender(
 	const struct flow *flow, enum flow_direction side, uint32_t seq)
 {
 	return seq - flow_offsets(flow).seq[side];
 }
 
-/* Whether ack[side] is what the side acknowledged, and may be written. */
+/* Tell whether ack[side] is what the side acknowledged, and may be written. */
 static inline bool flow_keeps_ack(const struct flow *flow, enum flow_direction side)
 {
 	uint8_t flags = __atomic_load_n(&flow->flags, __ATOMIC_RELAXED);
@@ -86,10 +86,10 @@ static inline bool flow_keeps_ack(const struct flow *flow, enum flow_direction s
 		(flags & (FLOW_TS_MOVED | FLOW_LINGERS)) != (FLOW_TS_MOVED | FLOW_LINGERS);
 }
 
-/* The backend has closed first. */
+/* Note that the backend has closed first. */
 void flow_lingers(struct flow *flow);
 
-/* A timestamp in a client's segment, as the client counts. For flows with FLOW_LINGERS. */
+/* Note a timestamp in a client's segment, as the client counts. For flows with FLOW_LINGERS. */
 void flow_note_ts(struct flow *flow, uint32_t ts);
 
 /* What decides about a SYN: of the client's, as it came. */

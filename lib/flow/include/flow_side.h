@@ -73,10 +73,10 @@ struct flow_sides {
 	struct flow_memory memory;
 };
 
-/* How many go with a table of so many flows. */
+/* Return how many side records go with a table of so many flows. */
 uint32_t flow_sides_count(uint32_t flows);
 
-/* NULL and errno on failure. */
+/* Create a pool of side records. NULL and errno on failure. */
 struct flow_sides *flow_sides_create(
 	uint32_t count, unsigned nb_workers, int numa_node, bool hugepages);
 void flow_sides_destroy(struct flow_sides *sides);
@@ -87,22 +87,22 @@ static inline uint32_t flow_side_index(const struct flow_sides *sides, const str
 	return side - sides->records;
 }
 
-/* A free one, claimed, its contents undefined; NULL when there is none. */
+/* Take a free side record, claimed, its contents undefined; NULL when there is none. */
 struct flow_side *flow_side_get(struct flow_sides *sides, unsigned worker);
 
-/* Claim what `owner` owns, and stop its timer. NULL: he doesn't own it, or
- * somebody has claimed it. */
+/* Claim the side record at `index` when `owner` owns it, and stop its timer. NULL: another one owns
+ * it, or somebody has claimed it. */
 struct flow_side *flow_side_claim(struct flow_sides *sides, uint32_t index, uint32_t owner);
 
-/* Claim one of the worker's part whose time has come; NULL = none. */
+/* Claim a side record of the worker's part whose time has come; NULL = none. */
 struct flow_side *flow_side_due(
 	struct flow_sides *sides, unsigned worker, uint64_t now_ms, uint32_t *owner);
 
-/* Give a claimed one to a flow record, to be due then. */
+/* Give a claimed side record to a flow record, to be due then. */
 void flow_side_own(
 	struct flow_sides *sides, struct flow_side *side, uint32_t owner, uint64_t due_ms);
 
-/* Free a claimed one. */
+/* Free a claimed side record. */
 void flow_side_put(struct flow_sides *sides, struct flow_side *side);
 
 #endif

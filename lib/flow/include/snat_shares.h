@@ -19,17 +19,19 @@ struct net_endpoint;
 struct snat_shares;
 
 /*
- * `key` as for rss_hash(), RSS_KEY_MIN bytes of it matter. `queue`: `reta_size` (a power of two)
- * entries below `nb_queues`. Both are copied. NULL and errno.
+ * Work out the shares. `key` as for rss_hash(), RSS_KEY_MIN bytes of it matter.
+ * `queue`: `reta_size` (a power of two) entries below `nb_queues`. Both are copied.
+ * NULL and errno on failure.
  */
 struct snat_shares *snat_shares_create(sa_family_t family, const uint8_t *key, const uint8_t *queue,
 	uint16_t reta_size, unsigned nb_queues);
 void snat_shares_destroy(struct snat_shares *shares);
 
-/* For snat_create(): as long as the shares live. NULL for NULL. */
+/* Return what snat_create() takes, valid as long as the shares live. NULL for NULL. */
 const struct snat_rss *snat_shares_rss(const struct snat_shares *shares);
 
-/* For snat_pool_create(): the share of what the pool's ports have in common. 0 for NULL. */
+/* Return what snat_pool_create() takes: the share of what the pool's ports have in
+ * common. 0 for NULL. */
 uint16_t snat_shares_constant(const struct snat_shares *shares, const struct net_endpoint *backend,
 	const struct net_addr *snat);
 

@@ -28,14 +28,15 @@ static inline uint32_t nat_reverse32(uint32_t pair)
 	return pair << 16 | pair >> 16;
 }
 
-/* One hop less, in the header's checksum, too: the 16-bit word of TTL and protocol loses 1 in its
- * first byte. */
+/* Return the delta of one hop less in the header's checksum: the 16-bit word of TTL and protocol
+ * loses 1 in its first byte. */
 static inline uint32_t nat_ttl_delta(void)
 {
 	return (uint16_t)~RTE_BE16(0x0100);
 }
 
-/* Return the delta of the addresses, which the IP and the TCP checksum share. */
+/* Rewrite the IPv4 header, and return the delta of the addresses, which the IP and
+ * the TCP checksum share. */
 static inline uint32_t nat_rewrite4(
 	struct rte_ipv4_hdr *ip, const struct flow4 *record, enum flow_direction direction)
 {
@@ -51,7 +52,7 @@ static inline uint32_t nat_rewrite4(
 	return delta;
 }
 
-/* There is no checksum of the header; that of TCP changes by the flow's delta. */
+/* Rewrite the IPv6 header. It has no checksum; that of TCP changes by the flow's delta. */
 static inline void nat_rewrite6(
 	struct rte_ipv6_hdr *ip, const struct flow6 *record, enum flow_direction direction)
 {
@@ -83,7 +84,7 @@ static __rte_always_inline void nat_fullnat(const struct packet *packet, struct 
 	tcp->cksum = checksum_apply(tcp->cksum, delta);
 }
 
-/* The packet's TTL or hop limit. */
+/* Return the packet's TTL or hop limit. */
 static inline uint8_t nat_ttl(const struct packet *packet, sa_family_t family)
 {
 	return family == AF_INET6 ? packet->ip6->hop_limits : packet->ip4->time_to_live;

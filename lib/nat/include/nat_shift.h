@@ -13,8 +13,8 @@
 
 struct packet;
 
-/* Move the numbers of a PACKET_TCP from that side, checksum and all. Apart from the rest of the
- * rewrite, before or after it. */
+/* Move the numbers of a PACKET_TCP from that side, checksum and all. Independent of the rest of the
+ * rewrite: before or after it. */
 void nat_shift(const struct packet *packet, enum flow_direction direction,
 	const struct flow_offsets *offsets);
 
