@@ -58,7 +58,8 @@ for folder in FOLDERS:
 with open(CATALOGUE) as file:
     catalogue = file.read()
 listed = {case: re.findall(r"[\w./-]+", tests) for _, case, tests, _ in ROW.findall(catalogue)}
-findings = [f"{path}: {case} is not in {CATALOGUE}" for case in files if case not in listed for path in files[case]]
+findings = [f"{path}: {case} is not in {CATALOGUE}"
+            for case in files if case not in listed for path in files[case]]
 
 if options.write:
     def fill(row):
