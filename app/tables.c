@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "conf.h"
@@ -34,19 +33,11 @@ static void file_name(const struct conf *conf, sa_family_t family, char name[128
 		family == AF_INET6 ? '6' : '4');
 }
 
-static bool is_there(const struct flow_file_place *place, const char *name)
-{
-	char path[2 * FLOW_FILE_PATH];
-
-	snprintf(path, sizeof(path), "%s/%s", place->directory, name);
-	return access(path, F_OK) == 0;
-}
-
 /* The place that has the file already comes first. True when there is one. */
 static bool sort_places(struct flow_file_place *places, unsigned count, const char *name)
 {
 	for (unsigned i = 0; i < count; i++) {
-		if (!is_there(&places[i], name))
+		if (!flow_file_exists(&places[i], name))
 			continue;
 		struct flow_file_place found = places[i];
 		places[i] = places[0];

@@ -371,6 +371,14 @@ void flow_file_close(struct flow_file *file, bool remove)
 	give_up(file, remove);
 }
 
+bool flow_file_exists(const struct flow_file_place *place, const char *name)
+{
+	char path[FLOW_FILE_PATH];
+
+	snprintf(path, sizeof(path), "%s/%s", place->directory, name);
+	return access(path, F_OK) == 0;
+}
+
 bool flow_file_remove(const struct flow_file_place *place, const char *name)
 {
 	char path[FLOW_FILE_PATH], aside[FLOW_FILE_PATH + 16];

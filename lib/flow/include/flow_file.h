@@ -94,6 +94,9 @@ void flow_file_alive(struct flow_file *file, uint64_t now_s);
 /* Let go of it; `remove` deletes it. Fine on one that isn't open (fd -1). */
 void flow_file_close(struct flow_file *file, bool remove);
 
+/* Whether a table of that name is in the directory, whoever has it. */
+bool flow_file_exists(const struct flow_file_place *place, const char *name);
+
 /* Delete the table of that name in a directory, and a refused one, unless somebody has it: true
  * when nothing is left. */
 bool flow_file_remove(const struct flow_file_place *place, const char *name);

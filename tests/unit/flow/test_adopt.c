@@ -48,10 +48,13 @@ struct world {
 	uint16_t unknown_port; // of a backend that nobody knows
 };
 
+/* A pointer into the whole record, not to its member: flow_addr() goes beyond that, and gcc 14
+ * warns where it sees the member's size. */
 static struct flow *record(struct world *world, uint32_t number)
 {
-	return world->family == AF_INET6 ? &world->records6[number].flow
-					 : &world->records4[number].flow;
+	return world->family == AF_INET6
+		? (struct flow *)((char *)&world->records6[number] + offsetof(struct flow6, flow))
+		: (struct flow *)((char *)&world->records4[number] + offsetof(struct flow4, flow));
 }
 
 static void world_init(struct world *world, sa_family_t family, uint32_t records)
