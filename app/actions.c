@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "backends.h"
+#include "conf_diff.h"
 #include "control.h"
 #include "log.h"
 #include "watch.h"
@@ -20,10 +22,54 @@ struct change {
 	int weight;
 };
 
-static int refuse(struct change *change, int err, const char *what, const char *name)
+/* --- what is said --- */
+
+#define MORE_TEXT 24 // ", and 1000000 more"
+
+/* The n-th of a list behind the words; false when there is no room for it. */
+static bool append_name(char *words, uint32_t n, const char *name)
 {
-	snprintf(change->words, ACTION_TEXT, "%s \"%.80s\"", what, name);
-	return err;
+	size_t length = strlen(words);
+
+	if (length + strlen(name) + MORE_TEXT > ACTION_TEXT)
+		return false;
+	snprintf(words + length, ACTION_TEXT - length, "%s%s", n == 0 ? "" : ", ", name);
+	return true;
+}
+
+static void append_rest(char *words, uint32_t nb_named, uint32_t nb)
+{
+	size_t length = strlen(words);
+
+	if (nb_named < nb)
+		snprintf(words + length, ACTION_TEXT - length, "%s%u more",
+			nb_named == 0 ? "" : ", and ", nb - nb_named);
+}
+
+static int refuse_service(const struct change *change, const struct backends *backends)
+{
+	uint32_t n = 0;
+
+	snprintf(change->words, ACTION_TEXT, "there is no service \"%.80s\"; there is ",
+		change->service);
+	while (n < backends->nb_listed &&
+		append_name(change->words, n, backends->services[n]->name))
+		n++;
+	append_rest(change->words, n, backends->nb_listed);
+	return -ENOENT;
+}
+
+static int refuse_backend(const struct change *change, const struct control_service *service)
+{
+	uint32_t n = 0;
+
+	snprintf(change->words, ACTION_TEXT, "the service has no backend \"%.80s\"; it has ",
+		change->backend);
+	while (n < service->nb_listed &&
+		append_name(change->words, n, service->backends[n]->conf.name))
+		n++;
+	append_rest(change->words, n, service->nb_listed);
+	return -ENOENT;
 }
 
 static const char *state_name(enum conf_state state)
@@ -32,6 +78,27 @@ static const char *state_name(enum conf_state state)
 
 	return names[state];
 }
+
+/* "service web: con1: drain -> active, weight 3 -> 1 (as in the file)", by what there was before;
+ * -1 = not to be told. */
+static void describe(const struct control_backend *backend, int old_state, int old_weight,
+	char words[ACTION_TEXT])
+{
+	bool temporary = backend->temporary_state >= 0 || backend->temporary_weight >= 0;
+	char state[32] = "", weight[32] = "";
+
+	if (old_state >= 0)
+		snprintf(state, sizeof(state), "%s -> %s%s", state_name(old_state),
+			state_name(control_backend_state(backend)), old_weight >= 0 ? ", " : "");
+	if (old_weight >= 0)
+		snprintf(weight, sizeof(weight), "weight %d -> %u", old_weight,
+			control_backend_weight(backend));
+	snprintf(words, ACTION_TEXT, "service %s: %.250s: %s%s (%s)", backend->service->name,
+		backend->conf.name, state, weight,
+		temporary ? "until the next reload" : "as in the file");
+}
+
+/* --- what is done --- */
 
 /* From here on it holds; a value as in the file needs no mark. */
 static void set(struct control_backend *backend, const struct change *change)
@@ -44,8 +111,8 @@ static void set(struct control_backend *backend, const struct change *change)
 			(int)backend->conf.weight == change->weight ? -1 : change->weight;
 }
 
-static void change_backend(struct change *change, struct control_service *service,
-	struct control_backend *backend, char *words, size_t size)
+static void change_backend(const struct change *change, struct control_service *service,
+	struct control_backend *backend, char words[ACTION_TEXT])
 {
 	struct backends *backends = control_registry(change->control);
 	enum conf_state state = control_backend_state(backend);
@@ -60,18 +127,8 @@ static void change_backend(struct change *change, struct control_service *servic
 			backend->conf.name);
 	control_unlock(change->control);
 	control_service_changed(change->control, service);
-
-	bool temporary = backend->temporary_state >= 0 || backend->temporary_weight >= 0;
-	int length = snprintf(words, size, "service %s: %s: ", service->name, backend->conf.name);
-	if (change->state >= 0 && (size_t)length < size)
-		length += snprintf(words + length, size - length, "%s -> %s", state_name(state),
-			state_name(control_backend_state(backend)));
-	else if ((size_t)length < size)
-		length += snprintf(words + length, size - length, "weight %u -> %u", weight,
-			control_backend_weight(backend));
-	if ((size_t)length < size)
-		snprintf(words + length, size - length, "%s",
-			temporary ? " (until the next reload)" : " (as in the file)");
+	describe(backend, change->state >= 0 ? (int)state : -1,
+		change->weight >= 0 ? (int)weight : -1, words);
 	log_info("by hand: %s", words);
 }
 
@@ -91,20 +148,18 @@ static int perform(struct change *change)
 
 	change->words[0] = '\0';
 	if (service == NULL || service->conf == NULL)
-		return refuse(change, -ENOENT, "there is no service", change->service);
+		return refuse_service(change, backends);
 	unsigned nb = 0;
 	for (uint32_t b = 0; b < service->nb_listed; b++) {
 		if (!is_named(service->backends[b], change->backend))
 			continue;
-		change_backend(change, service, service->backends[b], change->words, ACTION_TEXT);
+		change_backend(change, service, service->backends[b], change->words);
 		nb++;
 	}
 	size_t length = strlen(change->words);
 	if (nb > 1 && length < ACTION_TEXT)
 		snprintf(change->words + length, ACTION_TEXT - length, ", and %u more", nb - 1);
-	if (nb != 0)
-		return 0;
-	return refuse(change, -ENOENT, "the service has no backend", change->backend);
+	return nb != 0 ? 0 : refuse_backend(change, service);
 }
 
 int action_drain(struct control *control, const char *service, const char *backend, char *words)
@@ -127,29 +182,50 @@ int action_weight(struct control *control, const char *service, const char *back
 	return perform(&(struct change){control, service, backend, words, -1, weight});
 }
 
-uint32_t actions_restore(struct control *control)
+/* The line of a listed backend that isn't any more as somebody set it. */
+static void tell_restored(
+	const struct control_backend *backend, int state, int weight, struct conf_diff *diff)
+{
+	char words[ACTION_TEXT];
+
+	if (state == (int)backend->conf.state)
+		state = -1;
+	if (weight == (int)backend->conf.weight)
+		weight = -1;
+	if (state < 0 && weight < 0)
+		return;
+	describe(backend, state, weight, words);
+	if (conf_diff_add_line(diff, words) < 0)
+		log_error("%s", words);
+}
+
+static void restore_backend(
+	struct control *control, struct control_backend *backend, struct conf_diff *diff)
 {
 	struct backends *backends = control_registry(control);
-	uint32_t restored = 0;
+	struct control_service *service = backend->service;
+	int state = backend->temporary_state, weight = backend->temporary_weight;
+
+	if (state < 0 && weight < 0)
+		return;
+	backend->temporary_state = backend->temporary_weight = -1;
+	if (service->conf == NULL || backend->life != BACKEND_LISTED)
+		return;
+	tell_restored(backend, state, weight, diff);
+	if (watch_backend(backends->watch, backend, &service->conf->health) < 0)
+		log_error("service %s: backend %s isn't probed: no memory", service->name,
+			backend->conf.name);
+	control_service_changed(control, service);
+}
+
+void actions_restore(struct control *control, struct conf_diff *diff)
+{
+	struct backends *backends = control_registry(control);
 
 	if (!backends->has_temporary)
-		return 0;
+		return;
 	backends->has_temporary = false;
-	for (uint32_t s = 0; s < backends->nb_services; s++) {
-		struct control_service *service = backends->services[s];
-		for (uint32_t b = 0; b < service->nb_backends; b++) {
-			struct control_backend *backend = service->backends[b];
-			if (backend->temporary_state < 0 && backend->temporary_weight < 0)
-				continue;
-			backend->temporary_state = backend->temporary_weight = -1;
-			restored++;
-			if (service->conf == NULL || backend->life != BACKEND_LISTED)
-				continue;
-			if (watch_backend(backends->watch, backend, &service->conf->health) < 0)
-				log_error("service %s: backend %s isn't probed: no memory",
-					service->name, backend->conf.name);
-			control_service_changed(control, service);
-		}
-	}
-	return restored;
+	for (uint32_t s = 0; s < backends->nb_services; s++)
+		for (uint32_t b = 0; b < backends->services[s]->nb_backends; b++)
+			restore_backend(control, backends->services[s]->backends[b], diff);
 }

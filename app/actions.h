@@ -11,12 +11,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct conf_diff;
 struct control;
 
 #define ACTION_TEXT 400
 
 /* Drain a backend, named as in telemetry. 0 with words for what was done (and soon published), or
- * -ENOENT, -EINVAL with what is wrong; `words` holds ACTION_TEXT bytes. */
+ * -ENOENT, -EINVAL with what is wrong and which names there are; `words` holds ACTION_TEXT bytes.
+ */
 int action_drain(struct control *control, const char *service, const char *backend, char *words);
 /* Let a backend take connections. Named and answered as action_drain(). */
 int action_activate(struct control *control, const char *service, const char *backend, char *words);
@@ -24,7 +26,8 @@ int action_activate(struct control *control, const char *service, const char *ba
 int action_weight(struct control *control, const char *service, const char *backend, int64_t weight,
 	char *words);
 
-/* Take back all that was done by hand, under daemon.lock. Returns how many backends there were. */
-uint32_t actions_restore(struct control *control);
+/* Take back all that was done by hand, under daemon.lock, when a reload has put the file's values
+ * in place. Adds a line to `diff` for each backend that this changes. */
+void actions_restore(struct control *control, struct conf_diff *diff);
 
 #endif

@@ -53,7 +53,6 @@ struct reload {
 	pthread_t thread;
 	bool has_thread;
 	struct load load;
-	uint32_t nb_restored; // backends that a temporary change was taken from
 };
 
 static void start(struct reload *reload);
@@ -108,10 +107,7 @@ static void succeed(struct reload *reload)
 	pthread_mutex_unlock(&reload->daemon->lock);
 	for (unsigned i = 0; i < diff->nb_lines; i++)
 		log_info("reload: %s", diff->lines[i]);
-	if (reload->nb_restored != 0)
-		log_info("reload: %u temporary change%s taken back", reload->nb_restored,
-			reload->nb_restored == 1 ? "" : "s");
-	else if (diff->nb_lines == 0)
+	if (diff->nb_lines == 0)
 		log_info("reload: nothing changed");
 	end(reload, &(struct reload_result){.lines = diff->lines, .nb_lines = diff->nb_lines});
 }
@@ -154,7 +150,7 @@ static void committed(void *context)
 	struct daemon *daemon = reload->daemon;
 
 	resolver_follow(daemon->resolver, daemon->conf);
-	reload->nb_restored = actions_restore(daemon->control);
+	actions_restore(daemon->control, reload->load.diff);
 	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf, TIMEOUTS_RAISE);
 }
 
@@ -219,7 +215,6 @@ static void start(struct reload *reload)
 {
 	reload->is_wanted = false;
 	reload->is_running = true;
-	reload->nb_restored = 0;
 	TAILQ_CONCAT(&reload->now, &reload->later, entry);
 	pthread_mutex_lock(&reload->daemon->lock);
 	reload->status.attempts++;

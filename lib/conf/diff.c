@@ -257,13 +257,12 @@ static int diff_backends(struct line *line, const struct conf_service *from,
 
 /* --- services --- */
 
-static int add_line(struct conf_diff *diff, struct line *line)
+/* A line as it stands, which is taken over; NULL: there was no memory for it. */
+static int add_text(struct conf_diff *diff, char *text)
 {
-	char *text = line_close(line);
-
 	if (text == NULL)
 		return -ENOMEM;
-	if (line->count == 0 || diff->nb_lines > LINES_MAX) {
+	if (diff->nb_lines > LINES_MAX) {
 		free(text);
 		return 0;
 	}
@@ -275,6 +274,23 @@ static int add_line(struct conf_diff *diff, struct line *line)
 	}
 	diff->lines[diff->nb_lines++] = text;
 	return 0;
+}
+
+/* Closes the line; one without a fragment says nothing. */
+static int add_line(struct conf_diff *diff, struct line *line)
+{
+	char *text = line_close(line);
+
+	if (text != NULL && line->count == 0) {
+		free(text);
+		return 0;
+	}
+	return add_text(diff, text);
+}
+
+int conf_diff_add_line(struct conf_diff *diff, const char *text)
+{
+	return add_text(diff, strdup(text));
 }
 
 static int compare_names(const void *a, const void *b)

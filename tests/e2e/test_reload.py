@@ -350,6 +350,7 @@ def test_drain_and_activate_by_hand(lab, own):
 
 
 def test_weight_by_hand_until_the_next_reload(lab, own):
+    """A reload restores what the file says, and says so line by line."""
     for name in ("con1", "con3"):
         code, said = weirctl(own, "weight", "web", name, "0")
         assert code == 0 and "weight 1 -> 0 (until the next reload)" in said
@@ -358,10 +359,34 @@ def test_weight_by_hand_until_the_next_reload(lab, own):
     assert set(traffic.bodies(traffic.requests(lab.client, 200))) == {"con2", "con4"}
     with open(own.path) as file:
         assert file.read() == dump(usual(lab))  # never written
+    assert weirctl(own, "drain", "web", "con3")[0] == 0
+    taken_back = ["service web: con1: weight 0 -> 1 (as in the file)",
+                  "service web: con3: drain -> active, weight 0 -> 1 (as in the file)"]
+    assert weirctl(own, "reload") == (0, "\n".join(taken_back) + "\n")
+    assert all(f"reload: {line}" in own.log() for line in taken_back)
     assert weirctl(own, "reload") == (0, "nothing changed\n")
     assert all((backend["weight"], backend["temporary"]) == (1, "")
                for backend in own.backends().values())
     assert len(traffic.bodies(traffic.requests(lab.client, 200))) == 4
+
+
+def test_nobody_at_the_socket(own):
+    """Another instance, or none: it says which there are."""
+    own.instance, instance = f"{own.instance}-other", own.instance
+    for arguments in (["reload"], ["stop", "--forget"]):
+        code, said = weirctl(own, *arguments)
+        assert code == 2 and f"no weir runs at /run/weir/{own.instance}/control.sock" in said
+        assert f"weirctl -i {instance}" in said and "Errno" not in said
+        assert ("weir --forget" in said) == ("--forget" in arguments)
+    own.instance = instance
+    assert own.stop() == 0
+    code, said = weirctl(own, "reload")
+    assert code == 2 and f"-i {instance}" not in said
+
+
+def test_a_name_that_is_not_there(own):
+    code, said = weirctl(own, "drain", "web", "con5")
+    assert code == 1 and 'no backend "con5"; it has con1, con2, con3, con4' in said
 
 
 def test_disabled_is_not_probed(lab, own):
