@@ -52,7 +52,7 @@ struct flow_file_place {
 };
 #define FLOW_FILE_PLACES 3
 
-/* Places in the order of preference, `hugepages` as configured. Returns how many. */
+/* List the places in the order of preference, `hugepages` as configured. Returns how many. */
 unsigned flow_file_places(struct flow_file_place places[FLOW_FILE_PLACES], bool hugepages);
 
 struct flow_file {
@@ -79,8 +79,8 @@ int flow_file_open(struct flow_file *file, const struct flow_file_place *place, 
 	sa_family_t family, uint32_t flows, const struct flow_secrets *secrets, int numa_node,
 	unsigned wait_ms);
 
-/* The records are adopted: `capacity` of them count from here on, the rest goes. `secrets` are
- * those in use now. 0 or -errno; the file is consistent in any case. */
+/* Shrink the file to `capacity` records, which are adopted; the rest goes. `secrets` are those in
+ * use now. 0 or -errno; the file is consistent in any case. */
 int flow_file_finish(struct flow_file *file, const struct flow_secrets *secrets);
 
 static inline void *flow_file_records(const struct flow_file *file)
@@ -88,10 +88,10 @@ static inline void *flow_file_records(const struct flow_file *file)
 	return (char *)file->memory.start + FLOW_FILE_HEADER;
 }
 
-/* Its owner lives; at least once a minute. */
+/* Write down that the file's owner lives; at least once a minute. */
 void flow_file_alive(struct flow_file *file, uint64_t now_s);
 
-/* Let go of it; `remove` deletes it. Fine on one that isn't open (fd -1). */
+/* Let go of the file; `remove` deletes it. Fine on one that isn't open (fd -1). */
 void flow_file_close(struct flow_file *file, bool remove);
 
 /* Whether a table of that name is in the directory, whoever has it. */
