@@ -132,7 +132,7 @@ def is_expansion(message, pieces):
 def test_messages():
     """What Troubleshooting quotes from the log is what the log says."""
     quoted = re.findall(r"^\*\*`([^`]+)`\*\*", section(README, "Troubleshooting"), re.M)
-    made_of_parts = [one for one in quoted if one.startswith(("down (", "weirctl: "))]
+    made_of_parts = [one for one in quoted if one.startswith("down (")]
     assert len(quoted) - len(made_of_parts) >= 6
     formats = [re.split(r"%[-+.*0-9]*[a-z]+", text) for text in set(literals()) if " " in text]
     for message in set(quoted) - set(made_of_parts):
