@@ -91,22 +91,19 @@ struct pipeline {
 	struct stats_backend *const *peers; // `backends` of all workers, this one's too
 	unsigned nb_peers;
 	struct scheduler_cursor *cursors;    // by service index, this worker's own
-	struct stats_service *service_stats; // likewise; read by the control core
+	struct stats_service *service_stats; // by service index; read by the control core
 	uint16_t timeout_s[TCP_STATES];      // idle seconds by state, below UINT16_MAX -
 					// FLOW_CLOCK_SLACK_S, where the service has none of its
 					// own; atomic
 	uint16_t least_timeout_s[TCP_STATES]; // the shortest of these and of all services'; atomic
-	struct rte_mbuf *(*new_mbuf)(
-		void *context); // for packets that Weir makes; NULL = none left
+	struct rte_mbuf *(*new_mbuf)(void *context); // for packets of Weir's own; NULL = none left
 	void *new_mbuf_context;
-	uint32_t now_part_us; // of the millisecond that the next run is told; 0 where
-			      // the clock is no finer
+	uint32_t now_part_us; // of the next run's millisecond; 0 where the clock is no finer
 
 	// Out: whoever calls empties them after each run. A dropped packet is counted already; the
 	// others are counted by who sends them.
 	struct pipeline_out forward;
-	struct pipeline_out reply; // made of received packets, which count as answered,
-				   // or by the tick
+	struct pipeline_out reply; // made by the tick, or of received packets, which are answered
 	struct pipeline_out punt[PUNT_CLASSES];
 	struct pipeline_out drop;
 
@@ -114,7 +111,7 @@ struct pipeline {
 	struct pipeline_rate reset_rate; // RST to packets without a flow
 	struct pipeline_rate icmp_rate;  // time exceeded
 	uint32_t now_s;                  // of this run: pipeline_second()
-	uint64_t now_us;                 // likewise
+	uint64_t now_us;                 // of this run
 	bool look_again;                 // a flow that wasn't found may be there: SYNs of this
 					 // burst have made flows, or the index grows
 	bool ip6_seen;                   // in the last run
@@ -126,7 +123,7 @@ struct pipeline {
 	struct pipeline_fails fails;
 };
 
-/* Defaults of what isn't the caller's: limits, timeouts (RFC 5382). */
+/* Set the defaults of what isn't the caller's: limits, timeouts (RFC 5382). */
 void pipeline_init(struct pipeline *pipeline);
 
 /*
@@ -137,9 +134,9 @@ void pipeline_run(
 	struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t count, uint64_t now_ms);
 
 /*
- * What time and the service table demand: grace periods, expiry, resets of flows whose backend is
- * marked. `budget`: how many records the sweep may look at. True when there is more to do at once,
- * as soon as the out bursts are emptied.
+ * Do what time and the service table demand: grace periods, expiry, resets of flows whose backend
+ * is marked. `budget`: how many records the sweep may look at. True when there is more to do at
+ * once, as soon as the out bursts are emptied.
  */
 bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget);
 
@@ -147,23 +144,22 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget);
 
 struct packet;
 
-/* Hand to the kernel: what isn't TCP, and TCP that is no service's. */
+/* Hand a packet to the kernel: one that isn't TCP, or TCP that is no service's. */
 void pipeline_punt(
 	struct pipeline *pipeline, const struct service_table *table, const struct packet *packet);
 
-/*
- * A TCP packet that no flow knows. Ends in an out burst, or, a service's SYN, waits among the syns
- * for pipeline_admit().
- */
+/* Take a TCP packet that no flow knows. It ends in an out burst, or, a service's SYN, waits among
+ * the syns for pipeline_admit(). */
 void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *table,
 	struct packet *packet, uint64_t now_ms);
 
-/* Whether the tuple is one that Weir lends: from a backend's address and port to a SNAT port. Who
- * comes with it is no business of the kernel's, though the flow is gone. */
+/* Tell whether the tuple is one that Weir lends: from a backend's address and port to a SNAT port.
+ * Who comes with it is no business of the kernel's, though the flow is gone. */
 bool pipeline_is_lent(
 	const struct service_table *table, sa_family_t family, const void *addrs, uint32_t ports);
 
-/* An ICMP error that quotes a TCP packet: to whoever sent that, or the kernel's, or dropped. */
+/* Take an ICMP error that quotes a TCP packet: it goes to whoever sent that, or to the
+ * kernel, or is dropped. */
 void pipeline_icmp_error(
 	struct pipeline *pipeline, const struct service_table *table, const struct packet *packet);
 
@@ -171,17 +167,15 @@ void pipeline_icmp_error(
 void pipeline_admit(struct pipeline *pipeline, const struct service_table *table,
 	sa_family_t family, uint64_t now_ms);
 
-/* Whether the client of a SYN may connect. */
+/* Tell whether the client of a SYN may connect. */
 bool pipeline_allows(const struct service *service, const struct packet *packet);
 
-/*
- * The backend's id that a SYN goes to, counted as opened; whoever makes no flow of it takes that
- * back. SERVICE_NONE when all are full. The service must have a candidate.
- */
+/* Pick the backend that a SYN goes to, and count it as opened; whoever makes no flow of it takes
+ * that back. Returns its id, SERVICE_NONE when all are full. The service must have a candidate. */
 uint32_t pipeline_pick(struct pipeline *pipeline, const struct service *service,
 	struct scheduler_cursor *cursor, const struct packet *packet, uint64_t now_ms);
 
-/* Ask for what that reads. */
+/* Ask for what pipeline_pick() is going to read. */
 void pipeline_prefetch_pick(const struct service *service, const struct packet *packet);
 
 /* Another one for a connection that some did not take; one more of these is no choice. */
@@ -189,43 +183,42 @@ uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_tab
 	const struct service *service, struct scheduler_cursor *cursor, const struct packet *packet,
 	const uint32_t *tried, unsigned nb_tried, uint64_t now_ms);
 
-/*
- * The record of a SYN, whose backend is known: all but its state, with a SNAT address and port; and
- * the hashes. False: no port is left.
- */
+/* Fill in the record of a SYN whose backend is known, all but its state, with a SNAT address and
+ * port; and the hashes. False: no port is left. */
 bool pipeline_fill(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct pipeline_syn *syn);
-/* A filled record that is no flow: its port back. */
+/* Give back the SNAT port of a filled record that becomes no flow. */
 void pipeline_unfill(
 	const struct service_table *table, struct flow_table *flows, struct flow *flow);
-/* A closed flow gave its SNAT port back, and makes way when that is lent again. False: not now. */
+/* Make the closed flow give way that had the SNAT tuple of a filled record before: it gave its port
+ * back, and that was lent again. False: not now. */
 bool pipeline_take_over_tuple(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct pipeline_syn *syn);
 
 /* --- connects: from the SYN to its answer --- */
 
-/* A filled record is about to be a flow: keep the SYN, start the time. */
+/* Keep the SYN and start the time: a filled record is about to be a flow. */
 void pipeline_connect_begin(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, const struct pipeline_syn *syn, uint64_t now_ms);
-/* The flow has left TCP_SYN_SENT; `side` is what its record said before. `answered`: by the
- * backend, and it takes the connection. */
+/* Free what a connect needed, since its flow has left TCP_SYN_SENT; `side` is what its record said
+ * before. `answered`: by the backend, and it takes the connection. */
 void pipeline_connect_end(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow *flow, uint32_t side, bool answered);
-/* A packet of a flow in TCP_SYN_SENT. True: it was taken, and all is done. */
+/* Look at a packet of a flow in TCP_SYN_SENT. True: it was taken, and all is done. */
 bool pipeline_connect_packet(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct packet *packet, struct flow *flow,
 	enum flow_direction direction, uint64_t now_ms);
-/* The backend of a flow in TCP_SYN_SENT can't be reached: as if it had refused; `mbuf` says so.
- * True: it was taken, and all is done. */
+/* Take it that the backend of a flow in TCP_SYN_SENT can't be reached, as if it had refused; `mbuf`
+ * says so. True: it was taken, and all is done. */
 bool pipeline_connect_unreachable(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct rte_mbuf *mbuf, struct flow *flow);
-/* The part of the tick that looks after silent backends. True: there is more to do at once. */
+/* Look after silent backends, as a part of the tick. True: there is more to do at once. */
 bool pipeline_connect_tick(struct pipeline *pipeline, uint64_t now_ms);
 
 /* Tell the client, by a RST that it takes, that the flow is over. False: there is no buffer. */
 bool pipeline_reset_client(struct pipeline *pipeline, struct flow_table *flows, struct flow *flow);
 
-/* Connections more of a backend: 1, or -1 to take it back. */
+/* Count a connection more of a backend, or with -1 take one back. */
 static inline void pipeline_count_opened(struct pipeline *pipeline, uint32_t id, int count)
 {
 	uint64_t *opened = &pipeline->backends[id].opened;
@@ -235,7 +228,8 @@ static inline void pipeline_count_opened(struct pipeline *pipeline, uint32_t id,
 	pipeline->active[id] += count;
 }
 
-/* Its connection is over, though the flow may stay until its last timer. Once a connection. */
+/* Count a backend's connection as over, though the flow may stay until its last
+ * timer. Once a connection. */
 static inline void pipeline_count_ended(struct pipeline *pipeline, uint32_t id)
 {
 	uint64_t *ended = &pipeline->backends[id].ended;
@@ -244,7 +238,7 @@ static inline void pipeline_count_ended(struct pipeline *pipeline, uint32_t id)
 	pipeline->active[id]--;
 }
 
-/* Track, translate and forward; flow and direction as found. Any state, any segment. */
+/* Track, translate and forward a packet; flow and direction as found. Any state, any segment. */
 void pipeline_forward(struct pipeline *pipeline, const struct service_table *table,
 	struct packet *packet, struct flow *flow, enum flow_direction direction);
 
@@ -266,24 +260,26 @@ uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_tabl
 void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow *flow);
 
-/* The part of the tick that ends flows of backends marked by the service table. */
+/* End flows of backends that the service table has marked, as a part of the tick. True: there is
+ * more to do at once. */
 bool pipeline_reset_flows(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget);
 
-/* Both ends of a flow get a RST that they take (RFC 5961); the caller ends the flow. False, and
+/* Send both ends of a flow a RST that they take (RFC 5961); the caller ends the flow. False, and
  * nothing was done: no room in the out burst. */
 bool pipeline_reset_ends(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow *flow);
 
 /* Answer the packet by a RST in its own buffer (RFC 9293, 3.10.7.1). */
 void pipeline_reset(struct pipeline *pipeline, struct packet *packet);
-/* The same, within the rate; else drop. A RST is never answered. */
+/* Answer the packet by a RST in its own buffer, within the rate; else drop it. A
+ * RST is never answered. */
 void pipeline_reset_limited(
 	struct pipeline *pipeline, struct packet *packet, enum stats_drop reason, uint64_t now_ms);
-/* Answer by an ICMP time exceeded (RFC 792, RFC 4443), within the rate. */
+/* Answer the packet by an ICMP time exceeded (RFC 792, RFC 4443), within the rate. */
 void pipeline_time_exceeded(struct pipeline *pipeline, struct packet *packet, uint64_t now_ms);
 
-/* What a flow's last_seen says of a packet: the second that begins then or next, so that none ends
- * before its time; a sweep counts whole seconds. */
+/* Return what a flow's last_seen says of a packet: the second that begins then or next, so that
+ * none ends before its time; a sweep counts whole seconds. */
 static inline uint32_t pipeline_second(uint64_t now_ms)
 {
 	return (now_ms + 999) / 1000;
@@ -303,7 +299,7 @@ static inline void pipeline_drop(
 	pipeline_out_add(&pipeline->drop, mbuf);
 }
 
-/* A pure SYN; RFC 3168's ECE and CWR may be set, nothing else (case B13). */
+/* Tell whether it is a pure SYN; RFC 3168's ECE and CWR may be set, nothing else (case B13). */
 static inline bool pipeline_is_first_syn(uint8_t tcp_flags)
 {
 	return (tcp_flags & 0x3f) == 0x02;

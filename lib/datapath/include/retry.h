@@ -28,7 +28,7 @@ struct retry {
 	uint16_t moves_by[RETRY_BUCKETS];
 } __attribute__((aligned(64)));
 
-/* What is older than a second doesn't count any more. */
+/* Forget what is older than a second. */
 static inline void retry_advance(struct retry *retry, uint64_t now_ms)
 {
 	uint32_t now = now_ms / RETRY_BUCKET_MS, steps = now - retry->bucket;
@@ -45,7 +45,7 @@ static inline void retry_advance(struct retry *retry, uint64_t now_ms)
 	retry->bucket = now;
 }
 
-/* A client connects. */
+/* Count a client's connect. */
 static inline void retry_connect(struct retry *retry, uint64_t now_ms)
 {
 	retry_advance(retry, now_ms);
@@ -55,8 +55,8 @@ static inline void retry_connect(struct retry *retry, uint64_t now_ms)
 	retry->connects += counts;
 }
 
-/* Whether there may be one more; then it counts. `percent` of the connects; `workers` share the
- * least number. */
+/* Tell whether one more SYN may be sent on; then it counts. `percent` of the connects; `workers`
+ * share the least number. */
 static inline bool retry_take(
 	struct retry *retry, uint64_t now_ms, uint32_t percent, unsigned workers)
 {

@@ -135,7 +135,7 @@ static inline struct flow6 *flow6_of(struct flow *flow)
 	return (struct flow6 *)((char *)flow - offsetof(struct flow6, flow));
 }
 
-/* One of the flow's addresses, as 4 or 16 bytes. */
+/* Return one of the flow's addresses, as 4 or 16 bytes. */
 static inline uint8_t *flow_addr(struct flow *flow, sa_family_t family, enum flow_address which)
 {
 	return family == AF_INET6 ? flow6_of(flow)->addr[which]

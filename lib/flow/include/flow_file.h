@@ -65,8 +65,7 @@ struct flow_file {
 	uint32_t capacity; // records that it is to have
 	uint64_t alive_s;  // monotonic second in which the former owner was alive
 	struct flow_secrets secrets;
-	char refused[FLOW_FILE_MESSAGE]; // why what was there wasn't taken; "" = there was nothing
-					 // wrong
+	char refused[FLOW_FILE_MESSAGE]; // why what was there wasn't taken; "" = nothing was wrong
 };
 
 /*

@@ -83,14 +83,14 @@ struct flow_index {
 	bool is_stuck;                        // an entry found no room
 };
 
-/* Buckets that a table of so many records has. */
+/* Return how many buckets a table of so many records has. */
 uint32_t flow_index_size(uint32_t flows);
 
-/* Before the first entry is placed: so many buckets are used, or enough for `flows`. */
+/* Use so many buckets, or enough for `flows`, before the first entry is placed. */
 void flow_index_use(struct flow_index *index, uint32_t nb_buckets);
 void flow_index_fit(struct flow_index *index, uint32_t flows);
 
-/* From now on the index grows; more than it does, if nothing has been moved yet. */
+/* Let the index grow from now on; more than it does, if nothing has been moved yet. */
 void flow_index_begin_growth(struct flow_table *table);
 
 /* Move a bounded number of entries, if there are any to be moved; every tick of every worker. True:
@@ -115,13 +115,14 @@ static inline uint32_t flow_hash_secondary(uint32_t nb_buckets, uint64_t hash)
 	return (hash & UINT32_MAX) * nb_buckets >> 32;
 }
 
-/* Independent of either bucket, each of which fixes bits of one half only. */
+/* Return the hash's signature: independent of either bucket, each of which fixes bits
+ * of one half only. */
 static inline uint16_t flow_hash_signature(uint64_t hash)
 {
 	return hash ^ hash >> 32;
 }
 
-/* The slots that carry the signature, as bits; an empty slot may be among them. */
+/* Return the slots that carry the signature, as bits; an empty slot may be among them. */
 static inline uint32_t flow_bucket_match(const struct flow_bucket *bucket, uint16_t signature)
 {
 #if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
@@ -143,7 +144,7 @@ static inline uint32_t flow_bucket_match(const struct flow_bucket *bucket, uint1
 #endif
 }
 
-/* The first entry in the bucket that carries the signature, or FLOW_NOT_FOUND. */
+/* Return the first entry in the bucket that carries the signature, or FLOW_NOT_FOUND. */
 static inline uint32_t flow_bucket_candidate(const struct flow_bucket *bucket, uint16_t signature)
 {
 	for (uint32_t bits = flow_bucket_match(bucket, signature); bits != 0; bits &= bits - 1) {

@@ -87,22 +87,20 @@ struct flow_table {
 	uint32_t fresh; // records from here on were never used
 };
 
-/*
- * A table for `flows` records. `rcu` is the variable that all readers are registered with; it
- * outlives the table. NULL and errno on failure.
- */
+/* Create a table for `flows` records. `rcu` is the variable that all readers are registered with;
+ * it outlives the table. NULL and errno on failure. */
 struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_t nb_workers,
 	const struct hash_key *key, struct rte_rcu_qsbr *rcu, int numa_node, bool hugepages);
 /*
- * The same over records that lie elsewhere: in a file, with flows in it maybe, which are taken in
- * by flow_table_adopt(), in any case. They outlive the table.
+ * Create a table as flow_table_create() does, but over records that lie elsewhere: in a file, with
+ * flows in it maybe, which are taken in by flow_table_adopt(), in any case. They outlive the table.
  */
 struct flow_table *flow_table_create_over(void *records, sa_family_t family, uint32_t flows,
 	uint32_t nb_workers, const struct hash_key *key, struct rte_rcu_qsbr *rcu, int numa_node,
 	bool hugepages);
 void flow_table_destroy(struct flow_table *table);
 
-/* Bytes of memory behind the table. */
+/* Return the bytes of memory behind the table. */
 size_t flow_table_size(const struct flow_table *table);
 
 static inline struct flow *flow_table_record(const struct flow_table *table, uint32_t record)
@@ -121,7 +119,8 @@ static inline struct flow *flow_entry_flow(const struct flow_table *table, uint3
 	return flow_table_record(table, (entry >> 1) - 1);
 }
 
-/* The same, of a table that is known to be of that family: a constant, which spares a product. */
+/* Return the record of an entry, of a table that is known to be of that family: a constant,
+ * which spares a product. */
 static __rte_always_inline struct flow *flow_entry_flow_of(
 	const struct flow_table *table, uint32_t entry, sa_family_t family)
 {
@@ -132,7 +131,7 @@ static __rte_always_inline struct flow *flow_entry_flow_of(
 	return (struct flow *)(table->records + (entry & ~1u) * (size / 2) - size + offset);
 }
 
-/* Ask for its record. */
+/* Ask for the record of an entry. */
 static __rte_always_inline void flow_entry_prefetch(
 	const struct flow_table *table, uint32_t entry, sa_family_t family)
 {
@@ -148,7 +147,7 @@ static inline enum flow_direction flow_entry_direction(uint32_t entry)
 	return entry & 1;
 }
 
-/* Whether the record's tuple of that direction is this one. */
+/* Tell whether the record's tuple of that direction is this one. */
 static inline bool flow_matches(struct flow *flow, enum flow_direction direction,
 	sa_family_t family, const void *addrs, uint32_t ports)
 {
@@ -181,7 +180,7 @@ static inline unsigned flow_worker(const struct flow *flow)
 	return flow->worker & FLOW_WORKER_MASK;
 }
 
-/* Established, and of its packets nothing but the addresses is changed. */
+/* Tell whether the flow is established, and of its packets nothing but the addresses is changed. */
 static inline bool flow_is_plain(const struct flow *flow)
 {
 	uint16_t word = __atomic_load_n(&flow->status_word, __ATOMIC_ACQUIRE);
@@ -190,11 +189,11 @@ static inline bool flow_is_plain(const struct flow *flow)
 		TCP_ESTABLISHED;
 }
 
-/* The whole look-up: the entry of a live flow with that tuple, or FLOW_NOT_FOUND. */
+/* Do the whole look-up: return the entry of a live flow with that tuple, or FLOW_NOT_FOUND. */
 uint32_t flow_table_find(
 	const struct flow_table *table, uint64_t hash, const void *addrs, uint32_t ports);
 
-/* An entry that may be the one of that hash: its tuple isn't compared. Or FLOW_NOT_FOUND. */
+/* Return an entry that may be the one of that hash: its tuple isn't compared. Or FLOW_NOT_FOUND. */
 static inline uint32_t flow_table_guess(const struct flow_table *table, uint64_t hash)
 {
 	const struct flow_bucket *buckets = table->index.buckets;
@@ -209,14 +208,15 @@ static inline uint32_t flow_table_guess(const struct flow_table *table, uint64_t
 }
 
 /*
- * A record to fill in: state TCP_NONE, nobody else sees it. NULL when the table is at its limit or
- * the worker's freed records wait for their grace period. The caller inserts or gives it back.
+ * Take a record to fill in: state TCP_NONE, nobody else sees it. NULL when the table is at
+ * its limit or the worker's freed records wait for their grace period. The caller inserts
+ * or gives it back.
  */
 struct flow *flow_table_alloc(struct flow_table *table, unsigned worker);
-/* A record that was never inserted. */
+/* Give back a record that was never inserted. */
 void flow_table_give_back(struct flow_table *table, unsigned worker, struct flow *flow);
 
-/* The hash of the flow's tuple of that direction. */
+/* Hash the flow's tuple of that direction. */
 uint64_t flow_table_hash(
 	const struct flow_table *table, struct flow *flow, enum flow_direction direction);
 
@@ -267,7 +267,7 @@ bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *
 	struct flow *flow, const struct flow_hashes *hashes, enum tcp_state from);
 
 /*
- * A record for flow_table_replace(), also when the table is at its limit: the number of flows
+ * Take a record for flow_table_replace(), also when the table is at its limit: the number of flows
  * stays. NULL when none is free. One that isn't used is given back by flow_table_give_back_spare().
  */
 struct flow *flow_table_alloc_spare(struct flow_table *table, unsigned worker);
@@ -279,8 +279,8 @@ void flow_table_give_back_spare(struct flow_table *table, unsigned worker, struc
  */
 void flow_table_detach(struct flow_table *table, struct flow *flow);
 
-/* Whether the worker has room for FLOW_REMOVE_MAX retired records; no as long as some reader is
- * stuck. */
+/* Tell whether the worker has room for FLOW_REMOVE_MAX retired records; no as long as
+ * some reader is stuck. */
 static inline bool flow_table_may_remove(const struct flow_table *table, unsigned worker)
 {
 	return table->workers[worker].nb_collected < FLOW_RETIRED_MAX;
@@ -290,7 +290,7 @@ static inline bool flow_table_may_remove(const struct flow_table *table, unsigne
  * when something was freed. */
 bool flow_table_reclaim(struct flow_table *table, unsigned worker, uint64_t now_ms);
 
-/* How long this worker's oldest grace period has been waiting, ms. */
+/* Return how long this worker's oldest grace period has been waiting, ms. */
 uint64_t flow_table_grace_age(const struct flow_table *table, unsigned worker, uint64_t now_ms);
 
 /*
@@ -334,7 +334,7 @@ typedef bool (*flow_seen_fn)(void *context, struct flow *flow);
 uint32_t flow_table_walk(struct flow_table *table, unsigned worker, uint32_t *at, uint32_t count,
 	flow_seen_fn seen, void *context);
 
-/* Records in this worker's share that were ever used. */
+/* Return how many records in this worker's share were ever used. */
 uint32_t flow_table_share(const struct flow_table *table, unsigned worker);
 
 static inline uint32_t flow_table_used(const struct flow_table *table)
@@ -344,12 +344,13 @@ static inline uint32_t flow_table_used(const struct flow_table *table)
 
 /* --- between the files of the module --- */
 
-/* Put a flow's tuples into the index, both or none (the buckets are full), and take them out. */
+/* Put a flow's tuples into the index, both or none (the buckets are full). */
 bool flow_table_place(
 	struct flow_table *table, struct flow *flow, const struct flow_hashes *hashes);
+/* Take a flow's tuples out of the index. */
 void flow_table_unplace(
 	struct flow_table *table, const struct flow *flow, const struct flow_hashes *hashes);
-/* The same with a span that was read when the flow had its state. */
+/* Take a flow's tuples out of the index with a span that was read when the flow had its state. */
 void flow_index_remove(struct flow_table *table, union flow_span span, const struct flow *flow,
 	const struct flow_hashes *hashes);
 

@@ -34,43 +34,45 @@ struct snat_range {
 
 /* What is known of the device's RSS. */
 struct snat_rss {
-	const uint16_t
-		*port_share;  // by port (host byte order): its share of the hash; 65,536 of them
-	const uint8_t *queue; // the redirection table: queue by the hash's low bits
-	uint16_t mask;        // size of the redirection table - 1
+	const uint16_t *port_share; // of the hash, by port (host byte order); 65,536 of them
+	const uint8_t *queue;       // the redirection table: queue by the hash's low bits
+	uint16_t mask;              // size of the redirection table - 1
 	unsigned nb_queues;
 };
 
-/* `rss` NULL = unknown; else it is copied by reference and outlives the snat. NULL and errno. */
+/* Create the ports of a family. `rss` NULL = unknown; else it is copied by reference and outlives
+ * the snat. NULL and errno on failure. */
 struct snat *snat_create(const struct snat_range *ranges, unsigned nb_ranges, const uint64_t key[2],
 	const struct snat_rss *rss);
-/* All pools must be gone. */
+/* Free the ports; all pools must be gone. */
 void snat_destroy(struct snat *snat);
 
-/* Ports a pool has. */
+/* Return how many ports a pool has. */
 uint32_t snat_size(const struct snat *snat);
-/* Whether the port (host byte order) lies in the ranges. */
+/* Tell whether the port (host byte order) lies in the ranges. */
 bool snat_contains(const struct snat *snat, uint16_t port);
-/* Classes a pool has: 1 when RSS isn't known. */
+/* Return how many classes a pool has: 1 when RSS isn't known. */
 unsigned snat_classes(const struct snat *snat);
 
-/* `rss_constant`: the share of the pool's addresses and the backend's port. NULL and errno. */
+/* Create a pool. `rss_constant`: the share of the pool's addresses and the backend's port. NULL
+ * and errno on failure. */
 struct snat_pool *snat_pool_create(struct snat *snat, uint16_t rss_constant);
 void snat_pool_destroy(struct snat_pool *pool);
 
-/* A free port (host byte order), of the class if it has one left; SNAT_NO_PORT
+/* Lend a free port (host byte order), of the class if it has one left; SNAT_NO_PORT
  * when none is left. */
 uint16_t snat_pool_get(struct snat_pool *pool, unsigned class);
-/* A port outside the ranges, of a flow from before they changed, is nobody's: nothing happens. */
+/* Give a port back. One outside the ranges, of a flow from before they changed,
+ * is nobody's: nothing happens. */
 void snat_pool_put(struct snat_pool *pool, uint16_t port);
 /*
  * Lend this very port, to a flow that has it already. Before any other is lent. False, and nothing
  * happened: it lies outside the ranges, is lent already, or there is no memory to remember it.
  */
 bool snat_pool_take(struct snat_pool *pool, uint16_t port);
-/* Ports lent now. */
+/* Return how many ports are lent now. */
 uint32_t snat_pool_used(const struct snat_pool *pool);
-/* Ports there are. */
+/* Return how many ports the pool has. */
 uint32_t snat_pool_size(const struct snat_pool *pool);
 /* How often snat_pool_get() found none. */
 uint64_t snat_pool_refused(const struct snat_pool *pool);

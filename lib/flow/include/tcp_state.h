@@ -62,7 +62,8 @@ static inline bool tcp_seq_after(uint32_t a, uint32_t b)
 	return (int32_t)(b - a) < 0;
 }
 
-/* The connection is over but for its timers: gives up its record and SNAT port at once. */
+/* Tell whether the connection is over but for its timers: it gives up its record and
+ * SNAT port at once. */
 static inline bool tcp_state_closed(enum tcp_state state)
 {
 	return state == TCP_TIME_WAIT || state == TCP_CLOSE;
