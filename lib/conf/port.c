@@ -147,7 +147,9 @@ static bool same_eal(const void *object, const void *other)
 	}
 
 static const struct conf_key punt_keys[] = {
-	PUNT("arp", PUNT_ARP, 1000, "packets a second of ARP and neighbour discovery"),
+	PUNT("arp", PUNT_ARP, 1000, "packets a second of ARP"),
+	PUNT("nd", PUNT_ND, 1000,
+		"packets a second of IPv6 neighbour discovery and queries of multicast routers"),
 	PUNT("backend", PUNT_BACKEND, 20000,
 		"packets a second from backends and gateways: probes, routing daemons"),
 	PUNT("rest", PUNT_REST, 1000, "packets a second of everything else, ping included"),

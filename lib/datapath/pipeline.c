@@ -18,6 +18,7 @@ static const uint8_t drop_by_kind[] = {
 	[PACKET_FRAGMENT] = STATS_DROP_FRAGMENT,
 	[PACKET_EXTENSION_HEADERS] = STATS_DROP_EXTENSION_HEADERS,
 	[PACKET_BAD_ICMP] = STATS_DROP_BAD_ICMP,
+	[PACKET_BAD_ND] = STATS_DROP_BAD_ND,
 };
 
 void pipeline_init(struct pipeline *pipeline)
@@ -61,6 +62,8 @@ void pipeline_punt(
 
 	if (packet->kind == PACKET_ARP)
 		class = PUNT_ARP;
+	else if (packet->kind == PACKET_ND)
+		class = PUNT_ND;
 	else if (packet->family != 0 &&
 		service_find(table, SERVICE_KEY_HOST, packet->family, packet_addrs(packet), 0) !=
 			SERVICE_NONE)
@@ -368,7 +371,8 @@ static __attribute__((noinline)) void sort_other(struct pipeline *pipeline,
 		ip4->count++;
 	else if (packet->kind == PACKET_TCP)
 		ip6->count++;
-	else if (packet->kind == PACKET_ARP || packet->kind == PACKET_OTHER)
+	else if (packet->kind == PACKET_ARP || packet->kind == PACKET_ND ||
+		packet->kind == PACKET_OTHER)
 		pipeline_punt(pipeline, table, packet);
 	else if (packet->kind == PACKET_ICMP_ERROR)
 		pipeline_icmp_error(pipeline, table, packet);

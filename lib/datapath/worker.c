@@ -22,6 +22,7 @@ _Static_assert(DEV_WORKERS_MAX == STATS_WORKERS_MAX, "each of the port's workers
 
 static const enum stats_drop punt_drop[PUNT_CLASSES] = {
 	[PUNT_ARP] = STATS_DROP_PUNT_ARP_FULL,
+	[PUNT_ND] = STATS_DROP_PUNT_ND_FULL,
 	[PUNT_BACKEND] = STATS_DROP_PUNT_BACKEND_FULL,
 	[PUNT_REST] = STATS_DROP_PUNT_REST_FULL,
 };

@@ -52,9 +52,31 @@ static void parse_ip4(struct packet *packet, uint8_t *frame, uint32_t size, uint
 	parse_tcp(packet, frame, size, l3 + header_size);
 }
 
-static bool is_neighbour_discovery(const uint8_t *frame, uint32_t size, uint32_t l4)
+static bool is_link_local(const struct rte_ipv6_hdr *ip)
 {
-	return l4 < size && frame[l4] >= ND_ROUTER_SOLICIT && frame[l4] <= ND_REDIRECT;
+	const uint8_t *source = (const uint8_t *)&ip->src_addr;
+
+	return source[0] == 0xfe && (source[1] & 0xc0) == 0x80;
+}
+
+/*
+ * ICMPv6 that means something on its own link only, and must prove that it comes from there:
+ * neighbour discovery, which no router can have passed on (RFC 4861, 6.1 and 7.1), and the queries
+ * of multicast routers (RFC 3810, 5.1.14), without whose answers a switch that listens in keeps
+ * neighbour solicitations to itself. PACKET_OTHER when it is none of these.
+ */
+static enum packet_kind kind_on_link(
+	const struct rte_ipv6_hdr *ip, const uint8_t *frame, uint32_t size, uint32_t l4)
+{
+	if (l4 >= size)
+		return PACKET_OTHER;
+	if (frame[l4] >= ND_ROUTER_SOLICIT && frame[l4] <= ND_REDIRECT)
+		return l4 + 1 < size && frame[l4 + 1] == 0 && ip->hop_limits == UINT8_MAX
+			? PACKET_ND
+			: PACKET_BAD_ND;
+	return frame[l4] == MLD_LISTENER_QUERY && ip->hop_limits == 1 && is_link_local(ip)
+		? PACKET_ND
+		: PACKET_OTHER;
 }
 
 static void parse_ip6(struct packet *packet, uint8_t *frame, uint32_t size, uint32_t l3)
@@ -84,14 +106,12 @@ static void parse_ip6(struct packet *packet, uint8_t *frame, uint32_t size, uint
 		packet->kind = PACKET_FRAGMENT;
 		if (!payload.is_fragment)
 			parse_tcp(packet, frame, size, payload.at);
-	} else if (payload.protocol != IPPROTO_ICMPV6) {
-		packet->kind = PACKET_OTHER;
-	} else if (is_neighbour_discovery(frame, size, payload.at)) {
-		packet->kind = PACKET_ARP;
-	} else if (payload.is_fragment) {
-		packet->kind = PACKET_OTHER;
+	} else if (payload.protocol != IPPROTO_ICMPV6 || payload.is_fragment) {
+		packet->kind = PACKET_OTHER; // neighbour discovery is never fragmented (RFC 6980)
 	} else {
-		icmp_parse(packet, frame, size, payload.at);
+		packet->kind = kind_on_link(ip, frame, size, payload.at);
+		if (packet->kind == PACKET_OTHER)
+			icmp_parse(packet, frame, size, payload.at);
 	}
 }
 

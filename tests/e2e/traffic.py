@@ -204,3 +204,36 @@ def ping_flood(namespace, rate, seconds, destination=VIP):
                 sent += 1
             time.sleep(0.001)
     return sent
+
+
+class Flood:
+    """Frames, one after the other and from the first again, `rate` a second or as many as go while
+    the block runs; then `sent` and `seconds`."""
+
+    def __init__(self, namespace, frames, rate, interface="eth0"):
+        self.sent, self.seconds = 0, 0.0
+        self._frames, self._rate = frames, rate
+        self._stopping = threading.Event()
+        with namespace.entered():
+            self._raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._raw.bind((interface, 0))
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        start = time.monotonic()
+        while not self._stopping.wait(0.001):
+            self.seconds = time.monotonic() - start
+            due = min(int(self._rate * self.seconds) - self.sent, self._rate // 100)
+            for _ in range(due):        # in bursts of 10 ms at most
+                with contextlib.suppress(BlockingIOError):
+                    self._raw.send(self._frames[self.sent % len(self._frames)])
+                self.sent += 1
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stopping.set()
+        self._thread.join()
+        self._raw.close()

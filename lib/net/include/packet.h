@@ -22,7 +22,8 @@
 
 enum packet_kind {
 	PACKET_TCP,        // complete headers; look it up
-	PACKET_ARP,        // ARP or IPv6 neighbour discovery, for the kernel
+	PACKET_ARP,        // for the kernel, as the next one
+	PACKET_ND,         // IPv6 neighbour discovery, or a multicast router's query
 	PACKET_ICMP_ERROR, // quotes a TCP packet: icmp.h
 	PACKET_OTHER,      // anything else the kernel may know: ICMP, UDP, LLDP, fragments of those
 	// Below: to be dropped.
@@ -33,6 +34,7 @@ enum packet_kind {
 	PACKET_FRAGMENT,
 	PACKET_EXTENSION_HEADERS,
 	PACKET_BAD_ICMP,
+	PACKET_BAD_ND, // neighbour discovery from beyond the link
 };
 
 struct packet {

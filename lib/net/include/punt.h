@@ -4,7 +4,8 @@
 #define WEIR_PUNT_H
 
 enum punt_class {
-	PUNT_ARP,     // ARP and IPv6 neighbour discovery
+	PUNT_ARP,
+	PUNT_ND,      // IPv6 neighbour discovery, and queries of multicast routers
 	PUNT_BACKEND, // from backends and gateways: answers to probes, BGP
 	PUNT_REST,
 	PUNT_CLASSES

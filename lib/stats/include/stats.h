@@ -24,6 +24,7 @@
 	X(FRAGMENT, "fragment")                   /* of a TCP packet */                            \
 	X(EXTENSION_HEADERS, "extension_headers") /* IPv6: too many, or cut */                     \
 	X(BAD_ICMP, "bad_icmp")                   /* error: checksum, or what it quotes */         \
+	X(BAD_ND, "bad_nd")                       /* neighbour discovery from beyond the link */   \
 	X(ICMP_NO_FLOW, "icmp_no_flow")           /* error about a packet of no known flow */      \
 	X(TTL, "ttl_expired")                     /* time exceeded not sent: rate limit */         \
 	X(DENIED, "denied")                       /* SYN of a client that may not connect */       \
@@ -33,6 +34,7 @@
 	X(NO_NEIGHBOUR, "no_neighbour")           /* next hop unresolved */                        \
 	X(NO_BUFFER, "no_buffer")                                                                  \
 	X(PUNT_ARP_FULL, "punt_arp_full")                                                          \
+	X(PUNT_ND_FULL, "punt_nd_full")                                                            \
 	X(PUNT_BACKEND_FULL, "punt_backend_full")                                                  \
 	X(PUNT_REST_FULL, "punt_rest_full")                                                        \
 	X(TX_FULL, "tx_full") /* the port took it not */

@@ -167,6 +167,9 @@ static void what_needs_a_restart_is_refused(void **state)
 		{"port = { device = \"eth1\"; address = \"192.0.2.10/24\"; punt = { arp = 5; }; "
 		 "};" SERVICES,
 			"port.punt.arp 1000 -> 5"},
+		{"port = { device = \"eth1\"; address = \"192.0.2.10/24\"; punt = { nd = 5; }; "
+		 "};" SERVICES,
+			"port.punt.nd 1000 -> 5"},
 		{"cores = { workers = [ 1 ]; };" PORT SERVICES, "cores.workers changed"},
 		{"snat = { addresses = \"192.0.2.10\"; };" PORT SERVICES, "snat.addresses changed"},
 		{"snat = { ports = [ \"2000-3000\" ]; };" PORT SERVICES, "snat.ports changed"},

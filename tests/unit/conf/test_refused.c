@@ -122,6 +122,7 @@ static const struct bad typed[] = {
 	{PORT_MORE("eal = [ 5 ];"), "2: port.eal[0]", "is an integer; expected an array of EAL"},
 	{PORT_MORE("punt = { arp = 0; };"), "2: port.punt.arp",
 		"0 is out of range; expected an integer from 1 to 10000000"},
+	{PORT_MORE("punt = { nd = 0; };"), "2: port.punt.nd", "0 is out of range; expected"},
 	{TOP("instance = \"Foo\";"), "2: instance", "\"Foo\" is not valid; expected at most 16"},
 	{TOP("instance = \"abcdefghijklmnopq\";"), "2: instance", "is not valid"},
 	{TOP("instance = \"a\\nb\";"), "2: instance", "holds the control character 0x0a"},

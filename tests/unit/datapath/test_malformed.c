@@ -161,6 +161,36 @@ static void tags_and_other_frames_are_the_kernels(void **state) // B14
 	}
 }
 
+/* From beyond the link it is forged, and of those on it it has a class of its own beside ARP. */
+static void neighbour_discovery_by_its_hop_limit(void **state) // W13
+{
+	static const uint8_t arp[60] = {
+		[0] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 2, 0x08, 0x06};
+	struct rig *rig = rig_create(NULL);
+	struct icmp_error message = {.from = {{2, 0, 0, 0, 0, 2}},
+		.to = rig_mac(),
+		.src = packets_addr("fe80::1"),
+		.dst = rig_vip(AF_INET6),
+		.quote = arp,
+		.quote_size = 16};
+	uint8_t frame[PACKETS_SIZE_MAX];
+	unsigned nb_dropped = 0;
+
+	assert_int_equal(rig_run_frame(rig, 0, arp, sizeof(arp))->fate, RIG_PUNTED + PUNT_ARP);
+	for (unsigned type = 133; type <= 137; type++)
+		for (unsigned ttl = 1; ttl < 256; ttl++) {
+			message.type = type;
+			message.ttl = ttl;
+			unsigned size = packets_build_error(&message, frame);
+			const struct rig_packet *out = rig_run_frame(rig, 0, frame, size);
+			assert_int_equal(
+				out->fate, ttl == 255 ? RIG_PUNTED + PUNT_ND : RIG_DROPPED);
+			nb_dropped += ttl != 255;
+			assert_int_equal(rig_dropped(rig, STATS_DROP_BAD_ND), nb_dropped);
+		}
+	rig_destroy(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -168,6 +198,7 @@ int main(void)
 		cmocka_unit_test(a_million_fragments_leave_nothing),
 		cmocka_unit_test(addresses_that_cannot_be_emit_nothing),
 		cmocka_unit_test(tags_and_other_frames_are_the_kernels),
+		cmocka_unit_test(neighbour_discovery_by_its_hop_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,7 +62,10 @@ static int setup(void **state)
 				.addresses = addresses,
 				.nb_addresses = 3,
 				.netns = netns_name,
-				.punt_limit = {1000, 20000, 1000},
+				.punt_limit = {[PUNT_ARP] = 1000,
+					[PUNT_ND] = 1000,
+					[PUNT_BACKEND] = 20000,
+					[PUNT_REST] = 1000},
 			},
 	};
 	net_addr_parse(&conf.port.gateway4, "192.0.2.1");
@@ -331,21 +334,21 @@ static unsigned flood(enum punt_class class, unsigned packets)
 	return taken;
 }
 
-static void test_flood_of_the_rest_holds_nothing_else_up(void **state)
+static void flood_holds_nothing_else_up(enum punt_class flooded)
 {
 	struct exception_totals totals;
 
-	conf.port.punt_limit[PUNT_REST] = 500;
+	conf.port.punt_limit[flooded] = 500;
 	start();
 	uint64_t begin = clock_ms();
-	unsigned taken = flood(PUNT_REST, 5000); // 10 times the limit of a second
+	unsigned taken = flood(flooded, 5000); // 10 times the limit of a second
 	unsigned elapsed_ms = clock_ms() - begin;
 	exception_totals(exception, &totals);
 	// The burst (a tenth of a second), what the time since has earned, and a ring full.
 	unsigned passed = 50 + elapsed_ms / 2 + 2;
 	assert_true(taken <= passed + 255);
 	assert_true(taken >= 255);
-	assert_true(totals.to_kernel[PUNT_REST] <= passed);
+	assert_true(totals.to_kernel[flooded] <= passed);
 
 	for (unsigned i = 0; i < 20; i++) {
 		punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS));
@@ -357,13 +360,23 @@ static void test_flood_of_the_rest_holds_nothing_else_up(void **state)
 		assert_true(clock_ms() - begin < 200);
 		sched_yield();
 	} while (totals.to_kernel[PUNT_ARP] < 20 || totals.to_kernel[PUNT_BACKEND] < 20);
-	assert_true(totals.to_kernel[PUNT_REST] < taken); // it is still waiting
+	assert_true(totals.to_kernel[flooded] < taken); // it is still waiting
 
 	// What waits passes by itself, at the rate.
 	sleep(1);
 	exception_totals(exception, &totals);
-	assert_int_equal(totals.to_kernel[PUNT_REST], taken);
-	assert_int_equal(totals.refused[PUNT_REST], 0);
+	assert_int_equal(totals.to_kernel[flooded], taken);
+	assert_int_equal(totals.refused[flooded], 0);
+}
+
+static void test_flood_of_the_rest_holds_nothing_else_up(void **state)
+{
+	flood_holds_nothing_else_up(PUNT_REST);
+}
+
+static void test_flood_of_neighbour_discovery_holds_nothing_else_up(void **state) // W13
+{
+	flood_holds_nothing_else_up(PUNT_ND);
 }
 
 static uint64_t thread_cpu_ns(void)
@@ -776,6 +789,7 @@ int main(void)
 		TEST(test_ping_is_answered),
 		TEST(test_packets_beyond_one_buffer_are_chains),
 		TEST(test_flood_of_the_rest_holds_nothing_else_up),
+		TEST(test_flood_of_neighbour_discovery_holds_nothing_else_up),
 		TEST(test_idle_thread_sleeps),
 		TEST(test_thread_without_credit_sleeps_too),
 		TEST(test_eventfd_is_written_only_for_a_sleeper),

@@ -194,7 +194,7 @@ static void every_type(void **state) // B16
 							type == 12)
 					kind = PACKET_ICMP_ERROR;
 				else if (family == AF_INET6 && type >= 133 && type <= 137)
-					kind = PACKET_ARP;
+					kind = PACKET_BAD_ND; // not of hop limit 255
 				assert_int_equal(parse_error(&error), kind);
 			}
 	}

@@ -320,16 +320,88 @@ static void what_is_behind_extension_headers(void **state) // B10, B15
 		memcpy(frame + TCP6 + 2, offsets[i], 2);
 		assert_int_equal(parse(frame, size), PACKET_FRAGMENT);
 	}
-	// Neighbour discovery is told from other ICMPv6, and errors, which quote nothing here.
-	for (unsigned type = 0; type < 256; type++) {
-		unsigned size = with_extensions(frame, IPPROTO_ICMPV6, 0);
-		frame[IP + 6] = IPPROTO_ICMPV6;
-		frame[TCP6] = type;
-		assert_int_equal(parse(frame, size),
-			type >= 133 && type <= 137       ? PACKET_ARP
-				: type >= 1 && type <= 4 ? PACKET_BAD_ICMP
-							 : PACKET_OTHER);
+}
+
+/* An ICMPv6 message behind `count` extension headers of one kind; returns its size. */
+static unsigned build_icmp6(
+	uint8_t *frame, uint8_t kind, unsigned count, uint8_t type, uint8_t code, uint8_t hops)
+{
+	unsigned size = with_extensions(frame, kind, count);
+	unsigned next = count == 0 ? IP + 6u : TCP6 + (count - 1) * 8, icmp = TCP6 + count * 8;
+
+	frame[next] = IPPROTO_ICMPV6;
+	frame[IP + 7] = hops;
+	frame[icmp] = type;
+	frame[icmp + 1] = code;
+	return size;
+}
+
+static void neighbour_discovery_comes_from_its_own_link(void **state) // W13
+{
+	uint8_t frame[PACKETS_SIZE_MAX];
+
+	for (unsigned type = 0; type < 256; type++)
+		for (unsigned code = 0; code < 3; code++)
+			for (unsigned hops = 0; hops < 256; hops += 5) {
+				bool is_discovery = type >= 133 && type <= 137;
+				bool may_be = code == 0 && hops == 255;
+				// Errors quote nothing here.
+				enum packet_kind kind = type >= 1 && type <= 4 ? PACKET_BAD_ICMP
+					: !is_discovery                        ? PACKET_OTHER
+					: may_be                               ? PACKET_ND
+									       : PACKET_BAD_ND;
+				for (unsigned count = 0; count < 3; count++) {
+					unsigned size = build_icmp6(
+						frame, IPPROTO_DSTOPTS, count, type, code, hops);
+					assert_int_equal(parse(frame, size), kind);
+				}
+			}
+	// Nothing behind the type.
+	build_icmp6(frame, 0, 0, 135, 0, 255);
+	frame[IP + 4] = 0;
+	frame[IP + 5] = 1;
+	assert_int_equal(parse(frame, TCP6 + 1), PACKET_BAD_ND);
+}
+
+static void neighbour_discovery_is_never_a_fragment(void **state) // W13, RFC 6980
+{
+	static const uint8_t offsets[][2] = {{0, 1}, {1, 0}, {0, 0}, {0xff, 0xf8}};
+	uint8_t frame[PACKETS_SIZE_MAX];
+
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned size = build_icmp6(frame, IPPROTO_FRAGMENT, 1, 135, 0, 255);
+		memcpy(frame + TCP6 + 2, offsets[i], 2);
+		assert_int_equal(parse(frame, size), PACKET_OTHER);
 	}
+}
+
+static void a_multicast_router_is_on_the_link(void **state) // W13, RFC 3810
+{
+	static const struct {
+		const char *source;
+		uint8_t type, hops;
+		enum packet_kind kind;
+	} cases[] = {
+		{"fe80::1", 130, 1, PACKET_ND},
+		{"febf:ffff::1", 130, 1, PACKET_ND},
+		{"fe80::1", 130, 2, PACKET_OTHER},
+		{"fe80::1", 130, 255, PACKET_OTHER},
+		{"fec0::1", 130, 1, PACKET_OTHER},
+		{"2001:db8::1", 130, 1, PACKET_OTHER},
+		{"fe80::1", 131, 1, PACKET_OTHER}, // reports: for routers
+		{"fe80::1", 143, 1, PACKET_OTHER},
+		{"fe80::1", 128, 1, PACKET_OTHER},
+	};
+	uint8_t frame[PACKETS_SIZE_MAX];
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		for (unsigned count = 0; count < 2; count++) { // the router alert
+			struct net_addr source = packets_addr(cases[i].source);
+			unsigned size = build_icmp6(
+				frame, IPPROTO_HOPOPTS, count, cases[i].type, 0, cases[i].hops);
+			memcpy(frame + IP + 8, source.v6, 16);
+			assert_int_equal(parse(frame, size), cases[i].kind);
+		}
 }
 
 static bool has_bad_address(const struct segment *segment)
@@ -554,6 +626,9 @@ int main(void)
 		cmocka_unit_test(extension_headers_are_bounded),
 		cmocka_unit_test(extension_headers_cut_with_agreeing_lengths),
 		cmocka_unit_test(what_is_behind_extension_headers),
+		cmocka_unit_test(neighbour_discovery_comes_from_its_own_link),
+		cmocka_unit_test(neighbour_discovery_is_never_a_fragment),
+		cmocka_unit_test(a_multicast_router_is_on_the_link),
 		cmocka_unit_test(addresses_and_ports_that_cannot_be),
 		cmocka_unit_test(frames_to_other_stations),
 		cmocka_unit_test(tags_and_other_frames_are_never_ip),
