@@ -62,7 +62,7 @@ static uint32_t bucket_find(const struct flow_table *table, const struct flow_bu
 	for (uint32_t bits = flow_bucket_match(bucket, signature); bits != 0; bits &= bits - 1) {
 		uint32_t entry =
 			__atomic_load_n(&bucket->entry[__builtin_ctz(bits)], __ATOMIC_ACQUIRE);
-		if (entry == FLOW_NOT_FOUND)
+		if (!flow_is_entry(entry))
 			continue;
 		struct flow *flow = flow_entry_flow(table, entry);
 		if (flow_matches(flow, flow_entry_direction(entry), table->family, addrs, ports) &&
@@ -130,11 +130,16 @@ static uint32_t *bucket_place(struct flow_bucket *bucket, uint16_t signature, ui
 {
 	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++) {
 		if (__atomic_load_n(&bucket->entry[i], __ATOMIC_RELAXED) != FLOW_NOT_FOUND ||
-			!slot_change(&bucket->entry[i], FLOW_NOT_FOUND, entry))
+			!slot_change(&bucket->entry[i], FLOW_NOT_FOUND, FLOW_SLOT_TAKEN))
 			continue;
 		FLOW_KILL_POINT();
-		// Release: whoever sees the signature sees the entry, and the record behind it.
+		// Release: whoever sees that another key has the slot sees where its entry went.
 		__atomic_store_n(&bucket->signature[i], signature, __ATOMIC_RELEASE);
+		FLOW_KILL_POINT();
+		// Last, for from here on anybody may take it out and give the slot away. Release:
+		// whoever sees the entry sees the record behind it.
+		__atomic_store_n(&bucket->entry[i], entry, __ATOMIC_RELEASE);
+		FLOW_KILL_POINT();
 		return &bucket->entry[i];
 	}
 	return NULL;
@@ -366,7 +371,7 @@ static void prefetch_records(const struct flow_table *table, const struct flow_b
 {
 	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++) {
 		uint32_t entry = __atomic_load_n(&bucket->entry[i], __ATOMIC_RELAXED);
-		if (entry != FLOW_NOT_FOUND)
+		if (flow_is_entry(entry))
 			flow_entry_prefetch(table, entry, table->family);
 	}
 }
@@ -387,7 +392,7 @@ static void moving_find(
 	moving->count = 0;
 	for (unsigned i = 0; i < FLOW_BUCKET_SLOTS; i++) {
 		uint32_t entry = __atomic_load_n(&bucket->entry[i], __ATOMIC_ACQUIRE);
-		if (entry == FLOW_NOT_FOUND)
+		if (!flow_is_entry(entry))
 			continue;
 		struct flow *flow = flow_entry_flow(table, entry);
 		if (flow_state(flow) == TCP_NONE)

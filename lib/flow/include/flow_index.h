@@ -6,7 +6,8 @@
  * With two choices, ten slots and 54 % load at the table's limit (90 % of the records), hardly a
  * key finds both buckets full.
  *
- * A slot is taken by compare-and-swap of its entry, then gets its signature; it is freed by
+ * A slot is taken by compare-and-swap, then gets its signature, and its entry last: from then on
+ * another worker may take that out and give the slot to another key. It is freed by
  * compare-and-swap, too. A reader may see a slot change under it: a signature or entry of another
  * key only sends it to a record whose tuple then differs.
  *
@@ -32,13 +33,21 @@ struct flow;
 struct flow_table;
 
 #define FLOW_BUCKET_SLOTS 10
-#define FLOW_NOT_FOUND 0 // no entry
+#define FLOW_NOT_FOUND 0  // no entry
+#define FLOW_SLOT_TAKEN 1 // none yet
 
 struct flow_bucket {
 	uint16_t signature[FLOW_BUCKET_SLOTS];
-	uint32_t entry[FLOW_BUCKET_SLOTS]; // (record + 1) << 1 | direction; 0 = empty
+	uint32_t entry[FLOW_BUCKET_SLOTS]; // (record + 1) << 1 | direction; or FLOW_SLOT_TAKEN;
+					   // 0 = empty
 	uint32_t lock;
 } __attribute__((aligned(64)));
+
+/* Whether it is one: what stands in a slot may be none, or none yet. */
+static inline bool flow_is_entry(uint32_t entry)
+{
+	return entry > FLOW_SLOT_TAKEN;
+}
 
 /*
  * How many buckets are in use: an entry stands in one of its two buckets among the first `settled`,
@@ -151,7 +160,7 @@ static inline uint32_t flow_bucket_candidate(const struct flow_bucket *bucket, u
 		// Acquire: the record is seen as it was inserted.
 		uint32_t slot = __builtin_ctz(bits);
 		uint32_t entry = __atomic_load_n(&bucket->entry[slot], __ATOMIC_ACQUIRE);
-		if (likely(entry != FLOW_NOT_FOUND))
+		if (likely(flow_is_entry(entry)))
 			return entry;
 	}
 	return FLOW_NOT_FOUND;
