@@ -69,6 +69,14 @@ static void forget_side(struct flow *flow)
 	__atomic_fetch_and(&flow->flags, (uint8_t)~FLOW_SIDE, __ATOMIC_RELAXED);
 }
 
+/* What stands in place of the backend's number, as long as it hasn't answered: the index of a side
+ * record, or 0 without one. */
+static bool side_change(struct flow *flow, uint32_t from, uint32_t to)
+{
+	return __atomic_compare_exchange_n(
+		&flow->side, &from, to, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 static uint32_t number(const struct connecting *c)
 {
 	return flow_table_number(c->flows, c->flow);
@@ -145,8 +153,9 @@ static void wait_until(struct connecting *c, uint64_t due_ms)
 	uint32_t index = flow_side_index(c->flows->sides, c->side);
 
 	flow_side_own(c->flows->sides, c->side, number(c), due_ms);
-	// Whoever ended the flow while it was claimed could not free it.
+	// Whoever ended the flow while it was claimed, or was answered, could not free it.
 	if (unlikely(flow_state(c->flow) != TCP_SYN_SENT)) {
+		forget_side(c->flow);
 		c->side = flow_side_claim(c->flows->sides, index, number(c));
 		if (c->side != NULL)
 			flow_side_put(c->flows->sides, c->side);
@@ -156,6 +165,7 @@ static void wait_until(struct connecting *c, uint64_t due_ms)
 static void drop_side(struct connecting *c)
 {
 	forget_side(c->flow);
+	side_change(c->flow, flow_side_index(c->flows->sides, c->side), 0);
 	flow_side_put(c->flows->sides, c->side);
 }
 
@@ -371,10 +381,15 @@ static bool repeated(struct connecting *c, struct packet *packet)
 static void give_up(struct connecting *c)
 {
 	struct pipeline *pipeline = c->pipeline;
+	// An answer that another worker has now is in time.
+	bool is_over =
+		pipeline_set_state(pipeline, c->table, c->flows, c->flow, TCP_SYN_SENT, TCP_CLOSE);
 
+	drop_side(c);
+	if (unlikely(!is_over))
+		return;
 	// The flow goes even if a buffer is lacking now: the client's next SYN makes another one.
 	pipeline_reset_client(pipeline, c->flows, c->flow);
-	flow_side_put(c->flows->sides, c->side);
 	if (pipeline_end_flows(pipeline, c->table, c->flows, &c->flow, 1) == 1)
 		pipeline->stats->live.flows[stats_family(c->flows->family)].given_up++;
 }
@@ -501,10 +516,13 @@ static void keep_again(struct connecting *c, const struct packet *packet)
 		return;
 	start(c->side, c->service, packet, c->id, &c->table->backends[c->id], c->pipeline->now_us);
 	c->side->repeats = 1;
-	__atomic_store_n(
-		&c->flow->side, flow_side_index(c->flows->sides, c->side), __ATOMIC_RELAXED);
-	flow_set_flag(c->flow, FLOW_SIDE);
-	wait_until(c, first_due_ms(c->service, c->now_ms));
+	// Not where the backend's number stands by now, that another worker has the answer with.
+	if (side_change(c->flow, 0, flow_side_index(c->flows->sides, c->side))) {
+		flow_set_flag(c->flow, FLOW_SIDE);
+		wait_until(c, first_due_ms(c->service, c->now_ms));
+	} else {
+		flow_side_put(c->flows->sides, c->side);
+	}
 	c->side = NULL;
 }
 
