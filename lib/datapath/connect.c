@@ -286,7 +286,7 @@ static void note_failure(struct connecting *c)
 {
 	struct pipeline_fails *fails = &c->pipeline->fails;
 
-	c->pipeline->connects[c->id].failed_ms = c->now_ms;
+	c->pipeline->connects[c->id].in_row++;
 	if (c->service == NULL || c->side->epoch != c->table->backends[c->id].epoch)
 		return;
 	c->pipeline->connects[c->id].fails++;
@@ -491,8 +491,7 @@ void pipeline_connect_end(struct pipeline *pipeline, const struct service_table 
 	if (unlikely(c.side == NULL))
 		return; // who has claimed it, or its timer, sees that the flow is over
 	if (likely(answered))
-		pipeline->connects[FLOW_BACKEND_ID(flow->backend)].answered_ms =
-			pipeline->now_us / 1000;
+		pipeline->connects[FLOW_BACKEND_ID(flow->backend)].in_row = 0;
 	// Of a SYN that was sent again it isn't known which one was answered (Karn's algorithm).
 	if (likely(answered && c.side->repeats == 0)) {
 		// Another worker's clock may have been read a little later than ours.

@@ -20,7 +20,7 @@
 #define RETRY_MIN_A_SECOND 10 // whatever the connects, over all workers
 
 struct retry {
-	uint32_t bucket;   // the one under way: its number since the clock's start
+	uint64_t bucket;   // the one under way: its number since the clock's start
 	uint32_t connects; // of the last second
 	uint32_t moves;
 	uint32_t answer_us; // how long the service's backends take to answer, smoothed; 0 = unknown
@@ -31,11 +31,11 @@ struct retry {
 /* Forget what is older than a second. */
 static inline void retry_advance(struct retry *retry, uint64_t now_ms)
 {
-	uint32_t now = now_ms / RETRY_BUCKET_MS, steps = now - retry->bucket;
+	uint64_t now = now_ms / RETRY_BUCKET_MS, steps = now - retry->bucket;
 
 	if (likely(steps == 0))
 		return;
-	for (uint32_t i = 0; i < steps && i < RETRY_BUCKETS; i++) {
+	for (uint64_t i = 0; i < steps && i < RETRY_BUCKETS; i++) {
 		unsigned at = ++retry->bucket % RETRY_BUCKETS;
 		retry->connects -= retry->connects_by[at];
 		retry->moves -= retry->moves_by[at];

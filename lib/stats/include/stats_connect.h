@@ -11,6 +11,7 @@
 #ifndef WEIR_STATS_CONNECT_H
 #define WEIR_STATS_CONNECT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define STATS_CONNECT_BUCKETS 32
@@ -24,9 +25,8 @@ struct stats_connect {
 	uint64_t challenged; // SYNs that it answered for a connection of before, and was sent again
 	uint64_t fails;      // refused and timed out since it takes connections again
 	uint32_t answer_us;  // how long it takes, smoothed; 0 = it hasn't answered yet
-	uint32_t answered_ms; // when it last answered: low bits of the clock, ms
-	uint32_t failed_ms;   // when it last refused or was silent, in the same way
-	uint32_t unused;
+	uint32_t in_row;     // refused and timed out since it answered last
+	uint32_t unused[2];
 	uint32_t times[STATS_CONNECT_BUCKETS];
 } __attribute__((aligned(64)));
 
@@ -52,9 +52,9 @@ static inline uint64_t stats_connect_from(unsigned bucket)
 void stats_connect_answered(struct stats_connect *connect, uint64_t us);
 
 /* Tell whether the worker's latest news of the backend is a failure. */
-static inline int stats_connect_is_suspect(const struct stats_connect *connect)
+static inline bool stats_connect_is_suspect(const struct stats_connect *connect)
 {
-	return connect->failed_ms != 0 && (int32_t)(connect->failed_ms - connect->answered_ms) > 0;
+	return connect->in_row != 0;
 }
 
 /* Return the smoothed time with one more taken in; 0 = there is none yet. */

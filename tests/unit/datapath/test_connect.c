@@ -245,7 +245,7 @@ static void those_that_failed_lately_come_last(void **state)
 		let_them_answer(rig, AF_INET, 1);
 		rig->now_ms += 10;
 		for (unsigned id = 0; id < 8 && nb_dead < 6; id++, nb_dead++)
-			rig_connects(rig, 0, id)->failed_ms = rig->now_ms; // 6 and 7 are well
+			rig_connects(rig, 0, id)->in_row = 1; // 6 and 7 are well
 		struct connection c = connection_of(rig, AF_INET, n);
 		assert_true(connection_syn(&c, 0));
 		take_over(&c, refuse(&c, 0));
@@ -700,7 +700,7 @@ static void over_budget_the_second_repetition_goes_to_one_that_answers(void **st
 	assert_true(syn_again(&c, 0));
 	assert_int_equal(c.backend_id, first); // all are silent: it would be in vain
 	for (unsigned id = 0; id < 4; id++)
-		rig_connects(rig, 0, id)->answered_ms = rig->now_ms;
+		rig_connects(rig, 0, id)->in_row = 0;
 	assert_true(syn_again(&c, 0));
 	assert_int_not_equal(c.backend_id, first);
 	connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
