@@ -18,7 +18,7 @@ FOLDERS = ("lib", "app", "tests", "scripts")
 ID = re.compile(r"\b([A-FISW])([1-9][0-9]?)(?:-\1([1-9][0-9]?))?\b")      # A13, B1-B6
 SPAN = re.compile(r"\b[A-FISW][0-9]+ to [A-FISW][0-9]+\b")                # of the catalogue, not of cases
 ROW = re.compile(r"^(\| ([A-FISW][0-9]+) \|.*\| )(.*)( ?\|)$", re.MULTILINE)
-C_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+C_WORDS = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:[^"\\\n]|\\.)*"', re.DOTALL)     # comments, strings
 
 
 def ids(text):
@@ -28,14 +28,14 @@ def ids(text):
 
 
 def named(path):
-    """The ids in a file: of C in its comments, of anything else in the whole text."""
+    """The ids in a file: of C in its comments and strings, of anything else in the whole text."""
     try:
         with open(path) as file:
             text = file.read()
     except UnicodeDecodeError:
         return set()
     if re.search(r"\.[ch]$", path):
-        text = "\n".join(C_COMMENT.findall(text))
+        text = "\n".join(C_WORDS.findall(text))
     return set(ids(text))
 
 

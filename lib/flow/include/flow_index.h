@@ -43,7 +43,7 @@ struct flow_bucket {
 	uint32_t lock;
 } __attribute__((aligned(64)));
 
-/* Whether it is one: what stands in a slot may be none, or none yet. */
+/* Tell whether `entry` names a record: what stands in a slot may be none, or none yet. */
 static inline bool flow_is_entry(uint32_t entry)
 {
 	return entry > FLOW_SLOT_TAKEN;
