@@ -19,6 +19,11 @@
  * service has answered this worker, it is about a second, after which a client sends its SYN again
  * (RFC 6298).
  *
+ * A SYN that a backend may drop in silence though it is well (packet_is_odd(), or few hops left) is
+ * sent on like any other, and that is all: it has no side record, is never moved, blames nobody and
+ * counts for no budget. Nor has one that is too long to be kept. So what anybody can send says
+ * nothing about a backend.
+ *
  * Any worker may have the next packet: who decides about a flow claims its side record first, and
  * who changes its state first has decided.
  */
@@ -36,6 +41,7 @@ enum {
 	LAST_TRY_MS = 1000, // the least for the last backend that may be tried
 	KEPT_MS = 4000,     // a side record: clients send their SYN again after 1 s and after 3 s
 	MOVES_A_TICK = 32,
+	HOPS_TO_BACKEND = 16, // more than there are; a client sends with 64 at least
 };
 
 /* A flow, its side record claimed. */
@@ -130,6 +136,12 @@ static void start_waiting(
 	side->repeats = 0;
 	side->is_late = side->is_challenged = side->is_to_be_sent = false;
 	side->sent_us = now_us;
+}
+
+/* Whether its answer, or none, tells how the backend is. */
+static bool tells(const struct packet *packet)
+{
+	return nat_ttl(packet, packet->family) > HOPS_TO_BACKEND && !packet_is_odd(packet);
 }
 
 /* A new side record. False: the SYN ought to be kept and can't be. */
@@ -464,15 +476,22 @@ void pipeline_connect_begin(struct pipeline *pipeline, const struct service_tabl
 	struct flow_table *flows, const struct pipeline_syn *syn, uint64_t now_ms)
 {
 	const struct service *service = table->services[syn->service];
-	struct flow_side *side = flow_side_get(flows->sides, pipeline->worker);
+	struct flow_side *side;
 
+	if (unlikely(!tells(syn->packet)))
+		return;
 	retry_connect(&pipeline->retries[syn->service], now_ms);
+	side = flow_side_get(flows->sides, pipeline->worker);
+	if (likely(side != NULL) &&
+		unlikely(!start(
+			side, service, syn->packet, syn->id, syn->backend, pipeline->now_us))) {
+		flow_side_put(flows->sides, side);
+		side = NULL;
+	}
 	if (unlikely(side == NULL)) {
 		pipeline->connects[syn->id].syn_not_kept++;
 		return;
 	}
-	if (unlikely(!start(side, service, syn->packet, syn->id, syn->backend, pipeline->now_us)))
-		pipeline->connects[syn->id].syn_not_kept++;
 	syn->flow->side = flow_side_index(flows->sides, side);
 	syn->flow->flags |= FLOW_SIDE;
 	flow_side_own(flows->sides, side, flow_table_number(flows, syn->flow),
@@ -513,10 +532,11 @@ static void keep_again(struct connecting *c, const struct packet *packet)
 		c->side = flow_side_get(c->flows->sides, c->pipeline->worker);
 	if (c->side == NULL)
 		return;
-	start(c->side, c->service, packet, c->id, &c->table->backends[c->id], c->pipeline->now_us);
+	bool is_kept = start(c->side, c->service, packet, c->id, &c->table->backends[c->id],
+		c->pipeline->now_us);
 	c->side->repeats = 1;
 	// Not where the backend's number stands by now, that another worker has the answer with.
-	if (side_change(c->flow, 0, flow_side_index(c->flows->sides, c->side))) {
+	if (is_kept && side_change(c->flow, 0, flow_side_index(c->flows->sides, c->side))) {
 		flow_set_flag(c->flow, FLOW_SIDE);
 		wait_until(c, first_due_ms(c->service, c->now_ms));
 	} else {
@@ -537,7 +557,8 @@ bool pipeline_connect_packet(struct pipeline *pipeline, const struct service_tab
 	bool from_client = direction == FLOW_FROM_CLIENT, refuses = false;
 
 	if (from_client) {
-		if (!pipeline_is_first_syn(packet->flags))
+		if (!pipeline_is_first_syn(packet->flags) || !tells(packet) ||
+			!packet_sum_is_right(packet))
 			return false;
 	} else if (packet->flags & RTE_TCP_RST_FLAG) {
 		if (!(refuses = track_refuses(flow, packet)) || !packet_sum_is_right(packet))

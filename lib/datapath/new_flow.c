@@ -415,6 +415,9 @@ void pipeline_new_flow(struct pipeline *pipeline, const struct service_table *ta
 			pipeline_reset_limited(pipeline, packet, STATS_DROP_NO_FLOW, now_ms);
 		else if (unlikely(!pipeline_allows(table->services[service], packet)))
 			deny(pipeline, packet, service);
+		else if (unlikely(!packet_sum_is_right(packet)))
+			// No backend would take it: it is no reason to make a flow.
+			pipeline_drop(pipeline, packet->mbuf, STATS_DROP_BAD_SUM);
 		else if (unlikely(nat_ttl(packet, packet->family) <= 1))
 			pipeline_time_exceeded(pipeline, packet, now_ms);
 		else

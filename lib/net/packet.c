@@ -6,6 +6,7 @@
 #include "checksum.h"
 #include "icmp.h"
 #include "ip6.h"
+#include "tcp_options.h"
 
 /* TCP behind an IP header at offset `l4` of the frame: by the checks of the common case. */
 static void parse_tcp(struct packet *packet, uint8_t *frame, uint32_t size, uint32_t l4)
@@ -206,6 +207,15 @@ static uint16_t sum_chain(const struct rte_mbuf *mbuf, uint32_t at, uint32_t siz
 	return checksum_fold(sum);
 }
 
+bool packet_is_odd(const struct packet *packet)
+{
+	size_t plain = packet->family == AF_INET6 ? sizeof(struct rte_ipv6_hdr)
+						  : sizeof(struct rte_ipv4_hdr);
+
+	return (size_t)((const uint8_t *)packet->tcp - packet->l3) != plain ||
+		tcp_option_signs(packet->tcp);
+}
+
 bool packet_sum_is_right(const struct packet *packet)
 {
 	const uint8_t *addrs = packet_addrs(packet), *tcp = (const uint8_t *)packet->tcp;
@@ -213,6 +223,8 @@ bool packet_sum_is_right(const struct packet *packet)
 	uint32_t at = tcp - rte_pktmbuf_mtod(packet->mbuf, const uint8_t *);
 	uint32_t size = packet->ip_size - (tcp - packet->l3);
 
+	if (packet->family == AF_INET && unlikely(checksum_ip(packet->l3, tcp - packet->l3) != 0))
+		return false;
 	if (likely(at + size <= rte_pktmbuf_data_len(packet->mbuf)))
 		return checksum_l4(packet->family, addrs, destination, IPPROTO_TCP, tcp, size) == 0;
 	uint16_t pseudo = ~checksum_l4(packet->family, addrs, destination, IPPROTO_TCP, NULL, 0);

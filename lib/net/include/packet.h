@@ -218,8 +218,14 @@ static inline struct packet *packet_parse(
  */
 bool packet_bad_address(const struct packet *packet);
 
-/* Tell whether the TCP checksum of a PACKET_TCP is right. Reads all of the payload, so
- * not for every packet. */
+/* Tell whether the checksums of a PACKET_TCP are right, of TCP and of an IPv4 header. Reads all of
+ * the payload, so not for every packet. */
 bool packet_sum_is_right(const struct packet *packet);
+
+/*
+ * Tell whether a PACKET_TCP carries what hosts and routers drop in silence however well they are:
+ * IP options, extension headers, a signature. That nobody answers it says nothing.
+ */
+bool packet_is_odd(const struct packet *packet);
 
 #endif

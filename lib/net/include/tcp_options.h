@@ -17,6 +17,8 @@ enum tcp_option_kind {
 	TCP_OPTION_NOP = 1,
 	TCP_OPTION_SACK = 5,      // RFC 2018: blocks of two sequence numbers
 	TCP_OPTION_TIMESTAMP = 8, // RFC 7323: TSval, TSecr
+	TCP_OPTION_MD5 = 19,      // RFC 2385
+	TCP_OPTION_AO = 29,       // RFC 5925
 };
 
 #define TCP_OPTION_TIMESTAMP_SIZE 10
@@ -58,6 +60,17 @@ static inline bool tcp_option_ts(struct rte_tcp_hdr *tcp, uint32_t *ts)
 		*ts = rte_be_to_cpu_32(*ts);
 		return true;
 	}
+	return false;
+}
+
+/* Tell whether the header is signed. Who has no key for it drops the segment without a word. */
+static inline bool tcp_option_signs(struct rte_tcp_hdr *tcp)
+{
+	struct tcp_options options = tcp_options_of(tcp);
+
+	for (uint8_t *option; (option = tcp_option_next(&options)) != NULL;)
+		if (option[0] == TCP_OPTION_MD5 || option[0] == TCP_OPTION_AO)
+			return true;
 	return false;
 }
 

@@ -20,6 +20,7 @@
 	X(WRONG_MAC, "wrong_mac")                 /* unicast to another station */                 \
 	X(BAD_IP, "bad_ip")                       /* version, header length, total length */       \
 	X(BAD_TCP, "bad_tcp")                     /* header cut, or data offset wrong */           \
+	X(BAD_SUM, "bad_sum")                     /* SYN with a wrong checksum */                  \
 	X(BAD_ADDRESS, "bad_address")             /* source or port that can't be: cases B12 */    \
 	X(FRAGMENT, "fragment")                   /* of a TCP packet */                            \
 	X(EXTENSION_HEADERS, "extension_headers") /* IPv6: too many, or cut */                     \
