@@ -173,6 +173,7 @@ def test_configuration(name, nginx, tmp_path):
     assert services(text) == re.sub(r"\s+", " ", wanted).strip()
     head = text[:text.index("\nport = {")]
     assert "Connections are balanced, not requests" in head
+    assert "the servers see the port's address as the client's" in re.sub(r"\n#\s+", " ", head)
     for note in notes:
         assert note in head
     checked = check(text, tmp_path)
@@ -185,16 +186,19 @@ def test_configuration(name, nginx, tmp_path):
     (("max_fails=5000 fail_timeout=2h", ""), "fails = 1000; window_ms = 3600000; retry_ms = 3600000;"),
     (("max_fails=1", "max_fails=4 fail_timeout=500ms", "max_fails=4 fail_timeout=500ms"),
      "fails = 4; window_ms = 500; retry_ms = 500;"),
+    (("max_fails=3 fail_timeout=30s", "", "", ""), "fails = 3; window_ms = 30000; retry_ms = 30000;"),
     (("", "weight=2"), None),
 ])
 def test_passive_health(servers, wanted, tmp_path):
-    """max_fails and fail_timeout, for the service as most of its servers have them."""
+    """max_fails and fail_timeout, for the service as most of those servers have them that state any."""
     whole = tmp_path / "site"
     lines = "".join(f"server 10.0.0.{number + 1}:80 {line};" for number, line in enumerate(servers))
     whole.write_text(f"upstream a {{ {lines} }} server {{ listen 80; location / "
                      "{ proxy_pass http://a; } }\n")
     text = convert(str(whole)).stdout
     assert (f"passive   = {{ {wanted} }};" in text) if wanted else "passive" not in text
+    said = re.sub(r"\n#\s+", " ", text)
+    assert ("the most frequent among the servers that state any" in said) == (wanted is not None)
     assert check(text, tmp_path).returncode == 0
 
 
