@@ -85,6 +85,14 @@ static const char *state_name(const struct record *record)
 	return tcp_state_names[record->is_there ? record->state : TCP_NONE];
 }
 
+/* Closed is closed: there, states differ by their idle time. */
+static enum tcp_state state_that_counts(const struct record *record)
+{
+	if (!record->is_there)
+		return TCP_NONE;
+	return tcp_state_closed(record->state) ? TCP_CLOSE : record->state;
+}
+
 unsigned record_diff(
 	const struct record *before, const struct record *after, char *text, unsigned size)
 {
@@ -93,10 +101,10 @@ unsigned record_diff(
 #define FIELD(kind, name) compare(&diff, kind, #name, before->name, after->name)
 	if (text != NULL)
 		*text = '\0';
-	if (before->is_there != after->is_there || before->state != after->state) {
-		diff.changes |= RECORD_STATE;
+	if (before->is_there != after->is_there || before->state != after->state)
 		say(&diff, "state", state_name(before), state_name(after));
-	}
+	if (state_that_counts(before) != state_that_counts(after))
+		diff.changes |= RECORD_STATE;
 	FIELD(RECORD_STATE, number);
 	FIELD(RECORD_STATE, flows);
 	FIELD(RECORD_STATE, ports);

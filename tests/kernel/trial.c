@@ -68,6 +68,37 @@ static void note(struct trial_end *end, const struct segment *segment)
 		end->ts = ts;
 }
 
+/* As packets_read(), whatever stands between the IP header and TCP. The bytes that the segment
+ * points to are in `plain`. */
+static bool read_segment(const uint8_t *frame, unsigned size, uint8_t plain[PACKETS_SIZE_MAX],
+	struct segment *segment)
+{
+	uint8_t *ip = plain + PACKETS_IP_OFFSET;
+	bool v6 = frame[12] == 0x86;
+	unsigned between = v6 ? PACKETS_IP_OFFSET + 40 : PACKETS_IP_OFFSET + 20, extra = 0;
+
+	memcpy(plain, frame, size);
+	if (size < between + 20)
+		return false;
+	while (v6 && (ip[6] == IPPROTO_DSTOPTS || ip[6] == IPPROTO_ROUTING)) {
+		const uint8_t *header = plain + between + extra;
+		ip[6] = header[0];
+		extra += header[1] * 8 + 8;
+	}
+	if (v6 && ip[6] == IPPROTO_AH) {
+		ip[6] = plain[between + extra];
+		extra += plain[between + extra + 1] * 4 + 8;
+	} else if (!v6) {
+		extra = (ip[0] & 0xf) * 4 - 20;
+		ip[0] = 0x45;
+	}
+	unsigned length = (v6 ? ip[4] << 8 | ip[5] : ip[2] << 8 | ip[3]) - extra;
+	ip[v6 ? 4 : 2] = length >> 8;
+	ip[v6 ? 5 : 3] = length;
+	memmove(plain + between, plain + between + extra, size - between - extra);
+	return packets_read(plain, size - extra, segment);
+}
+
 /* An error about a packet that the host got: what a router or an end says of it. */
 static bool is_icmp_error(const uint8_t *frame, unsigned size)
 {
@@ -79,38 +110,39 @@ static bool is_icmp_error(const uint8_t *frame, unsigned size)
 		(frame[34] == 3 || frame[34] == 4 || frame[34] == 11 || frame[34] == 12);
 }
 
-bool trial_addressee(const struct trial *trial, const struct rig_packet *out,
-	enum flow_direction *to, struct host_tuple *tuple)
+bool trial_read(const struct trial *trial, const struct rig_packet *packet, struct trial_out *out)
 {
-	const uint8_t *ip = out->frame + PACKETS_IP_OFFSET;
-	bool v6 = trial->c.family == AF_INET6;
-	const uint8_t *destination = ip + (v6 ? 24 : 16);
+	unsigned size = net_addr_size(trial->c.family);
+	const uint8_t *destination =
+		packet->frame + PACKETS_IP_OFFSET + (trial->c.family == AF_INET6 ? 24 : 16);
+	uint8_t plain[PACKETS_SIZE_MAX];
+	struct segment segment;
 
-	if (out->fate == RIG_DROPPED || out->fate >= RIG_PUNTED)
+	if (packet->fate == RIG_DROPPED || packet->fate >= RIG_PUNTED)
 		return false;
-	for (*to = CLIENT; *to <= BACKEND; (*to)++) {
-		const struct trial_end *end = &trial->end[*to];
-		if (memcmp(destination, end->tuple.local.v6, v6 ? 16 : 4) != 0)
-			continue;
-		*tuple = end->tuple;
-		if (out->is_tcp) {
-			tuple->remote = out->segment.src;
-			tuple->remote_port = out->segment.sport;
-		}
-		return true;
+	out->to = CLIENT;
+	if (memcmp(destination, trial->c.client.v6, size) != 0)
+		out->to = BACKEND;
+	out->tuple = trial->end[out->to].tuple;
+	if (memcmp(destination, out->tuple.local.v6, size) != 0)
+		return false;
+	out->is_tcp = read_segment(packet->frame, packet->size, plain, &segment);
+	out->flags = segment.flags;
+	if (out->is_tcp) {
+		out->tuple.remote = segment.src;
+		out->tuple.remote_port = segment.sport;
 	}
-	return false;
+	return true;
 }
 
-static void deliver(struct trial *trial, const struct rig_packet *out)
+static void deliver(struct trial *trial, const struct rig_packet *packet)
 {
-	struct host_tuple tuple;
-	enum flow_direction to;
+	struct trial_out out;
 
-	if (trial_addressee(trial, out, &to, &tuple)) {
-		trial->end[to].tuple = tuple;
-		host_send(trial->end[to].host, out->frame, out->size);
-	}
+	if (!trial_read(trial, packet, &out))
+		return;
+	trial->end[out.to].tuple = out.tuple;
+	host_send(trial->end[out.to].host, packet->frame, packet->size);
 }
 
 /*
@@ -151,6 +183,7 @@ static void learn_tuple(struct trial *trial, const struct segment *segment)
 unsigned trial_receive(struct trial *trial, enum flow_direction from, uint8_t *frame)
 {
 	struct trial_end *end = &trial->end[from];
+	uint8_t plain[PACKETS_SIZE_MAX];
 	struct segment segment;
 	struct net_mac mac = from == CLIENT ? trial->c.mac : rig_backend_mac(trial->c.backend_id);
 	unsigned size;
@@ -160,7 +193,7 @@ unsigned trial_receive(struct trial *trial, enum flow_direction from, uint8_t *f
 		size = host_receive(end->host, frame, PACKETS_SIZE_MAX);
 		if (size == 0)
 			return 0;
-		is_tcp = packets_read(frame, size, &segment);
+		is_tcp = read_segment(frame, size, plain, &segment);
 	} while (is_tcp ? !is_of(end, &segment) : !is_icmp_error(frame, size));
 	memcpy(frame + 6, &mac, sizeof(mac));
 	if (is_tcp)

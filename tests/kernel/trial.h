@@ -61,8 +61,15 @@ bool trial_destroy(struct trial *trial);
 /* The next frame that an end sends on this connection, as it comes to Weir: its size, 0 = none. */
 unsigned trial_receive(struct trial *trial, enum flow_direction from, uint8_t *frame);
 
-/* Out of Weir: to whom it is; false when that isn't one of the ends. */
-bool trial_addressee(const struct trial *trial, const struct rig_packet *out,
-	enum flow_direction *to, struct host_tuple *tuple);
+/* What comes out of Weir. */
+struct trial_out {
+	enum flow_direction to;
+	struct host_tuple tuple; // the connection as that end sees it
+	bool is_tcp;
+	uint8_t flags;
+};
+
+/* False when it isn't to one of the ends. */
+bool trial_read(const struct trial *trial, const struct rig_packet *packet, struct trial_out *out);
 
 #endif

@@ -56,28 +56,29 @@ static void judge(struct verdict *v)
 		if (moves_socket(p) && !follows(p, first, last))
 			v->deviates[DEVIATION_STAYS] = true;
 	}
+	// Who changes the state may as well change the numbers, and keep the flow alive by that.
+	if (v->deviates[DEVIATION_STATE])
+		v->deviates[DEVIATION_NUMBERS] = false;
+	if (v->deviates[DEVIATION_STATE] || v->deviates[DEVIATION_NUMBERS])
+		v->deviates[DEVIATION_LIVES_ON] = false;
 }
 
 /* Past Weir, and to the other end. */
 static void pass(struct trial *trial, enum flow_direction from, const void *frame, unsigned size,
 	struct passage *p)
 {
-	struct host_tuple tuple;
-	enum flow_direction to;
-
 	p->record[0] = record_of(trial);
-	const struct rig_packet *out = rig_run_frame(trial->rig, 0, frame, size);
+	const struct rig_packet *packet = rig_run_frame(trial->rig, 0, frame, size);
 	p->record[1] = record_of(trial);
-	p->fate = out->fate;
-	p->flags = out->is_tcp ? out->segment.flags : 0;
-	if (!trial_addressee(trial, out, &to, &tuple) || to == from)
+	p->fate = packet->fate;
+	p->is_delivered = trial_read(trial, packet, &p->out) && p->out.to != from;
+	if (!p->is_delivered)
 		return;
-	struct trial_end *end = &trial->end[to];
-	end->tuple = tuple;
-	p->is_delivered = true;
-	p->socket[0] = host_look(end->host, &tuple, end->fd);
-	host_send(end->host, out->frame, out->size);
-	p->socket[1] = host_look(end->host, &tuple, end->fd);
+	struct trial_end *end = &trial->end[p->out.to];
+	end->tuple = p->out.tuple;
+	p->socket[0] = host_look(end->host, &end->tuple, end->fd);
+	host_send(end->host, packet->frame, packet->size);
+	p->socket[1] = host_look(end->host, &end->tuple, end->fd);
 	p->is_taken = sockets_differ(&p->socket[0], &p->socket[1]);
 }
 
@@ -94,16 +95,14 @@ void verdict_reach(struct verdict *v, struct trial *trial, enum flow_direction f
 	judge(v);
 }
 
-static const char *flags_text(uint8_t flags, char text[9])
+static void print_flags(const struct trial_out *out)
 {
 	static const char letters[] = "FSRPAUEC";
-	unsigned at = 0;
 
+	printf(", %s ", out->is_tcp ? "TCP" : "not TCP");
 	for (unsigned i = 0; i < 8; i++)
-		if (flags >> i & 1)
-			text[at++] = letters[i];
-	text[at] = '\0';
-	return at != 0 ? text : "no TCP, or no flags";
+		if (out->is_tcp && out->flags >> i & 1)
+			putchar(letters[i]);
 }
 
 static void print_socket(const struct passage *p)
@@ -139,11 +138,12 @@ void verdict_print(const struct verdict *v)
 {
 	for (unsigned i = 0; i < v->nb_passages; i++) {
 		const struct passage *p = &v->passages[i];
-		char text[512], flags[9];
+		char text[512];
 		unsigned changes = record_diff(&p->record[0], &p->record[1], text, sizeof(text));
-		printf("  %s (%s)\n", i == 0 ? "the packet" : "an answer",
-			flags_text(p->flags, flags));
-		printf("    Weir: %s; %s\n",
+		printf("  %s", i == 0 ? "the packet" : "an answer");
+		if (p->is_delivered)
+			print_flags(&p->out);
+		printf("\n    Weir: %s; %s\n",
 			tcp_state_names[p->record[0].is_there ? p->record[0].state : TCP_NONE],
 			changes != 0 ? text : "nothing changes");
 		print_socket(p);

@@ -11,7 +11,8 @@
 #include "rig.h"
 #include "trial.h"
 
-/* How Weir's record and the receiver's socket can part. */
+/* How Weir's record and the receiver's socket can part. Of the first three a packet has but the
+ * gravest. */
 enum deviation {
 	DEVIATION_LIVES_ON, // idle time starts anew, by what the receiver ignored
 	DEVIATION_NUMBERS,  // numbers or the client's MAC change likewise
@@ -25,8 +26,8 @@ extern const char *const deviation_names[DEVIATIONS];
 /* One packet past Weir, and to its receiver. */
 struct passage {
 	enum rig_fate fate;
-	uint8_t flags; // of TCP; 0 = it is none
 	bool is_delivered;
+	struct trial_out out;       // when it is
 	struct host_view socket[2]; // of the receiver, before and after
 	bool is_taken;              // by the receiver: something of it has changed
 	struct record record[2];    // of Weir, before and after
