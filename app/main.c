@@ -177,7 +177,7 @@ static void ended(evutil_socket_t number, short what, void *context)
 
 static int events_init(struct daemon *daemon, char *message)
 {
-	static const int ends[] = {SIGTERM, SIGINT};
+	static const int numbers[] = {SIGTERM, SIGINT};
 
 	signal(SIGPIPE, SIG_IGN);
 	raise_descriptor_limit();
@@ -185,8 +185,8 @@ static int events_init(struct daemon *daemon, char *message)
 	if (daemon->events == NULL)
 		return -ENOMEM;
 	for (unsigned i = 0; i < 2; i++) {
-		struct event *event = evsignal_new(daemon->events, ends[i], ended, daemon);
-		if (event == NULL || event_add(event, NULL) < 0)
+		daemon->ends[i] = evsignal_new(daemon->events, numbers[i], ended, daemon);
+		if (daemon->ends[i] == NULL || event_add(daemon->ends[i], NULL) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -194,6 +194,8 @@ static int events_init(struct daemon *daemon, char *message)
 
 static void events_fini(struct daemon *daemon)
 {
+	for (unsigned i = 0; i < 2; i++)
+		event_free(daemon->ends[i]);
 	event_base_free(daemon->events);
 }
 
