@@ -351,6 +351,7 @@ void resolver_destroy(struct resolver *resolver)
 	if (resolver->dns != NULL)
 		evdns_base_free(resolver->dns, 0);
 	while (!LIST_EMPTY(&resolver->names))
+		// NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it leaves the list
 		name_destroy(LIST_FIRST(&resolver->names));
 	event_free(resolver->apply);
 	free(resolver);

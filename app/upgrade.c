@@ -184,6 +184,7 @@ int upgrade_start(struct daemon *daemon, upgrade_told_fn told, void *context)
 	// Not fork(): until the exec the workers' memory would be copied under them, page by page.
 	pid_t pid = vfork();
 	if (pid == 0)
+		// NOLINTNEXTLINE(clang-analyzer-unix.Vfork): it execs or exits
 		become(pair[1], environment);
 	int err = pid < 0 ? -errno : 0;
 	free(environment);

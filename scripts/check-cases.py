@@ -63,7 +63,8 @@ findings = [f"{path}: {case} is not in {CATALOGUE}"
 
 if options.write:
     def fill(row):
-        tests = [path.removeprefix("tests/") for path in files.get(row[2], ()) if path.startswith("tests/")]
+        tests = [path.removeprefix("tests/") for path in files.get(row[2], ())
+                 if path.startswith("tests/")]
         return row[1] + (", ".join(tests) + " |" if tests else "|")
 
     with open(CATALOGUE, "w") as file:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash disable=SC2034      # it is sourced, and its variables are used there
 # Shared by scripts/demo and scripts/test (bash, sourced): packages, build, hugepages, mounts.
 #
 # Noisy commands write to $LOG; when one fails, its last lines and the path of the log are shown.
@@ -13,7 +14,8 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig
     libssl-dev libmnl-dev libnftables-dev libnuma-dev libcmocka-dev lowdown"
 LAB_PACKAGES="python3 iproute2 iputils-ping util-linux ethtool nftables nginx curl ca-certificates
     dpdk-dev openssl"
-TEST_PACKAGES="clang libclang-rt-dev wrk tcpdump python3-pytest libnginx-mod-stream bird2 systemd"
+TEST_PACKAGES="clang libclang-rt-dev wrk tcpdump python3-pytest libnginx-mod-stream bird2 systemd
+    clang-format clang-tidy cppcheck shellcheck flake8 git"
 NIC_PACKAGES="qemu-system-x86"
 
 fail() {
@@ -42,17 +44,18 @@ step() {
     return $status
 }
 
-# packages_missing NAME...: those that aren't installed, on one line.
+# packages_missing LIST...: the names in them that aren't installed, as such a list.
 packages_missing() {
-    local name missing=""
-    for name; do
+    local name missing="" names=$*
+    for name in $names; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] ||
             missing="$missing $name"
     done
     printf '%s' "${missing# }"
 }
 
-# packages_install NAME...: by apt, without starting or enabling any service that comes along.
+# packages_install LIST: by apt, without starting or enabling any service that comes along.
+# shellcheck disable=SC2086                 # several words
 packages_install() (
     policy=/usr/sbin/policy-rc.d
     mark="# left by weir's scripts/lib.sh while it installs"
@@ -65,8 +68,8 @@ packages_install() (
     fi
     export DEBIAN_FRONTEND=noninteractive
     apt-get -q update || echo "apt-get update failed: trying with the lists that are there"
-    apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=120 install "$@" || exit 1
-    for name; do
+    apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=120 install $1 || exit 1
+    for name in $1; do
         case $name in
         nginx | haproxy | bird2)    # installed for the lab only: not to be started at the next boot
             ! command -v systemctl >/dev/null || systemctl --quiet disable "${name%2}" || true
@@ -77,18 +80,16 @@ packages_install() (
 
 # build_weir [TARGET...]: everything, or these targets.
 build_weir() {
+    # shellcheck disable=SC2086             # no word, or several
     [ -e "$BUILD/build.ninja" ] || meson setup "$BUILD" "$ROOT" $SETUP_OPTIONS || return
     ninja -C "$BUILD" "$@"
 }
 
-BUILD_TSAN=$BUILD-tsan
-TSAN_TESTS=("flow table" "flow side" "datapath race")    # in which threads meet
-
-build_tsan() {
-    [ -e "$BUILD_TSAN/build.ninja" ] ||
-        meson setup "$BUILD_TSAN" "$ROOT" -Db_sanitize=thread -Db_lundef=false || return
-    ninja -C "$BUILD_TSAN" tests/unit/test_datapath_race tests/unit/test_flow_table \
-        tests/unit/test_flow_side
+# build_sanitized SANITIZERS FOLDER TARGET...
+build_sanitized() {
+    [ -e "$2/build.ninja" ] ||
+        meson setup "$2" "$ROOT" -Db_sanitize="$1" -Db_lundef=false || return
+    ninja -C "${@:2}"
 }
 
 # undo_note COMMAND...: what takes back a change just made.

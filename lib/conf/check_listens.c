@@ -127,7 +127,8 @@ static int check_unique(struct conf_reader *reader, const struct conf *conf,
 	char text[NET_ENDPOINT_TEXT];
 	const char *file;
 
-	qsort(spreads->all, spreads->nb, sizeof(*spreads->all), compare);
+	if (spreads->nb > 0)
+		qsort(spreads->all, spreads->nb, sizeof(*spreads->all), compare);
 	for (unsigned i = 1; i < spreads->nb; i++) {
 		const struct spread *a = &spreads->all[i - 1], *b = &spreads->all[i];
 		if (net_endpoint_equal(&a->endpoint, &b->endpoint) &&

@@ -27,7 +27,8 @@ static int check_device(
 {
 	const config_setting_t *device = config_setting_get_member(keys, "device");
 	bool pci = is_pci(port->device);
-	bool interface = strpbrk(port->device, ":,=") == NULL && strncmp(port->device, "net_", 4);
+	bool interface =
+		strpbrk(port->device, ":,=") == NULL && strncmp(port->device, "net_", 4) != 0;
 
 	/* "0000:03:00" and the like: DPDK would only say that there is no such device. */
 	if (!pci && strspn(port->device, "0123456789abcdefABCDEF:.") == strlen(port->device) &&

@@ -68,7 +68,7 @@ static const char *find_matches(struct conf_include *include, const char *patter
 	}
 	if (include->nb_names < found.gl_pathc)
 		fault = strerror(ENOMEM);
-	else
+	else if (include->names != NULL)
 		qsort(include->names, include->nb_names, sizeof(*include->names), by_bytes);
 out:
 	globfree(&found);

@@ -361,6 +361,7 @@ const char *conf_scan_path(const struct conf_scan *scan, const struct conf_place
 		place = place->parent != CONF_NO_PLACE ? &scan->places[place->parent] : NULL;
 	}
 	while (n-- > 0 && at < CONF_PATH_TEXT) {
+		// cppcheck-suppress uninitvar // all below n are
 		const struct conf_place *p = chain[n];
 		size_t room = CONF_PATH_TEXT - at;
 		if (p->name == NULL)

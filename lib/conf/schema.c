@@ -62,9 +62,11 @@ const char *conf_reader_kind(const config_setting_t *setting)
 int conf_reader_text(const struct conf_reader *reader, const config_setting_t *setting,
 	const char *expected, const char **text)
 {
-	if (config_setting_type(setting) != CONFIG_TYPE_STRING)
-		return conf_reader_fail(
+	if (config_setting_type(setting) != CONFIG_TYPE_STRING) {
+		conf_reader_fail(
 			reader, setting, "is %s; expected %s", conf_reader_kind(setting), expected);
+		return -EINVAL;
+	}
 	*text = config_setting_get_string(setting);
 	if (*text == NULL) // libconfig's empty string
 		*text = "";

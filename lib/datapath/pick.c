@@ -79,6 +79,7 @@ static uint32_t pick(struct pipeline *pipeline, const struct service *service,
 		if (scheduler->pick_by_load != NULL)
 			index = scheduler->pick_by_load(service->schedule, &load, cursor);
 		else
+			// NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): it has one
 			index = scheduler->pick(service->schedule, hash, cursor);
 		if (service->limits == NULL || !is_full(pipeline, service, index))
 			return index;

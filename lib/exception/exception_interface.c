@@ -59,7 +59,8 @@ static int make_device(bool take_over, bool *taken_over)
 		if (fd >= 0 && take_over) { // persistent, and nobody's
 			*taken_over = true;
 			return fd;
-		} else if (fd >= 0) { // it goes with its descriptor
+		}
+		if (fd >= 0) { // it goes with its descriptor
 			ioctl(fd, TUNSETPERSIST, 0);
 			close(fd);
 		} else if (fd != -EBUSY) {

@@ -321,6 +321,7 @@ int flow_file_open(struct flow_file *file, const struct flow_file_place *place, 
 	int err = fstat(file->fd, &status) < 0 || fstatfs(file->fd, &fs) < 0 ? -errno : 0;
 	if (err < 0)
 		goto fail;
+	// NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): fstatfs() has set it
 	file->page_size = fs.f_bsize;
 	if (status.st_size != 0 && !read_header(file, status.st_size)) {
 		err = set_aside(file, wait_ms);

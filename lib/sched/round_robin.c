@@ -56,6 +56,7 @@ static uint32_t reduce_weights(struct scheduler_groups *groups)
 	for (uint32_t i = 0; i < groups->nb_groups; i++)
 		divisor = greatest_common_divisor(divisor, groups->groups[i].weight);
 	for (uint32_t i = 0; i < groups->nb_groups; i++)
+		// NOLINTNEXTLINE(clang-analyzer-core.DivideZero): no weight is 0
 		groups->groups[i].weight /= divisor;
 
 	uint64_t sum = sum_of_weights(groups);

@@ -93,9 +93,8 @@ def test_reset_at_once_frees_a_waiting_client(lab, start_weir):
 
 def test_many_are_reset(lab, start_weir):
     """More than fit into one burst, on two workers."""
-    weir = start_weir(workers=2, services={"web": {"on_down": "reset", "on_down_reset_ms": 0,
-                                                 "health": PATIENT}},
-                      timeouts=TIMEOUTS)
+    web = {"on_down": "reset", "on_down_reset_ms": 0, "health": PATIENT}
+    weir = start_weir(workers=2, services={"web": web}, timeouts=TIMEOUTS)
     with lab.client.entered():
         connections = [traffic.connect(timeout=10) for _ in range(600)]
     names = [traffic.ask(connection) for connection in connections]
@@ -169,8 +168,8 @@ def test_all_down_withdraw(lab, start_weir):
     web = weir_module.config(lab)["services"]["web"]
     weir = start_weir(port={"address": (f"{weir_module.lab_module.VIP}/24", f"{VIP2}/32")},
                       services={"web": {"listen": f"{weir_module.lab_module.VIP}:80"},
-                                "own": weir_module.merged(web, {"listen": f"{VIP2}:80",
-                                                               "on_all_down": "withdraw"})},
+                                "own": weir_module.merged(
+                                    web, {"listen": f"{VIP2}:80", "on_all_down": "withdraw"})},
                       timeouts=TIMEOUTS)
     weir.wait(lambda: VIP2 in addresses(), what="the address")
     with lab.client.entered():

@@ -3,7 +3,9 @@
 nothing behind."""
 
 import glob
+import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -98,3 +100,27 @@ def test_nothing_outlives_a_command(tmp_path):
                    f"while [ ! -s {pid_file} ]; do sleep 0.05; done")
     assert (done.returncode, "Left running, now ended: sleep" in done.stdout) == (0, True)
     assert not os.path.exists(f"/proc/{int(pid_file.read_text())}")
+
+
+@pytest.mark.parametrize("check, path, text", (
+    ("format", "lib/one.c", "int  one;\n"),
+    ("cppcheck", "lib/one.c", "int one(void)\n{\n\tint a[2];\n\treturn a[2];\n}\n"),
+    ("shell", "scripts/one.sh", "#!/bin/sh\nrm $1\n"),
+    ("python", "scripts/one.py", "import os\n"),
+))
+def test_lint_finds(tmp_path, check, path, text):
+    """A slip fails its check; without it, the check passes."""
+    for folder in ("lib", "app", "tests", ".ci", "scripts"):
+        os.mkdir(tmp_path / folder)
+    for name in ("scripts/lint", "scripts/lib.sh", ".clang-format", ".flake8", ".shellcheckrc"):
+        shutil.copy(f"{ROOT}/{name}", tmp_path / name)
+    (tmp_path / "lib/right.c").write_text("int right;\n")
+    (tmp_path / "scripts/right.py").write_text("right = 1\n")
+
+    def result():
+        netns.run(tmp_path / "scripts/lint", "--results", tmp_path / "results", check, check=False)
+        return json.loads((tmp_path / "results").read_text().splitlines()[-1])["result"]
+
+    assert result() in ("OK", "SKIP")
+    (tmp_path / path).write_text(text)
+    assert result() in ("FAIL", "SKIP")

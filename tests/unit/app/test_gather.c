@@ -166,6 +166,8 @@ static void changes_between_slices_are_in_it_too(void **state)
 	for (uint32_t i = 0; i < gather.job->nb_changed; i++)
 		if (gather.job->changed[i].index == first->service->index)
 			last = &gather.job->changed[i];
+	assert_non_null(last);
+	// cppcheck-suppress nullPointer // the assertion ends the test
 	assert_int_equal(last->source.nb_candidates, 1);
 	for (uint32_t s = 0; s < 3; s++)
 		assert_false(registry.backends.services[s]->changed);

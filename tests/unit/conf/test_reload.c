@@ -48,7 +48,7 @@ static void write_files(const struct files *files)
 
 static struct files base_files(void)
 {
-	struct files files;
+	struct files files = {0};
 
 	strcpy(files.text[0], base_text);
 	strcpy(files.text[1], base_more);

@@ -369,7 +369,7 @@ static void silent_connect_is_down_by_timeout(void **state)
 	getsockname(listener, (struct sockaddr *)&at, &size);
 	for (int i = 0; i < 4; i++) {
 		fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-		connect(fillers[i], (struct sockaddr *)&at, size);
+		(void)connect(fillers[i], (struct sockaddr *)&at, size);
 	}
 	endpoint.addr.v4 = at.sin_addr.s_addr;
 	endpoint.port = at.sin_port;
