@@ -32,6 +32,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "ci: only with --ci or --full")
     config.addinivalue_line("markers", "full: only with --full")
     config.addinivalue_line("markers", "nic: only with --nic")
+    config.addinivalue_line("markers", "sanitized: with --ci for a daemon with sanitizers, too")
     config.addinivalue_line("markers", "slow: may take 15 minutes")
 
 

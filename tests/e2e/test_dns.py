@@ -11,6 +11,8 @@ import pytest
 import traffic
 from test_reload import TIMEOUTS, reload, usual
 
+pytestmark = pytest.mark.sanitized
+
 SERVER = ("127.0.0.1", 5353)
 NAME = "app.example.org"
 

@@ -13,6 +13,7 @@ from weir import DRIVERS
 NAMES = {"con1", "con2", "con3", "con4"}
 
 
+@pytest.mark.sanitized
 @pytest.mark.parametrize("workers", (1, 2))
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_port(clean_lab, start_weir, driver, workers):
@@ -71,8 +72,6 @@ def test_fairness_round_robin(clean_lab, start_weir):
     after = weir.backends()
     assert {name: after[name]["connections"] - before[name] for name in NAMES} \
         == dict.fromkeys(NAMES, 1000)
-
-
 
 
 @pytest.mark.full

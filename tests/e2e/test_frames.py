@@ -14,6 +14,8 @@ import weir as weir_module
 from capture import Capture
 from lab import CLIENT, PORT_MAC, VIP
 
+pytestmark = pytest.mark.sanitized
+
 NEIGHBOURS_MAX = 1024                   # the kernel's gc_thresh3
 
 

@@ -12,6 +12,8 @@ import weir as weir_module
 from capture import Capture
 from lab import BIG_BYTES, CLIENT6, VIP, VIP6
 
+pytestmark = pytest.mark.sanitized
+
 NAMES = {"con1", "con2", "con3", "con4"}
 
 

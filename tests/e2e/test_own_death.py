@@ -360,6 +360,7 @@ def backends(lab, *names):
                                               for name in names]}}}
 
 
+@pytest.mark.sanitized
 @pytest.mark.slow
 @pytest.mark.parametrize("event", EVENTS)
 def test_no_connection_is_lost(lab, start_weir, sizes, measured, event):
@@ -597,6 +598,7 @@ def test_verdicts_and_totals_carry_over(lab, start_weir):
     assert traffic.errors(traffic.requests(lab.client, 100)) == []
 
 
+@pytest.mark.sanitized
 @pytest.mark.parametrize("damage", ("foreign", "cut", "header"))
 def test_a_damaged_table_is_kept_aside(lab, start_weir, damage):
     weir = start_weir()
@@ -757,6 +759,7 @@ def put_broken(binary):
     os.chmod(binary, 0o755)
 
 
+@pytest.mark.sanitized
 def test_an_upgrade_that_fails_changes_nothing(lab, start_weir, monkeypatch):
     """The file is wrong when the new process reads it; or the new program fails when the port is its
     own: then the former one starts again, and has all connections."""

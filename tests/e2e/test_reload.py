@@ -63,6 +63,7 @@ def own(lab, start_weir):
     return start_weir(timeouts=TIMEOUTS)
 
 
+@pytest.mark.sanitized
 def test_add_and_remove(lab, own):
     assert reload(own, with_backends(lab, "con1", "con2", "con3")) == ""
     assert "service web: - con4" in own.log()
@@ -103,6 +104,7 @@ def test_what_stays_is_carried_over(lab, own):
     connection.close()
 
 
+@pytest.mark.sanitized
 def test_services_come_and_go(lab, own):
     config = usual(lab)
     config["services"]["api"] = merged(config["services"]["web"], {"listen": ":81"})
@@ -314,6 +316,7 @@ def reloads_under_wrk(lab, weir, seconds, close):
     weir.identity()
 
 
+@pytest.mark.sanitized
 @pytest.mark.parametrize("close", [False, True], ids=["keep-alive", "closed"])
 def test_reloads_under_load(lab, own, close):
     reloads_under_wrk(lab, own, 6, close)
@@ -412,6 +415,7 @@ def test_reload_by_weirctl_says_what_changed(lab, own):
     assert code == 1 and f"{own.path}:1: services" in said
 
 
+@pytest.mark.sanitized
 @pytest.mark.parametrize("request_line, answer", [
     (b"{", "near end of file"),
     (b"[]", "expected an object"),
@@ -441,6 +445,7 @@ def test_wrong_requests(lab, weir, request_line, answer):
     assert said["version"] == 1 and said["ok"] is False and answer in said["error"]
 
 
+@pytest.mark.sanitized
 def test_control_socket_is_bounded(lab, weir):
     """Root's only; a line without end, 40 idle clients and a queue of requests harm nobody."""
     path = f"/run/weir/{weir.instance}/control.sock"

@@ -16,6 +16,8 @@ from capture import RST, Capture
 from lab import CLIENT, VIP
 from test_on_down import wait_reset
 
+pytestmark = pytest.mark.sanitized
+
 PORTS = 4
 IDLE = {"on_idle": "reset", "timeouts": {"established_s": 2}}
 

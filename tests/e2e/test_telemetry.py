@@ -5,7 +5,11 @@ import os
 import subprocess
 import time
 
+import pytest
+
 import traffic
+
+pytestmark = pytest.mark.sanitized
 
 INFO = {"version", "instance", "pid", "uptime_s", "port", "driver", "interface", "mac", "mtu",
         "link", "netns", "workers", "services", "backends", "config", "hugepages"}
