@@ -77,7 +77,7 @@ def help_of(*command):
     return run(OWN[command[0]], *command[1:], "--help").stdout
 
 
-@pytest.mark.parametrize("page", [page for page in ALL if page != "tests/README.md"])
+@pytest.mark.parametrize("page", ALL)
 def test_options(page):
     """Each option that a page has one give is one of that program or its command, each part of the
     benchmark one of its parts."""
