@@ -917,9 +917,10 @@ static void *grow(void *argument)
 	rte_rcu_qsbr_thread_online(grower->rcu, worker);
 	pthread_barrier_wait(grower->barrier);
 	for (uint32_t id = GROW_STABLE; id < GROW_IDS; id++) {
-		// One that is held up while it moves entries holds up the growth.
-		while (table_is_crowded(table))
-			grow_tick(grower);
+		// One that is held up while it moves entries holds up the growth; without a growth
+		// under way the next insert begins one.
+		while (table_is_crowded(table) && grow_tick(grower))
+			;
 		struct flow *flow = flow_table_alloc(table, worker);
 		if (flow == NULL) {
 			grower->nb_wrong++;
