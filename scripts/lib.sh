@@ -12,9 +12,10 @@ PYTHON=/usr/bin/python3     # Debian's own: a python3 in front of it in PATH may
 
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig-dev libevent-dev libjansson-dev
     libssl-dev libmnl-dev libnftables-dev libnuma-dev libcmocka-dev lowdown"
-LAB_PACKAGES="python3 iproute2 iputils-ping util-linux ethtool nftables nginx curl ca-certificates
+UNIT_PACKAGES="iproute2 iputils-ping nftables"      # that the unit tests run
+LAB_PACKAGES="$UNIT_PACKAGES python3 util-linux ethtool nginx curl ca-certificates
     dpdk-dev openssl"
-TEST_PACKAGES="clang libclang-rt-dev wrk tcpdump python3-pytest libnginx-mod-stream bird2 systemd
+TEST_PACKAGES="clang debootstrap libclang-rt-dev wrk tcpdump python3-pytest libnginx-mod-stream bird2 systemd
     clang-format clang-tidy cppcheck shellcheck flake8 git"
 NIC_PACKAGES="qemu-system-x86"
 

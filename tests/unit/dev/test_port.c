@@ -32,6 +32,7 @@
 
 #include "conf.h"
 #include "dev.h"
+#include "programs.h"
 
 #define SKIPPED 77
 
@@ -584,6 +585,8 @@ int main(void)
 {
 	if (geteuid() != 0)
 		return SKIPPED;
+	if (!has_program("ip", "iproute2"))
+		return 1;
 	failure = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(null_port_with_one_and_two_queues),

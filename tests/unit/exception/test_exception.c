@@ -38,6 +38,7 @@
 #include "exception_interface.h"
 #include "exception_thread.h"
 #include "netns.h"
+#include "programs.h"
 
 #define NB_MBUFS 4095
 #define WEIR_ADDRESS 0xc000020a   // 192.0.2.10
@@ -765,7 +766,8 @@ static int prepare(void)
 		mount("tmpfs", "/run", "tmpfs", 0, NULL) < 0 ||
 		access("/dev/net/tun", R_OK | W_OK) < 0)
 		return 77;
-	if (system("ip link set lo up") != 0)
+	if (!has_program("ip", "iproute2") || !has_program("nft", "nftables") ||
+		system("ip link set lo up") != 0)
 		return 1;
 	char lcores[32];
 	snprintf(lcores, sizeof(lcores), "--lcores=0@%d", sched_getcpu());

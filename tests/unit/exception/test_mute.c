@@ -19,6 +19,7 @@
 
 #include "dev.h"
 #include "exception.h"
+#include "programs.h"
 
 #define DEVICE "weir-ut.0"
 #define SNAPSHOT "ip rule; ip -6 rule; ip route; ip addr show " DEVICE
@@ -243,6 +244,9 @@ int main(void)
 		mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 		mount("tmpfs", "/run", "tmpfs", 0, NULL) < 0)
 		return 77; // needs root
+	if (!has_program("ip", "iproute2") || !has_program("nft", "nftables") ||
+		!has_program("ping", "iputils-ping"))
+		return 1;
 	if (system("ip link set lo up && ip netns add peer") != 0)
 		return 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,7 @@
 #include "log.h"
 #include "netlink.h"
 #include "netns.h"
+#include "programs.h"
 #include "route.h"
 #include "route_kernel.h"
 
@@ -648,5 +649,7 @@ int main(void)
 		fprintf(stderr, "skipped: namespaces need root\n");
 		return 77;
 	}
+	if (!has_program("ip", "iproute2"))
+		return 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
