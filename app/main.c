@@ -98,10 +98,26 @@ static int mute_init(struct daemon *daemon, char *message)
 	return interface[0] == '\0' ? 0 : exception_mute(interface, message);
 }
 
+/* Whoever ends weir for good has to know that the interface isn't his yet. */
+static void tell_mute(const struct daemon *daemon, const char *interface)
+{
+	const char *config = daemon->options.config;
+	bool usual = strcmp(config, CONF_DEFAULT_PATH) == 0;
+
+	log_info("%s stays mute for the next start; to give it back: weir %s%s%s--forget",
+		interface, usual ? "" : "-c ", usual ? "" : config, usual ? "" : " ");
+}
+
 static void mute_fini(struct daemon *daemon)
 {
-	if (dev_eal_interface()[0] != '\0' && daemon->forget)
-		exception_unmute(dev_eal_interface());
+	const char *interface = dev_eal_interface();
+
+	if (interface[0] == '\0')
+		return;
+	if (daemon->forget)
+		exception_unmute(interface);
+	else if (!upgrade_is_awaited(daemon) && !upgrade_is_successor(daemon))
+		tell_mute(daemon, interface);
 }
 
 static int port_init(struct daemon *daemon, char *message)

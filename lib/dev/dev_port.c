@@ -140,8 +140,10 @@ static int prepare_link(struct dev_port *port, char *message)
 	char driver[32];
 	dev_link_driver(port->link, driver);
 	if (strcmp(driver, "veth") == 0)
-		log_info("%s is a veth: turn its peer's offloads off too (ethtool -K PEER tx off "
-			 "tso off gso off gro off)",
+		log_warning(
+			"%s is a veth: turn its peer's offloads off, too (ethtool -K PEER tx off "
+			"tso off gso off gro off); until then TCP from there has wrong "
+			"checksums and probes time out",
 			port->interface);
 	int failed = dev_link_up(port->link);
 	if (failed)

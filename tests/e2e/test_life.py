@@ -45,6 +45,13 @@ def traces(lab, instance):
     return found
 
 
+def command_to_give_back(weir):
+    """What the log says at the end of a weir that leaves its interface mute."""
+    said = re.search(rf"{lab_module.PORT} stays mute for the next start; to give it back: (.*)",
+                     weir.log()[weir.log().rindex("started in"):])
+    return said and said.group(1)
+
+
 @pytest.mark.parametrize("driver", ("af_xdp", "af_packet"))
 @pytest.mark.parametrize("end", ("SIGTERM", "SIGINT", "stop --forget", "ended, then --forget"))
 def test_clean_end(lab, start_weir, driver, end):
@@ -69,7 +76,9 @@ def test_clean_end(lab, start_weir, driver, end):
         left = traces(lab, weir.instance)
         assert any("flows4" in trace for trace in left) and "an nft table" in left, left
         assert "weir0" in weir.netns.run("ip", "link").stdout
+        assert command_to_give_back(weir) == f"weir -c {weir.path} --forget"
         weir.forget()
+    assert (command_to_give_back(weir) is None) == (end != "ended, then --forget")
     assert traces(lab, weir.instance) == []
     with open(f"/proc/{os.getpid()}/mounts") as mounts:
         assert weir.netns.name not in mounts.read().split()

@@ -628,6 +628,7 @@ def test_telemetry_stays_where_it_is(lab, start_weir, driver):
     """After each upgrade the socket is found under the name of the instance, and the old process has
     left nothing."""
     weir = start_weir(driver=driver)
+    before = len(weir.log())
     for _ in range(3):
         weir.upgrade()
         weir.wait(lambda: os.path.islink(f"/var/run/dpdk/{weir.prefix}"), what="the link")
@@ -636,6 +637,7 @@ def test_telemetry_stays_where_it_is(lab, start_weir, driver):
         assert f'"pid": {weir.process.pid}' in said.stdout, said.stdout
         names = [name for name in os.listdir("/var/run/dpdk") if name.startswith(weir.prefix)]
         assert len(names) == 2, names
+    assert "stays mute" not in weir.log()[before:]      # nobody has to give it back
     weir.kill()
     weir.start()                            # a link of the dead is no obstacle
     assert not os.path.islink(f"/var/run/dpdk/{weir.prefix}")
