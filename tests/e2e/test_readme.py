@@ -106,6 +106,21 @@ def test_packages():
     assert sorted(listed) == sorted(set(wanted) | used)
 
 
+# Those that a minimal Debian lacks, by their packages.
+PROGRAMS = {"arping": "iputils-arping", "curl": "curl", "driverctl": "driverctl", "ethtool": "ethtool",
+            "git": "git", "ip": "iproute2", "nft": "nftables", "ping": "iputils-ping",
+            "tcpdump": "tcpdump"}
+
+
+def test_programs_are_named():
+    """What a command of this page needs is in the list of packages, or named as "package X"."""
+    listed = re.search(r"apt-get install ((?:[^\n]*\\\n)*[^\n]*)", README).group(1).split()
+    used = {word for line in commands(README) for word in line.split() if word in PROGRAMS}
+    assert {"ip", "curl", "ethtool"} <= used
+    assert [program for program in sorted(used) if PROGRAMS[program] not in listed
+            and f"package {PROGRAMS[program]}" not in README] == []
+
+
 # ---- messages ----
 
 def literals():
