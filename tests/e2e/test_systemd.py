@@ -70,7 +70,7 @@ class Unit(weir_module.Weir):
         self.systemctl("start", "weir.service")
         self.lab.weirs.append(self)
         # Type=notify: it is ready when the command is back.
-        assert self.follow() == self.info()["pid"]
+        assert self.follow_unit() == self.info()["pid"]
         if wait_up:
             self.wait_all_up()
         return self
@@ -79,7 +79,7 @@ class Unit(weir_module.Weir):
         """What was said since this unit is there."""
         return super().log()[self._log_from:]
 
-    def follow(self):
+    def follow_unit(self):
         """The main process that systemd knows, which is weir from now on."""
         self.process = weir_module.Adopted(int(self.shows("MainPID")))
         return self.process.pid
@@ -91,7 +91,7 @@ class Unit(weir_module.Weir):
         while self.shows("ActiveState") != "active" or self.shows("NRestarts") != str(count):
             assert time.monotonic() < deadline, self.log()[-3000:]
             time.sleep(0.05)
-        assert self.follow() == self.info()["pid"]
+        assert self.follow_unit() == self.info()["pid"]
 
     def end(self):
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
@@ -183,7 +183,7 @@ def test_no_connection_is_lost(lab, unit):
         all_live()
         before = unit.process.pid
         unit.systemctl("restart", "weir.service")
-        assert unit.follow() == unit.info()["pid"] != before
+        assert unit.follow_unit() == unit.info()["pid"] != before
         all_live()
     assert traffic.errors(stream.results) == []
     # Nobody's watchdog barks at the successors.
