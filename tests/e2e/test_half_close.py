@@ -11,7 +11,7 @@ import pytest
 
 import traffic
 import weir as weir_module
-from capture import RST, Capture
+from capture import Capture
 from lab import VIP, VIP6
 
 CLOSING_SECONDS = 1                     # what the half-closed connection has to outlive
@@ -139,6 +139,9 @@ def test_both_close_at_once(lab, weir, pair, vip):
                 assert end.recv(1) == b""
             for end in ends:
                 end.close()
-    assert [packet for packet in capture.packets if packet.flags & RST] == []
+    # On two busy CPUs a client's last two segments may overtake each other. Then the server answers
+    # both, and the client's kernel, which has ended by then, resets: only what comes from the VIP
+    # is weir's doing.
+    assert capture.resets(vip) == []
     weir.wait(lambda: sum(table["used"] for table in weir.flows()) == 0, what="all forgotten")
     assert all(row["used"] == 0 for row in weir.telemetry.pages("/weir/snat"))
