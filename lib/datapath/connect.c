@@ -298,7 +298,9 @@ static void note_failure(struct connecting *c)
 {
 	struct pipeline_fails *fails = &c->pipeline->fails;
 
-	c->pipeline->connects[c->id].in_row++;
+	uint32_t *in_row = &c->pipeline->connects[c->id].in_row;
+
+	__atomic_store_n(in_row, *in_row + 1, __ATOMIC_RELAXED);
 	if (c->service == NULL || c->side->epoch != c->table->backends[c->id].epoch)
 		return;
 	c->pipeline->connects[c->id].fails++;
@@ -313,7 +315,9 @@ static void note_silence(struct connecting *c)
 		return;
 	c->side->is_late = true;
 	c->pipeline->connects[c->id].timed_out++;
-	note_failure(c);
+	// A backend that has answered since it was asked is there: this SYN was lost on the way.
+	if (c->pipeline->connects[c->id].answered_us <= c->side->sent_us)
+		note_failure(c);
 }
 
 /* The backend answered by a RST: the next one, and the RST's buffer carries the SYN there. True: so
@@ -509,8 +513,11 @@ void pipeline_connect_end(struct pipeline *pipeline, const struct service_table 
 	c.side = flow_side_claim(flows->sides, side, number(&c));
 	if (unlikely(c.side == NULL))
 		return; // who has claimed it, or its timer, sees that the flow is over
-	if (likely(answered))
-		pipeline->connects[FLOW_BACKEND_ID(flow->backend)].in_row = 0;
+	if (likely(answered)) {
+		struct stats_connect *connect = &pipeline->connects[FLOW_BACKEND_ID(flow->backend)];
+		__atomic_store_n(&connect->in_row, 0, __ATOMIC_RELAXED);
+		connect->answered_us = pipeline->now_us;
+	}
 	// Of a SYN that was sent again it isn't known which one was answered (Karn's algorithm).
 	if (likely(answered && c.side->repeats == 0)) {
 		// Another worker's clock may have been read a little later than ours.

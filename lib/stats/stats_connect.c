@@ -22,6 +22,7 @@ void stats_connect_add(struct stats_connect *sum, const struct stats_connect *fr
 	add64(&sum->syn_not_kept, &from->syn_not_kept);
 	add64(&sum->challenged, &from->challenged);
 	add64(&sum->fails, &from->fails);
+	sum->in_row += __atomic_load_n(&from->in_row, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < STATS_CONNECT_BUCKETS; i++)
 		sum->times[i] += __atomic_load_n(&from->times[i], __ATOMIC_RELAXED);
 }

@@ -25,8 +25,8 @@ struct stats_connect {
 	uint64_t challenged; // SYNs that it answered for a connection of before, and was sent again
 	uint64_t fails;      // refused and timed out since it takes connections again
 	uint32_t answer_us;  // how long it takes, smoothed; 0 = it hasn't answered yet
-	uint32_t in_row;     // refused and timed out since it answered last
-	uint32_t unused[2];
+	uint32_t in_row;     // of refused and timed_out since it answered last
+	uint64_t answered_us; // when that was, monotonic; 0 = never
 	uint32_t times[STATS_CONNECT_BUCKETS];
 } __attribute__((aligned(64)));
 
