@@ -15,6 +15,9 @@
 
 #define LOOK_MS 100
 #define DOUBLINGS_MAX 5
+// Of those that nobody has named, at each look: a thousand backends are through within a window.
+#define AROUND_BACKENDS 64
+#define AROUND_IDS 16384
 
 struct passive {
 	struct control *control;
@@ -23,6 +26,7 @@ struct passive {
 	const struct pipeline_fails *const *fails;
 	unsigned nb_workers;
 	uint32_t seen[CONF_WORKERS_MAX]; // of each worker's names
+	uint32_t next;                   // id that is looked at without being named
 };
 
 static void say(const struct control_backend *backend, const char *what, const char *why)
@@ -40,11 +44,19 @@ static void forget_window(struct passive_backend *state)
 	memset(state->fails_by, 0, sizeof(state->fails_by));
 	memset(state->refused_by, 0, sizeof(state->refused_by));
 	memset(state->timed_out_by, 0, sizeof(state->timed_out_by));
+	memset(state->answers_by, 0, sizeof(state->answers_by));
 }
 
-static unsigned advance(struct passive_backend *state, uint64_t now_ms, unsigned window_ms)
+static unsigned slot_ms(const struct conf_passive *conf)
 {
-	uint32_t now = now_ms / RTE_MAX(window_ms / PASSIVE_SLOTS, 1u);
+	return RTE_MAX(conf->window_ms / PASSIVE_SLOTS, 1u);
+}
+
+/* The slot that is under way; the ones since the last look are emptied. */
+static unsigned advance(
+	struct passive_backend *state, uint64_t now_ms, const struct conf_passive *conf)
+{
+	uint32_t now = now_ms / slot_ms(conf);
 
 	if (now - state->slot >= PASSIVE_SLOTS) {
 		forget_window(state);
@@ -53,8 +65,24 @@ static unsigned advance(struct passive_backend *state, uint64_t now_ms, unsigned
 	while (state->slot != now) {
 		unsigned at = ++state->slot % PASSIVE_SLOTS;
 		state->fails_by[at] = state->refused_by[at] = state->timed_out_by[at] = 0;
+		state->answers_by[at] = 0;
 	}
 	return now % PASSIVE_SLOTS;
+}
+
+/* What it answered since it was looked at last, or since it takes connections, is spread evenly
+ * over that time. */
+static void add_answers(const struct control_backend *backend, struct passive_backend *state,
+	uint32_t answers, uint64_t now_ms)
+{
+	uint64_t since_ms =
+		RTE_MAX(RTE_MAX(state->looked_ms, state->back_ms), backend->health.since_ms);
+	uint64_t elapsed_ms = now_ms - RTE_MIN(since_ms, now_ms);
+	uint64_t nb_slots = RTE_MAX(elapsed_ms / slot_ms(&backend->service->conf->passive), 1u);
+	uint32_t each = (answers + nb_slots - 1) / nb_slots;
+
+	for (unsigned i = 0; i < RTE_MIN(nb_slots, (uint64_t)PASSIVE_SLOTS); i++)
+		state->answers_by[(state->slot - i) % PASSIVE_SLOTS] += each;
 }
 
 static uint32_t sum(const uint32_t by[PASSIVE_SLOTS])
@@ -103,6 +131,11 @@ static void take_out(struct passive *passive, struct control_backend *backend, u
 	}
 	control_lock(passive->control);
 	state->is_out = true;
+	// Where probes pass and connects fail, it doesn't come and go at the probes' pace.
+	state->probe_at_ms = now_ms;
+	if (state->times != 0)
+		state->probe_at_ms += (uint64_t)conf->window_ms
+			<< RTE_MIN(state->times - 1, (uint32_t)DOUBLINGS_MAX);
 	state->times++;
 	state->retry_at_ms = now_ms + retry_ms;
 	state->status = (struct health_status){.state = HEALTH_DOWN, .since_ms = now_ms};
@@ -148,13 +181,25 @@ static void look_at_out(struct passive *passive, struct control_backend *backend
 			now_ms); // it gets no connections for another reason
 	else if (backend->service->conf->passive.fails == 0)
 		bring_back(passive, backend, "passive: off", now_ms);
-	else if (has_news && probed->probes - state->probes != probed->failures - state->failures)
+	else if (has_news && now_ms >= state->probe_at_ms &&
+		probed->probes - state->probes != probed->failures - state->failures)
 		bring_back(passive, backend, "passive: a probe passed", now_ms);
 	else if (!has_news && now_ms >= state->retry_at_ms)
 		bring_back(passive, backend, "passive: another try", now_ms);
 }
 
-/* Some worker has named it. */
+/* The failures that no answer followed are many enough, and at least half of its connects in the
+ * window: a few that are lost among many say nothing. */
+static bool is_failing(const struct passive_backend *state, const struct conf_passive *conf,
+	const struct stats_connect *counted)
+{
+	uint32_t fails = sum(state->fails_by);
+	uint32_t in_row = RTE_MIN(fails, counted->in_row);
+
+	return conf->fails != 0 && in_row >= conf->fails &&
+		2ull * in_row >= (uint64_t)fails + sum(state->answers_by);
+}
+
 static void judge(struct passive *passive, struct control_backend *backend, uint64_t now_ms)
 {
 	struct passive_backend *state = &backend->passive;
@@ -164,14 +209,18 @@ static void judge(struct passive *passive, struct control_backend *backend, uint
 		return;
 	const struct conf_passive *conf = &backend->service->conf->passive;
 	control_backend_count_connects(control_registry(passive->control), backend, &counted);
-	unsigned at = advance(state, now_ms, conf->window_ms);
+	unsigned at = advance(state, now_ms, conf);
+	uint32_t answers = stats_connect_answers(&counted);
+	add_answers(backend, state, answers - state->answers, now_ms);
 	state->fails_by[at] += counted.fails - state->fails;
 	state->refused_by[at] += counted.refused - state->refused;
 	state->timed_out_by[at] += counted.timed_out - state->timed_out;
 	state->fails = counted.fails;
 	state->refused = counted.refused;
 	state->timed_out = counted.timed_out;
-	if (!state->is_out && conf->fails != 0 && sum(state->fails_by) >= conf->fails &&
+	state->answers = answers;
+	state->looked_ms = now_ms;
+	if (!state->is_out && is_failing(state, conf, &counted) &&
 		control_backend_usable(backend) && !is_last(backend))
 		take_out(passive, backend, now_ms);
 }
@@ -194,8 +243,24 @@ static void look_at_worker(struct passive *passive, unsigned worker, uint64_t no
 	}
 }
 
+/* So that it is known of each how much it answered lately, when it begins to fail. */
+static void look_around(struct passive *passive, uint64_t now_ms)
+{
+	struct backends *backends = control_registry(passive->control);
+
+	for (unsigned ids = 0, looked = 0; ids < AROUND_IDS && looked < AROUND_BACKENDS; ids++) {
+		struct control_backend *backend =
+			backends->by_id[passive->next++ % BACKENDS_IDS_MAX];
+		if (backend == NULL)
+			continue;
+		judge(passive, backend, now_ms);
+		looked++;
+	}
+}
+
 void passive_look(struct passive *passive, uint64_t now_ms)
 {
+	look_around(passive, now_ms);
 	for (unsigned w = 0; w < passive->nb_workers; w++)
 		look_at_worker(passive, w, now_ms);
 	for (struct control_backend *backend = LIST_FIRST(&passive->out), *next; backend != NULL;

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Passive health: what becomes of the clients' own connects takes a backend out. The workers count
- * and name the backends; this looks at those names ten times a second and judges.
+ * and name the backends; this looks at those names ten times a second, at the others in turn, and
+ * judges.
  *
  * So many connects refused or unanswered within the window take a backend out for new connections,
- * with a reason of its own, but never the last one of a service. A probe knows better: the next one
- * that passes brings it back, and a verdict by probes ends this one. Without probes it comes back
- * after a while that doubles each time in a row. Only connects count that were made since the
- * backend takes them again (its epoch): what is left over from before says nothing about it.
+ * with a reason of its own, when they are at least half of its connects in the window and none was
+ * answered since the first of them; but never the last one of a service. A probe knows better: the
+ * next one that passes brings it back, each time in a row after a while that doubles, and a verdict
+ * by probes ends this one. Without probes it comes back after another while that doubles. Only
+ * connects count that were made since the backend takes them again (its epoch): what is left over
+ * from before says nothing about it.
  *
  * Thread rule: on the control core's event loop.
  */
@@ -34,14 +37,18 @@ struct passive_backend {
 	bool is_out;
 	struct health_status status;        // while it is out: what telemetry and log say
 	uint64_t back_ms;                   // when it came back last; 0 = it never was out
-	uint64_t retry_at_ms;               // while it is out: when it comes back by itself
+	uint64_t retry_at_ms;               // while it is out: when it comes back by itself,
+	uint64_t probe_at_ms;               // and from when on a probe that passes brings it back
 	uint64_t probes, failures;          // of its target when it went out
 	uint32_t times;                     // out in a row
-	uint64_t fails, refused, timed_out; // counted when it was looked at last
+	uint64_t looked_ms;                 // when it was looked at last
+	uint64_t fails, refused, timed_out; // counted then
+	uint32_t answers;                   // likewise, the low bits
 	uint32_t slot;                      // the latest: its number since the clock's start
 	uint32_t fails_by[PASSIVE_SLOTS];
 	uint32_t refused_by[PASSIVE_SLOTS];
 	uint32_t timed_out_by[PASSIVE_SLOTS];
+	uint32_t answers_by[PASSIVE_SLOTS];
 	LIST_ENTRY(control_backend) entry; // of those that are out
 };
 

@@ -234,8 +234,9 @@ static const struct conf_key timeout_keys[] = {
 
 static const struct conf_key passive_keys[] = {
 	{"fails", CONF_INTEGER, CONF_AT(struct conf_passive, fails), .max = 1000, .initial = 5,
-		.doc = "connects refused or unanswered within window_ms that take a backend out; 0 "
-		       "= none do"},
+		.doc = "connects refused or unanswered within window_ms, none answered since the "
+		       "first of them, that take a backend out when they are at least half of its "
+		       "connects; 0 = none do"},
 	{"window_ms", CONF_INTEGER, CONF_AT(struct conf_passive, window_ms), .min = 100,
 		.max = 3600000, .initial = 2000,
 		.doc = "milliseconds within which failed connects are counted"},

@@ -125,8 +125,18 @@ static void count_fails(struct control *control, unsigned worker,
 	counted->refused += refused;
 	counted->timed_out += timed_out;
 	counted->fails += refused + timed_out;
+	counted->in_row += refused + timed_out;
 	for (unsigned i = 0; i < refused + timed_out; i++)
 		fails->ids[fails->count++ % PIPELINE_FAILS] = backend->id;
+}
+
+static void count_answers(
+	struct control *control, const struct control_backend *backend, unsigned answers)
+{
+	struct stats_connect *counted = &control->connects[backend->id];
+
+	counted->times[0] += answers;
+	counted->in_row = answers != 0 ? 0 : counted->in_row;
 }
 
 static void look(struct control *control)
@@ -444,6 +454,140 @@ static void one_that_leaves_the_file_is_not_judged(void **state)
 	end(control);
 }
 
+/* --- a share of the connects --- */
+
+enum { A_LOOK = 250 }; // connects to a backend, of 10,000 a second on four
+
+/* Half a percent of the SYNs are lost at random, and blamed on both. */
+static void losses_take_nobody_out(void **state) // W2
+{
+	struct control *control = start(WEB(PASSIVE));
+	uint64_t random = 1;
+
+	for (unsigned ms = 0; ms < 60000; ms += LOOK_MS) {
+		for (unsigned b = 0; b < 2; b++) {
+			struct control_backend *backend = b == 0 ? first(control) : second(control);
+			for (unsigned i = 0; i < A_LOOK; i++) {
+				random = random * 6364136223846793005 + 1442695040888963407;
+				if (random >> 33 < (1ull << 31) / 200)
+					count_fails(control, 0, backend, 0, 1);
+				else
+					count_answers(control, backend, 1);
+			}
+		}
+		go_by(control, LOOK_MS);
+		assert_false(first(control)->passive.is_out || second(control)->passive.is_out);
+	}
+	assert_in_range(control->connects[first(control)->id].fails, 600, 900);
+	assert_int_equal(control->nb_changed, 0);
+	end(control);
+}
+
+/* From one look to the next all of them fail: out when they are half of the window's. */
+static void one_that_dies_goes_within_the_window(void **state) // W2
+{
+	for (unsigned refuses = 0; refuses < 2; refuses++) {
+		struct control *control = start(WEB(PASSIVE));
+		struct control_backend *backend = first(control);
+		unsigned ms = 0;
+
+		for (unsigned i = 0; i < 100; i++) {
+			count_answers(control, backend, A_LOOK);
+			if (i % 10 == 9) // it is looked at
+				count_fails(control, 0, backend, 0, 1);
+			go_by(control, LOOK_MS);
+		}
+		for (; !backend->passive.is_out; ms += LOOK_MS) {
+			assert_in_range(ms, 0, WINDOW_MS);
+			count_fails(
+				control, 0, backend, refuses ? A_LOOK : 0, refuses ? 0 : A_LOOK);
+			go_by(control, LOOK_MS);
+		}
+		assert_in_range(ms, WINDOW_MS / 4, WINDOW_MS);
+		end(control);
+	}
+}
+
+/* Nor does one when it had hardly any connects for long, until just before. */
+static void a_gap_shorter_than_half_the_window_takes_nobody_out(void **state) // W2
+{
+	struct control *control = start(WEB(PASSIVE));
+	struct control_backend *backend = first(control);
+
+	go_by(control, 3600 * 1000);
+	for (unsigned i = 0; i < 300; i++) {
+		if (i % 30 >= 22)
+			count_fails(control, 0, backend, 0, A_LOOK);
+		else
+			count_answers(control, backend, A_LOOK);
+		go_by(control, LOOK_MS);
+		assert_false(backend->passive.is_out);
+	}
+	end(control);
+}
+
+static void one_that_answers_every_other_stays(void **state) // W2
+{
+	struct control *control = start(WEB(PASSIVE));
+	struct control_backend *backend = first(control);
+
+	for (unsigned i = 0; i < 600; i++) {
+		count_fails(control, 0, backend, 1, 0);
+		count_answers(control, backend, 1);
+		count_fails(control, 0, backend, 1, 0);
+		go_by(control, LOOK_MS);
+		assert_false(backend->passive.is_out);
+	}
+	end(control);
+}
+
+/* Its probes pass every second, and all its connects fail: it is back ever later. */
+static void one_that_flaps_is_back_ever_later(void **state) // W2
+{
+	struct control *control = start(WEB(PASSIVE));
+	struct control_backend *backend = first(control);
+	struct health_target target = {.status = {.state = HEALTH_UP, .probes = 7}};
+	unsigned nb_out = 0;
+
+	backend->health_target = &target;
+	for (unsigned ms = 0; ms < 600000; ms += LOOK_MS) {
+		bool was_out = backend->passive.is_out;
+		target.status.probes += ms % 1000 == 0;
+		if (!was_out)
+			count_fails(control, 0, backend, 5, 0);
+		go_by(control, LOOK_MS);
+		nb_out += !was_out && backend->passive.is_out;
+	}
+	// 0, 2, 4, 8, 16, 32, then 64 s each; twice as many publications.
+	assert_in_range(nb_out, 10, 16);
+	assert_in_range(control->nb_changed, 2 * nb_out - 1, 2 * nb_out);
+	backend->health_target = NULL;
+	end(control);
+}
+
+/* Whatever the clock says at first: the slots' numbers have 32 bits. */
+static void the_window_is_the_same_at_any_time(void **state) // W17
+{
+	static const uint64_t starts_ms[] = {0, 1ull << 31, (1ull << 32) - 1000,
+		(1ull << 31) * (WINDOW_MS / PASSIVE_SLOTS) - 1000,
+		(1ull << 32) * (WINDOW_MS / PASSIVE_SLOTS) - 1000};
+
+	for (unsigned i = 0; i < sizeof(starts_ms) / sizeof(starts_ms[0]); i++) {
+		struct control *control = start(WEB(PASSIVE));
+		struct control_backend *backend = first(control);
+		control->now_ms = starts_ms[i];
+		for (unsigned n = 0; n < 20; n++) { // two in any window
+			count_fails(control, 0, backend, 1, 0);
+			go_by(control, WINDOW_MS / 2 + WINDOW_MS / PASSIVE_SLOTS);
+			assert_false(backend->passive.is_out);
+		}
+		count_fails(control, 0, backend, 2, 0);
+		look(control);
+		assert_true(backend->passive.is_out);
+		end(control);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -464,6 +608,12 @@ int main(void)
 		cmocka_unit_test(it_is_back_when_no_other_is_left),
 		cmocka_unit_test(a_reload_that_turns_it_off_brings_it_back),
 		cmocka_unit_test(one_that_leaves_the_file_is_not_judged),
+		cmocka_unit_test(losses_take_nobody_out),
+		cmocka_unit_test(one_that_dies_goes_within_the_window),
+		cmocka_unit_test(a_gap_shorter_than_half_the_window_takes_nobody_out),
+		cmocka_unit_test(one_that_answers_every_other_stays),
+		cmocka_unit_test(one_that_flaps_is_back_ever_later),
+		cmocka_unit_test(the_window_is_the_same_at_any_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
