@@ -345,6 +345,7 @@ void backends_row_update(struct backends *backends, const struct control_backend
 	row.port = endpoint->port;
 	row.family = endpoint->addr.family;
 	row.resolved = backend->hop.state == ROUTE_RESOLVED;
+	row.down = control_backend_health(backend)->state == HEALTH_DOWN;
 	// Where they get new ones, for want of a better backend, the old ones live, too.
 	row.reset =
 		backend->reset && !(backend->life == BACKEND_LISTED && forwards(backend->service));

@@ -53,13 +53,12 @@ void gather_published(struct backends *backends, const struct publish_job *job)
 }
 
 /* What the workers have of a backend's connects is of before, once it has connections again. */
-static void begin_epochs(struct backends *backends, const struct control_service *service)
+static void update_rows(struct backends *backends, const struct control_service *service)
 {
 	for (uint32_t b = 0; b < service->nb_listed; b++) {
 		struct control_backend *backend = service->backends[b];
-		if (!backend->gathered || backend->in_use)
-			continue;
-		backend->epoch++;
+		if (backend->gathered && !backend->in_use)
+			backend->epoch++;
 		backends_row_update(backends, backend);
 	}
 }
@@ -81,7 +80,7 @@ static int gather_service(
 		return -ENOMEM;
 	for (uint32_t b = service->nb_listed; b < service->nb_backends; b++)
 		service->backends[b]->gathered = false; // removed
-	begin_epochs(backends, service);
+	update_rows(backends, service);
 	service->changed = false;
 	return 0;
 }

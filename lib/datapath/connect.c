@@ -399,7 +399,7 @@ static void give_up(struct connecting *c)
 	struct pipeline *pipeline = c->pipeline;
 	// An answer that another worker has now is in time.
 	bool is_over =
-		pipeline_set_state(pipeline, c->table, c->flows, c->flow, TCP_SYN_SENT, TCP_CLOSE);
+		pipeline_set_status(pipeline, c->table, c->flows, c->flow, TCP_SYN_SENT, TCP_CLOSE);
 
 	drop_side(c);
 	if (unlikely(!is_over))

@@ -77,12 +77,12 @@ static void snat_put(const struct service_table *table, struct flow *flow, sa_fa
 		snat_pool_put(backend->pools[i], rte_be_to_cpu_16(flow->port[FLOW_SNAT]));
 }
 
-bool pipeline_set_state(struct pipeline *pipeline, const struct service_table *table,
-	struct flow_table *flows, struct flow *flow, enum tcp_state from, enum tcp_state to)
+bool pipeline_set_status(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow, uint8_t from, uint8_t to)
 {
-	if (!flow_table_set_state(flows, pipeline->worker, flow, from, to))
+	if (!flow_table_set_status(flows, pipeline->worker, flow, from, to))
 		return false;
-	if (tcp_state_closed(to) && !tcp_state_closed(from)) {
+	if (tcp_state_closed(tcp_status_state(to)) && !tcp_state_closed(tcp_status_state(from))) {
 		pipeline_count_ended(pipeline, FLOW_BACKEND_ID(flow->backend));
 		snat_put(table, flow, flows->family);
 	}
@@ -123,7 +123,7 @@ uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_tabl
 void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow *flow)
 {
-	enum tcp_state state;
+	uint8_t status;
 
 	if (!flow_has(flow, FLOW_LINGERS)) {
 		pipeline_end_flows(pipeline, table, flows, &flow, 1);
@@ -131,9 +131,9 @@ void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table 
 	}
 	flow_set_flag(flow, FLOW_DETACHED);
 	do {
-		state = flow_state(flow);
-	} while (state != TCP_NONE && !tcp_state_closed(state) &&
-		!pipeline_set_state(pipeline, table, flows, flow, state, TCP_CLOSE));
+		status = flow_status(flow);
+	} while (status != TCP_NONE && !tcp_state_closed(tcp_status_state(status)) &&
+		!pipeline_set_status(pipeline, table, flows, flow, status, TCP_CLOSE));
 	flow_table_detach(flows, flow);
 }
 

@@ -94,14 +94,28 @@ static inline void write_ether(uint8_t *frame, uint64_t to, const struct net_mac
 	memcpy(frame + sizeof(to), &from_tail, sizeof(from_tail));
 }
 
-static void learn_client_mac(struct flow *flow, const uint8_t *frame)
+/* The packet's sender, and the bytes behind it. */
+static inline uint64_t sender_word(const struct packet *packet)
 {
-	uint64_t known = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED), sender;
+	uint64_t word;
 
-	memcpy(&sender, frame + RTE_ETHER_ADDR_LEN, sizeof(sender)); // and the type
-	if (((sender ^ known) & MAC_OF_WORD) != 0)
-		__atomic_store_n(&flow->client_word,
-			(sender & MAC_OF_WORD) | (known & ~MAC_OF_WORD), __ATOMIC_RELAXED);
+	memcpy(&word, packet->l3 - sizeof(struct rte_ether_hdr) + RTE_ETHER_ADDR_LEN, sizeof(word));
+	return word;
+}
+
+static bool is_from_known_mac(const struct packet *packet, const struct flow *flow)
+{
+	uint64_t known = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
+
+	return ((sender_word(packet) ^ known) & MAC_OF_WORD) == 0;
+}
+
+static void learn_client_mac(const struct packet *packet, struct flow *flow)
+{
+	uint64_t known = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
+
+	__atomic_store_n(&flow->client_word,
+		(sender_word(packet) & MAC_OF_WORD) | (known & ~MAC_OF_WORD), __ATOMIC_RELAXED);
 }
 
 /*
@@ -127,46 +141,39 @@ static inline void put_out(struct pipeline *pipeline, const struct packet *packe
 }
 
 /*
- * Whether the packet's receiver takes it, as far as its checksum says. That is worth a look only
- * where the packet would change the flow's state, or keep the flow alive.
+ * What a segment changes. Whether its receiver takes it is a question of its checksum, too; that is
+ * worth a look only where it changes more than how far its sender is. False: the flow is over, and
+ * its record nobody's.
  */
-static bool is_sound(const struct pipeline *pipeline, const struct packet *packet,
-	const struct flow *flow, enum flow_direction direction)
-{
-	enum tcp_state state = flow_state(flow);
-
-	if (!(packet->flags & TRACK_STATE_FLAGS) && track_is_seen(flow, pipeline->now_s) &&
-		tcp_next_state(direction, tcp_event(packet->flags), state) == state)
-		return true;
-	return packet_sum_is_right(packet);
-}
-
-/* False: the flow is over, and its record nobody's. */
 static bool track(struct pipeline *pipeline, const struct service_table *table,
 	const struct packet *packet, struct flow *flow, enum flow_direction direction)
 {
 	struct flow_table *flows = pipeline_flows(pipeline, packet->family);
 	uint32_t side = __atomic_load_n(&flow->side, __ATOMIC_RELAXED);
-	enum tcp_state state, next;
-	bool counts;
+	bool learns = direction == FLOW_FROM_CLIENT && !is_from_known_mac(packet, flow);
+	bool is_sound = !(packet->flags & TRACK_STATE_FLAGS) && !learns &&
+		track_is_seen(flow, pipeline->now_s);
+	struct track track;
 
-	if (unlikely(!is_sound(pipeline, packet, flow, direction)))
-		return flow_state(flow) != TCP_NONE;
+	track_begin(&track, flow, packet, direction);
 	do { // again when another worker changed it in the meantime
-		state = flow_state(flow);
-		next = track_state(flow, packet, direction, state, &counts);
-	} while (next != state && !pipeline_set_state(pipeline, table, flows, flow, state, next));
-	if (state == TCP_SYN_SENT && next != state)
+		track_decide(&track, flow_status(flow));
+		if (!track.counts)
+			return track.status != TCP_NONE;
+		is_sound = (is_sound && track.next == track.status) || packet_sum_is_right(packet);
+		if (!is_sound)
+			return true;
+		track_before(&track);
+	} while (track.next != track.status &&
+		!pipeline_set_status(pipeline, table, flows, flow, track.status, track.next));
+	if (track.status == TCP_SYN_SENT && track.next != track.status)
 		pipeline_connect_end(pipeline, table, flows, flow, side,
-			direction == FLOW_FROM_BACKEND && next != TCP_CLOSE);
-	// Before the backend has answered, there is no stream, and a side record in place of its
-	// numbers.
-	if (!(packet->flags & (RTE_TCP_SYN_FLAG | RTE_TCP_RST_FLAG)) && next != TCP_SYN_SENT)
-		track_stream(flow, packet, direction);
-	else if (!counts)
-		return state != TCP_NONE; // and doesn't keep the flow alive either (case A16)
+			direction == FLOW_FROM_BACKEND && track.next != TCP_CLOSE);
+	track_behind(&track);
+	if (learns)
+		learn_client_mac(packet, flow);
 	track_seen(flow, pipeline->now_s);
-	return state != TCP_NONE;
+	return true;
 }
 
 void pipeline_forward(struct pipeline *pipeline, const struct service_table *table,
@@ -179,8 +186,6 @@ void pipeline_forward(struct pipeline *pipeline, const struct service_table *tab
 		pipeline_drop(pipeline, packet->mbuf, STATS_DROP_NO_NEIGHBOUR);
 		return;
 	}
-	if (direction == FLOW_FROM_CLIENT)
-		learn_client_mac(flow, packet->l3 - sizeof(struct rte_ether_hdr));
 	if (unlikely(!track(pipeline, table, packet, flow, direction) &&
 		    direction == FLOW_FROM_BACKEND)) {
 		// Moved to another backend since it was found: this one's answer is no client's.
@@ -194,12 +199,22 @@ void pipeline_forward(struct pipeline *pipeline, const struct service_table *tab
 	put_out(pipeline, packet, flow, direction, id, &table->backends[id], packet->family);
 }
 
-/* A client's SYN on a flow that is closing starts a new connection at once. */
-static bool starts_anew(
-	const struct packet *packet, const struct flow *flow, enum flow_direction direction)
+/*
+ * Whether a client's SYN takes the place of its flow: of one that is over; and of one that is open
+ * when its backend can't answer it, for else that one says whether it has the connection yet.
+ */
+static bool starts_anew(const struct service_table *table, const struct packet *packet,
+	const struct flow *flow, enum flow_direction direction)
 {
-	return pipeline_is_first_syn(packet->flags) && direction == FLOW_FROM_CLIENT &&
-		tcp_state_closing(flow_state(flow));
+	uint32_t id = FLOW_BACKEND_ID(flow->backend);
+	enum tcp_state state = flow_state(flow);
+
+	if (direction != FLOW_FROM_CLIENT || !pipeline_is_first_syn(packet->flags))
+		return false;
+	bool is_dead = id >= table->nb_backends || table->backends[id].tag != flow->backend ||
+		table->backends[id].down;
+	return (tcp_state_closed(state) || (tcp_state_open(state) && is_dead)) &&
+		packet_sum_is_right(packet);
 }
 
 /*
@@ -233,7 +248,7 @@ known:
 	enum flow_direction direction = flow_entry_direction(entry);
 	if (nat_ttl(packet, packet->family) <= 1) {
 		pipeline_time_exceeded(pipeline, packet, now_ms);
-	} else if (starts_anew(packet, flow, direction) &&
+	} else if (starts_anew(table, packet, flow, direction) &&
 		flow_table_may_remove(flows, pipeline->worker)) {
 		pipeline_leave_tuple(pipeline, table, flows, flow);
 		pipeline_new_flow(pipeline, table, packet, now_ms);
@@ -265,10 +280,10 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 		goto other;
 	// A client's packet must come from the MAC that is known; the mask spares a branch that is
 	// taken as often as not.
-	uint64_t from_client = (uint64_t)direction - 1, source;
-	memcpy(&source, packet->l3 - 8, sizeof(source)); // the sender's MAC and the type
-	source ^= __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
-	if (unlikely((source & MAC_OF_WORD & from_client) != 0))
+	uint64_t from_client = (uint64_t)direction - 1;
+	uint64_t differs =
+		sender_word(packet) ^ __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
+	if (unlikely((differs & MAC_OF_WORD & from_client) != 0))
 		goto other;
 	// What its receiver drops keeps no flow alive (case A16): the first one of a second is
 	// summed.

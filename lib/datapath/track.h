@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a segment of a known flow changes in its record. Runs on the worker that has the packet,
- * before the packet is rewritten.
+ * What a segment of a known flow changes in its record: nothing but what its receiver takes.
+ * track.c has the rules. Runs on the worker that has the packet, before the packet is rewritten.
  */
 #ifndef WEIR_TRACK_H
 #define WEIR_TRACK_H
@@ -18,21 +18,6 @@
 /* Segments of these may change the state. */
 #define TRACK_STATE_FLAGS (RTE_TCP_SYN_FLAG | RTE_TCP_FIN_FLAG | RTE_TCP_RST_FLAG)
 
-/*
- * The state behind a segment that may change it, by its flags or because the flow isn't
- * established; notes what comes with that. What the ends can't both take changes nothing, and then
- * `*counts` is false.
- */
-enum tcp_state track_state(struct flow *flow, const struct packet *packet,
-	enum flow_direction direction, enum tcp_state state, bool *counts);
-
-/* Whether the RST of a backend is an answer to the client's SYN: RFC 9293, 3.10.7.3. */
-bool track_refuses(const struct flow *flow, const struct packet *packet);
-
-/* Whether a backend's segment acknowledges anything but the client's SYN: it has a connection of
- * that tuple, or what is left of one (RFC 9293, 3.10.7.3; RFC 5961's challenge ACK). */
-bool track_challenges(const struct flow *flow, const struct packet *packet);
-
 static inline uint32_t track_load(const uint32_t *number)
 {
 	return __atomic_load_n(number, __ATOMIC_RELAXED);
@@ -43,32 +28,7 @@ static inline void track_store(uint32_t *number, uint32_t value)
 	__atomic_store_n(number, value, __ATOMIC_RELAXED);
 }
 
-/* Without a branch: whether data is new is no better known than the toss of a coin. */
-static inline uint32_t track_later(uint32_t highest, uint32_t value)
-{
-	return tcp_seq_after(value, highest) ? value : highest;
-}
-
-static inline void track_end(struct flow *flow, enum flow_direction direction, uint32_t end)
-{
-	track_store(&flow->end[direction], track_later(track_load(&flow->end[direction]), end));
-}
-
-static inline void track_ack(struct flow *flow, enum flow_direction direction, uint32_t ack)
-{
-	track_store(&flow->ack[direction], track_later(track_load(&flow->ack[direction]), ack));
-}
-
-/* How far the sender of a plain segment, in a plain flow, has sent and acknowledged. */
-static inline void track_numbers(
-	struct flow *flow, const struct packet *packet, enum flow_direction direction)
-{
-	uint32_t seq = rte_be_to_cpu_32(packet->tcp->sent_seq);
-	uint32_t ack = rte_be_to_cpu_32(packet->tcp->recv_ack);
-
-	track_end(flow, direction, seq + packet->payload);
-	track_ack(flow, direction, ack);
-}
+/* --- a plain segment of a plain flow --- */
 
 /* Whether the segment says nothing but how far its sender is: that it has no FIN, and an ACK. */
 static inline bool track_is_plain(const struct packet *packet)
@@ -76,9 +36,67 @@ static inline bool track_is_plain(const struct packet *packet)
 	return (packet->flags & (TRACK_STATE_FLAGS | RTE_TCP_ACK_FLAG)) == RTE_TCP_ACK_FLAG;
 }
 
-/* The same of any segment, in any flow; and what is kept of a closing one. Not for SYN and RST:
- * theirs are no numbers of the stream. */
-void track_stream(struct flow *flow, const struct packet *packet, enum flow_direction direction);
+/* Without a branch: whether data is new is no better known than the toss of a coin. */
+static inline uint32_t track_later(uint32_t highest, uint32_t value)
+{
+	return tcp_seq_after(value, highest) ? value : highest;
+}
+
+/* The part of track_numbers() that few segments need: one begins beyond what is known of its
+ * sender's stream, or acknowledges what isn't known of the other's. */
+void track_beyond(struct flow *flow, const struct packet *packet, enum flow_direction direction);
+
+/* How far the sender of a plain segment, in a plain flow, has sent and acknowledged. */
+static inline void track_numbers(
+	struct flow *flow, const struct packet *packet, enum flow_direction direction)
+{
+	uint32_t seq = rte_be_to_cpu_32(packet->tcp->sent_seq);
+	uint32_t ack = rte_be_to_cpu_32(packet->tcp->recv_ack);
+	uint32_t end = track_load(&flow->end[direction]);
+	uint32_t other_end = track_load(&flow->end[1 - direction]);
+
+	if (unlikely((int32_t)((end - seq) | (other_end - ack)) < 0)) { // one before the other
+		track_beyond(flow, packet, direction);
+		return;
+	}
+	track_store(&flow->end[direction], track_later(end, seq + packet->payload));
+	track_store(&flow->ack[direction], track_later(track_load(&flow->ack[direction]), ack));
+}
+
+/* --- any segment of any flow --- */
+
+/* A segment against what was known of its flow when it came. */
+struct track {
+	struct flow *flow;
+	const struct packet *packet;
+	enum flow_direction direction;
+	uint32_t seq;   // the segment's numbers, each as the sender of that stream counts
+	uint32_t ack;   // valid with the ACK flag
+	uint32_t end;   // known of the sender
+	uint8_t status; // set by track_decide(): that the segment met, and the one behind it
+	uint8_t next;
+	bool counts;      // the receiver takes it; else it changes nothing, and keeps no flow alive
+	bool closes;      // it has a FIN that is new
+	uint32_t new_end; // of the sender, but for that FIN; `end` when there is no stream
+};
+
+void track_begin(struct track *track, struct flow *flow, const struct packet *packet,
+	enum flow_direction direction);
+
+/* What the segment means for a flow of that status. Changes nothing; so it may be asked again when
+ * another worker has changed the status. */
+void track_decide(struct track *track, uint8_t status);
+
+/* What must be known before the status changes, and what may be only when it has changed. */
+void track_before(const struct track *track);
+void track_behind(const struct track *track);
+
+/* Whether the RST of a backend is an answer to the client's SYN: RFC 9293, 3.10.7.3. */
+bool track_refuses(const struct flow *flow, const struct packet *packet);
+
+/* Whether a backend's segment acknowledges anything but the client's SYN: it has a connection of
+ * that tuple, or what is left of one (RFC 9293, 3.10.7.3; RFC 5961's challenge ACK). */
+bool track_challenges(const struct flow *flow, const struct packet *packet);
 
 /* Whether a packet has kept the flow alive in this second. */
 static inline bool track_is_seen(const struct flow *flow, uint32_t now_s)

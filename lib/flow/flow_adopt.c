@@ -13,7 +13,8 @@
 
 #include "flow_table.h"
 
-#define BATCH 16 // records whose index misses overlap
+#define BATCH 16                    // records whose index misses overlap
+#define VERSION_1_FIN_SEEN (1 << 2) // a flag
 
 const char *const flow_adopt_drop_names[FLOW_ADOPT_DROPS] = {
 	[FLOW_ADOPT_CONNECTING] = "connecting",
@@ -65,11 +66,20 @@ static bool is_zero(const uint8_t *bytes, unsigned size)
 	return true;
 }
 
+static bool status_is_sane(uint8_t status)
+{
+	enum tcp_fin fins[] = {tcp_status_fin(status, FLOW_FROM_CLIENT),
+		tcp_status_fin(status, FLOW_FROM_BACKEND)};
+	bool has_fins = fins[FLOW_FROM_CLIENT] != 0 || fins[FLOW_FROM_BACKEND] != 0;
+
+	return tcp_status_state(status) < TCP_STATES && (!has_fins || tcp_status(fins) == status);
+}
+
 static bool is_sane(const struct flow_table *table, struct flow *flow)
 {
 	unsigned size = net_addr_size(table->family);
 
-	if (flow->status >= TCP_STATES || flow->kind != 0)
+	if (!status_is_sane(flow->status) || flow->kind != 0)
 		return false;
 	for (unsigned a = 0; a < FLOW_ADDRESSES; a++)
 		if (flow->port[a] == 0 || is_zero(flow_addr(flow, table->family, a), size))
@@ -88,6 +98,22 @@ static uint64_t idle_s(const struct flow_adopt_source *source, const struct flow
 	return source->now_s - source->alive_s + before;
 }
 
+/*
+ * Version 1 knew that a FIN was seen, and by FLOW_LINGERS whose the first one was. Of the second it
+ * knows less than enough to believe it: a repeated one counted as the other side's.
+ */
+static void learn_fins(struct flow *flow)
+{
+	bool lingers = flow->flags & FLOW_LINGERS;
+	enum flow_direction first = lingers ? FLOW_FROM_BACKEND : FLOW_FROM_CLIENT;
+	enum tcp_fin fins[FLOW_DIRECTIONS] = {0};
+
+	if (flow->status < TCP_FIN_WAIT || flow->status > TCP_LAST_ACK)
+		return;
+	fins[first] = flow->ack[1 - first] == flow->end[first] ? TCP_FIN_ACKED : TCP_FIN_SENT;
+	set_status(flow, tcp_status(fins));
+}
+
 static void judge(struct adoption *adoption, struct flow *flow, uint32_t count[RANKS])
 {
 	const struct flow_adopt_source *source = adoption->source;
@@ -104,9 +130,8 @@ static void judge(struct adoption *adoption, struct flow *flow, uint32_t count[R
 		drop(adoption, flow, FLOW_ADOPT_EXPIRED);
 	} else {
 		// Side records are gone with the process; a flow with an answer needs none.
-		if (flow->flags & FLOW_SIDE)
-			flow->end[FLOW_FROM_BACKEND] = flow->ack[FLOW_FROM_CLIENT];
-		flow->flags &= ~FLOW_SIDE;
+		flow->flags &= ~(FLOW_SIDE | VERSION_1_FIN_SEEN);
+		learn_fins(flow);
 		flow->worker = flow_worker(flow) % adoption->table->nb_workers;
 		count[rank_of(state)]++;
 	}

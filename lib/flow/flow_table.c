@@ -325,7 +325,7 @@ enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, stru
 	FLOW_KILL_POINT();
 	own->collected[own->nb_collected++] = flow_table_number(table, flow);
 	__atomic_fetch_sub(&table->used, 1, __ATOMIC_RELAXED);
-	return status & FLOW_STATE_MASK;
+	return tcp_status_state(status);
 }
 
 bool flow_table_reclaim(struct flow_table *table, unsigned worker, uint64_t now_ms)
@@ -357,17 +357,15 @@ uint64_t flow_table_grace_age(const struct flow_table *table, unsigned worker, u
 	return own->nb_waiting != 0 && now_ms > own->token_ms ? now_ms - own->token_ms : 0;
 }
 
-bool flow_table_set_state(struct flow_table *table, unsigned worker, struct flow *flow,
-	enum tcp_state from, enum tcp_state to)
+bool flow_table_set_status(
+	struct flow_table *table, unsigned worker, struct flow *flow, uint8_t from, uint8_t to)
 {
-	uint8_t expected = from;
-
 	FLOW_KILL_POINT();
 	if (!__atomic_compare_exchange_n(
-		    &flow->status, &expected, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		    &flow->status, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return false;
 	FLOW_KILL_POINT();
-	if (!tcp_state_closed(from))
-		flow_table_queue(table, worker, flow, to);
+	if (!tcp_state_closed(tcp_status_state(from)))
+		flow_table_queue(table, worker, flow, tcp_status_state(to));
 	return true;
 }

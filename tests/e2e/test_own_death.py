@@ -239,8 +239,9 @@ class Table:
             self._alive_s, = struct.unpack_from("=Q", memory, 4032)
             records = memory[4096:]
         # (state, seconds without a packet when the owner was last known to live)
-        self.flows = [(state, (self._alive_s - seen) & 0xffff)
-                      for seen, state in struct.iter_unpack("=60xHBx", records) if state]
+        # The status is the state and, above it, what is known of the FINs.
+        self.flows = [(status & 15, (self._alive_s - seen) & 0xffff)
+                      for seen, status in struct.iter_unpack("=60xHBx", records) if status & 15]
 
     def count(self, *states):
         return sum(state in states for state, _ in self.flows)

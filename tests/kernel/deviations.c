@@ -29,7 +29,6 @@ static struct {
 		"to be mended (W1, W11)"},
 	{STATE, "close-wait:*/@(fin|rst|rst-ack|syn)/*", "to be mended (W1, W11)"},
 	{STATE, "established*/@(fin|rst|rst-ack)/*", "to be mended (W10, W12)"},
-	{STATE, "established:ack-lost/*/ack-ahead/*", "to be mended (W10)"},
 	{STAYS, "*", "to be mended (W1, W10)"},
 };
 

@@ -129,6 +129,7 @@ const struct service_table *rig_publish(struct rig *rig)
 			.next_hop = rig_backend_mac(id),
 			.family = addr.family,
 			.resolved = rig->is_resolved[id],
+			.down = !rig->is_up[id],
 			.pools = rig->pools[id],
 		};
 		memcpy(backends[id].addr, addr.v6, 16);

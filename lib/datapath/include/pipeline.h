@@ -243,12 +243,12 @@ void pipeline_forward(struct pipeline *pipeline, const struct service_table *tab
 	struct packet *packet, struct flow *flow, enum flow_direction direction);
 
 /*
- * Change a flow's state; false when another worker did. A flow that closes gives its SNAT port
+ * Change a flow's status; false when another worker did. A flow that closes gives its SNAT port
  * back: it stays for what comes late, until the port is lent again (longest free first) or time is
  * up.
  */
-bool pipeline_set_state(struct pipeline *pipeline, const struct service_table *table,
-	struct flow_table *flows, struct flow *flow, enum tcp_state from, enum tcp_state to);
+bool pipeline_set_status(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow, uint8_t from, uint8_t to);
 
 /* End flows: out of the table, their SNAT ports back, counted. At most PIPELINE_BURST. Returns how
  * many this worker was the first to end. */

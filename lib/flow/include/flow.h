@@ -33,8 +33,10 @@ enum flow_address { FLOW_CLIENT, FLOW_VIP, FLOW_BACKEND, FLOW_SNAT, FLOW_ADDRESS
  *
  *     byte     bits  what
  *     status   0-3   enum tcp_state
- *              4-7   free; kept for the FINs: of either side, seen and acknowledged
- *     flags    0-6   enum flow_flag
+ *              4-5   enum tcp_fin of the client; 0 in version 1, which knew whose FIN it was by
+ *              6-7   enum tcp_fin of the backend       FLOW_LINGERS alone
+ *     flags    0-6   enum flow_flag, but for bit 2
+ *              2     free once no file of version 1 is left: there a FIN was seen
  *              7     free; kept for PROXY protocol: the header is due
  *     worker   0-5   the worker that made the flow: STATS_WORKERS_MAX
  *              6-7   free; kept for PROXY protocol: which of four lengths the header has
@@ -49,7 +51,6 @@ enum flow_address { FLOW_CLIENT, FLOW_VIP, FLOW_BACKEND, FLOW_SNAT, FLOW_ADDRESS
 enum flow_flag {
 	FLOW_TS_MOVED = 1 << 0, // timestamps by `ts_offset`, and numbers by `seq_offset`, maybe 0
 	FLOW_SIDE = 1 << 1,     // in TCP_SYN_SENT: `side` stands in place of end[FLOW_FROM_BACKEND]
-	FLOW_FIN_SEEN = 1 << 2, // by any side
 	FLOW_PINNED = 1 << 3,   // a SYN-ACK was forwarded
 	FLOW_LINGERS = 1 << 4,  // the backend closed first: it keeps the tuple in TIME_WAIT
 	FLOW_DETACHED = 1 << 5, // found by the backend's tuple only: the client's is another flow's
@@ -58,7 +59,6 @@ enum flow_flag {
 
 #define FLOW_TRANSLATED (FLOW_SEQ_MOVED | FLOW_TS_MOVED) // by any of the offsets
 
-#define FLOW_STATE_MASK 0x0f  // of `status`
 #define FLOW_WORKER_MASK 0x3f // of `worker`
 
 /* The part that is the same in both families. */

@@ -170,9 +170,15 @@ static inline bool flow_matches(struct flow *flow, enum flow_direction direction
 	return differing == 0;
 }
 
+/* State and FINs: tcp_status_state(). */
+static inline uint8_t flow_status(const struct flow *flow)
+{
+	return __atomic_load_n(&flow->status, __ATOMIC_ACQUIRE);
+}
+
 static inline enum tcp_state flow_state(const struct flow *flow)
 {
-	return __atomic_load_n(&flow->status, __ATOMIC_ACQUIRE) & FLOW_STATE_MASK;
+	return tcp_status_state(flow_status(flow));
 }
 
 static inline unsigned flow_worker(const struct flow *flow)
@@ -185,8 +191,7 @@ static inline bool flow_is_plain(const struct flow *flow)
 {
 	uint16_t word = __atomic_load_n(&flow->status_word, __ATOMIC_ACQUIRE);
 
-	return (rte_le_to_cpu_16(word) & (FLOW_STATE_MASK | FLOW_TRANSLATED << 8)) ==
-		TCP_ESTABLISHED;
+	return (rte_le_to_cpu_16(word) & (UINT8_MAX | FLOW_TRANSLATED << 8)) == TCP_ESTABLISHED;
 }
 
 /* Do the whole look-up: return the entry of a live flow with that tuple, or FLOW_NOT_FOUND. */
@@ -294,11 +299,11 @@ bool flow_table_reclaim(struct flow_table *table, unsigned worker, uint64_t now_
 uint64_t flow_table_grace_age(const struct flow_table *table, unsigned worker, uint64_t now_ms);
 
 /*
- * Change the state; false when another worker changed it in the meantime. A flow that becomes half
+ * Change the status; false when another worker changed it in the meantime. A flow that becomes half
  * open or closed is queued for giving way.
  */
-bool flow_table_set_state(struct flow_table *table, unsigned worker, struct flow *flow,
-	enum tcp_state from, enum tcp_state to);
+bool flow_table_set_status(
+	struct flow_table *table, unsigned worker, struct flow *flow, uint8_t from, uint8_t to);
 
 /*
  * The next flow to give way when the table is full: closed ones first, then half-open ones, oldest

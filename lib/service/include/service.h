@@ -40,6 +40,7 @@ struct service_backend {
 	uint8_t addr[16];        // 4 or 16 bytes
 	sa_family_t family;
 	bool resolved;  // the next hop's MAC is known
+	bool down;      // it takes no connection, as far as is known
 	bool reset;     // its flows are to be ended, with a RST to both sides
 	uint16_t epoch; // changes when it takes connections again; SYNs of before count for
 			// nothing

@@ -131,7 +131,7 @@ static void a_million_forged_packets_end_no_flow(void **state) // A6, B18
 
 /* A blind sender first moves what is known of the client by data or FIN, then sends
  * the RST for it. */
-static void blind_pairs_end_hardly_a_flow(void **state) // A6
+static void blind_pairs_end_no_flow(void **state) // A6
 {
 	enum { FLOWS = 900, TRIES = 20 };
 	static const uint8_t first[] = {
@@ -150,17 +150,17 @@ static void blind_pairs_end_hardly_a_flow(void **state) // A6
 				inject(&c, CLIENT, TCP_RST, seq + payload, 0, 0);
 				inject(&c, CLIENT, TCP_RST, seq + payload + 1, 0, 0);
 			}
-			// One number in 4,096 is believed to be under way.
 			nb_lost += connection_state(&c) != TCP_ESTABLISHED;
 		}
 		print_message("flags %02x: %u of %u flows in %u tries each\n", first[kind], nb_lost,
 			FLOWS, TRIES);
-		assert_true(nb_lost <= 3 * FLOWS * TRIES / 4096);
+		assert_int_equal(nb_lost, 0);
 		rig_destroy(rig);
 	}
 }
 
-static void any_reset_ends_what_is_closing(void **state) // A7, conntrack_inexact_rst.pkt
+/* netfilter takes any number behind a FIN; the receiver doesn't. */
+static void no_other_reset_ends_what_is_closing(void **state) // A7, conntrack_inexact_rst.pkt
 {
 	FOR_EACH_FAMILY(family)
 	for (enum flow_direction side = 0; side < 2; side++) {
@@ -171,6 +171,8 @@ static void any_reset_ends_what_is_closing(void **state) // A7, conntrack_inexac
 		connection_send(&c, 0, BACKEND, TCP_ACK, 0);
 		assert_int_equal(connection_state(&c), TCP_CLOSE_WAIT);
 		inject(&c, side, TCP_RST, c.seq[side] + 12345, 0, 0);
+		assert_int_equal(connection_state(&c), TCP_CLOSE_WAIT);
+		connection_send(&c, 0, side, TCP_RST, 0);
 		assert_int_equal(connection_state(&c), TCP_CLOSE);
 		rig_destroy(rig);
 	}
@@ -317,7 +319,7 @@ static void a_flood_of_syn_and_ack_establishes_nothing(void **state)
 				packets_random(&seed), i);
 		nb_established += connection_state(&c) != TCP_SYN_RECV;
 	}
-	assert_in_range(nb_established, 0, 3);
+	assert_int_equal(nb_established, 0);
 	rig_destroy(rig);
 }
 
@@ -383,8 +385,8 @@ int main(void)
 		cmocka_unit_test(only_an_exact_reset_ends_a_flow),
 		cmocka_unit_test(reset_behind_unacknowledged_data_is_exact),
 		cmocka_unit_test(a_million_forged_packets_end_no_flow),
-		cmocka_unit_test(blind_pairs_end_hardly_a_flow),
-		cmocka_unit_test(any_reset_ends_what_is_closing),
+		cmocka_unit_test(blind_pairs_end_no_flow),
+		cmocka_unit_test(no_other_reset_ends_what_is_closing),
 		cmocka_unit_test(resets_of_half_open_flows),
 		cmocka_unit_test(answer_to_an_old_syn),
 		cmocka_unit_test(challenge_ack_to_a_reused_tuple),

@@ -19,26 +19,15 @@
 
 /* --- the model --- */
 
-enum phase { GONE, SENT, RECV, OPEN, HALF, CLOSING, BOTH, DONE, KILLED, SENT2 };
-
-static const enum tcp_state phase_states[] = {
-	[GONE] = TCP_NONE,
-	[SENT] = TCP_SYN_SENT,
-	[RECV] = TCP_SYN_RECV,
-	[OPEN] = TCP_ESTABLISHED,
-	[HALF] = TCP_FIN_WAIT,
-	[CLOSING] = TCP_CLOSE_WAIT,
-	[BOTH] = TCP_LAST_ACK,
-	[DONE] = TCP_TIME_WAIT,
-	[KILLED] = TCP_CLOSE,
-	[SENT2] = TCP_SYN_SENT2,
-};
+enum phase { GONE, SENT, SENT2, RECV, OPEN, DONE, KILLED };
+enum fin { NO_FIN, FIN_UNDER_WAY, FIN_THROUGH };
 
 struct model {
 	enum phase phase;
 	int64_t end[2]; // where each side's stream ends, as far as it was seen
-	int64_t ack[2]; // how far each side has acknowledged the other's
-	bool fin_seen;
+	int64_t ack[2]; // how far each side has acknowledged the other's; of the backend before its
+			// answer where the client's SYN stands
+	enum fin fin[2];
 };
 
 /* A segment with its numbers as positions. */
@@ -56,7 +45,7 @@ static int64_t distance(int64_t a, int64_t b)
 
 	if (d < 0)
 		d += (int64_t)1 << 32;
-	return d >= (int64_t)1 << 31 ? d - ((int64_t)1 << 32) : d;
+	return d > (int64_t)1 << 31 ? d - ((int64_t)1 << 32) : d;
 }
 
 static bool same(int64_t a, int64_t b)
@@ -64,125 +53,144 @@ static bool same(int64_t a, int64_t b)
 	return distance(a, b) == 0;
 }
 
-/* Not acknowledged already, and at most 2^20 bytes under way; of a backend's data any. */
-static bool under_way(const struct model *m, unsigned side, int64_t end)
+static enum tcp_state state_of(const struct model *m)
 {
-	int64_t d = distance(end, m->ack[1]);
+	unsigned seen = !!m->fin[0] + !!m->fin[1];
+	unsigned through = (m->fin[0] == FIN_THROUGH) + (m->fin[1] == FIN_THROUGH);
 
-	return side == 1 || (d >= 0 && d <= 1 << 20);
-}
-
-static bool acknowledges_syn(const struct model *m, const struct move *s)
-{
-	int64_t d = distance(m->end[1 - s->side], s->ack);
-
-	return (s->flags & TCP_ACK) && d >= 0 && d <= 65535;
-}
-
-static void data_seen(struct model *m, const struct move *s)
-{
-	int64_t end = s->seq + s->payload + !!(s->flags & TCP_FIN);
-
-	if (m->phase == SENT)
-		return; // there is no stream before the backend has answered
-	if (distance(end, m->end[s->side]) > 0)
-		m->end[s->side] = end;
-	if ((s->flags & TCP_ACK) && distance(s->ack, m->ack[s->side]) > 0)
-		m->ack[s->side] = s->ack;
+	switch (m->phase) {
+	case GONE:
+		return TCP_NONE;
+	case SENT:
+		return TCP_SYN_SENT;
+	case SENT2:
+		return TCP_SYN_SENT2;
+	case RECV:
+		return TCP_SYN_RECV;
+	case DONE:
+		return TCP_TIME_WAIT;
+	case KILLED:
+		return TCP_CLOSE;
+	default:
+		return seen == 0    ? TCP_ESTABLISHED
+			: seen == 2 ? TCP_LAST_ACK
+			: through   ? TCP_CLOSE_WAIT
+				    : TCP_FIN_WAIT;
+	}
 }
 
 static void model_reset(struct model *m, const struct move *s)
 {
-	bool exact;
+	unsigned other = 1 - s->side;
+	bool exact = same(s->seq, m->end[s->side]);
 
 	if (m->phase == SENT && s->side == 1)
 		exact = (s->flags & TCP_ACK) && same(s->ack, m->end[0]);
-	else if (m->phase == SENT)
-		exact = same(s->seq, m->end[0]);
-	else
-		exact = m->fin_seen || same(s->seq, m->ack[1 - s->side]) ||
-			(same(s->seq, m->end[s->side]) && under_way(m, s->side, s->seq));
-	if (exact && m->phase != GONE)
+	if (m->phase == RECV && s->side == 0)
+		exact |= same(s->seq, m->ack[1]);
+	if (m->phase >= OPEN)
+		exact |= same(s->seq, m->ack[other]);
+	if ((m->phase == OPEN || m->phase == DONE) && m->fin[s->side] != NO_FIN)
+		exact |= same(s->seq + 1, m->end[s->side]);
+	if (exact) {
 		m->phase = KILLED;
+		m->fin[0] = m->fin[1] = NO_FIN;
+	}
+}
+
+/* Is the acknowledgement one of the client's SYN, or of the data with it? */
+static bool answers_syn(const struct model *m, const struct move *s)
+{
+	int64_t acked = distance(s->ack, m->ack[1]), sent = distance(m->end[0], m->ack[1]);
+
+	return acked <= sent && (m->phase == RECV ? acked >= 0 : acked > 0);
 }
 
 static void model_syn(struct model *m, const struct move *s)
 {
-	bool has_ack = s->flags & TCP_ACK;
-	bool opening = m->phase == SENT || m->phase == RECV || m->phase == SENT2;
-
-	if (!opening || (has_ack && !acknowledges_syn(m, s)))
+	if (m->phase != SENT)
 		return;
 	m->end[s->side] = s->seq + s->payload + 1;
-	m->ack[1 - s->side] = s->seq;
-	if (has_ack) {
-		m->ack[s->side] = s->ack;
-		if (m->phase == SENT2 || s->side == 1)
-			m->phase = RECV; // from the client only when both have opened
-	} else if (s->side == 1 && m->phase == SENT) {
+	if (s->side == 0)
+		m->ack[1] = s->seq;
+	else
 		m->phase = SENT2;
+}
+
+static void model_synack(struct model *m, const struct move *s)
+{
+	if (s->side == 0) {
+		if (m->phase == SENT2 && same(s->ack, m->end[1]))
+			m->phase = RECV;
+	} else if ((m->phase == SENT || m->phase == SENT2 || m->phase == RECV) &&
+		answers_syn(m, s)) {
+		m->end[1] = s->seq + s->payload + 1;
+		m->ack[1] = s->ack;
+		m->phase = RECV;
 	}
 }
 
-static void model_fin(struct model *m, const struct move *s)
+static void model_stream(struct model *m, const struct move *s)
 {
-	if (!under_way(m, s->side, s->seq + s->payload + 1) ||
-		(m->phase == RECV && !acknowledges_syn(m, s))) {
-		data_seen(m, s);
+	unsigned side = s->side, other = 1 - side;
+	int64_t end = s->seq + s->payload;
+	bool knows_other = same(s->ack, m->end[other]) || same(s->ack, m->ack[side]);
+	bool reaches_on = distance(end, m->end[side]) > 0 &&
+		distance(s->seq, m->end[side]) < (int64_t)1 << 30; // the largest window
+
+	if (distance(s->ack, m->end[other]) > 0)
+		return; // nobody has sent that
+	// Its acknowledgement.
+	if (m->fin[other] == FIN_UNDER_WAY && same(s->ack, m->end[other]))
+		m->fin[other] = FIN_THROUGH;
+	if (distance(s->ack, m->ack[side]) > 0)
+		m->ack[side] = s->ack;
+	// Its data and its FIN.
+	if (m->fin[side] == FIN_THROUGH)
 		return;
+	if (reaches_on && (distance(s->seq, m->end[side]) <= 0 || knows_other)) {
+		m->fin[side] = NO_FIN;
+		m->end[side] = end;
 	}
-	m->fin_seen = true;
-	switch (m->phase) {
-	case RECV:
-	case OPEN:
-		m->phase = HALF;
-		break;
-	case HALF:
-	case CLOSING:
-		m->phase = BOTH;
-		break;
-	default:
-		break;
+	if ((s->flags & TCP_FIN) && m->fin[side] == NO_FIN && same(end, m->end[side])) {
+		m->fin[side] = FIN_UNDER_WAY;
+		m->end[side]++;
 	}
-	data_seen(m, s);
 }
 
 static void model_ack(struct model *m, const struct move *s)
 {
-	if (m->phase != RECV || acknowledges_syn(m, s)) {
-		if (m->phase == RECV && s->side == 0)
-			m->phase = OPEN;
-		else if (m->phase == HALF)
-			m->phase = CLOSING;
-		else if (m->phase == BOTH)
-			m->phase = DONE;
+	if (m->phase == RECV && s->side == 0 && same(s->ack, m->end[1])) {
+		m->phase = OPEN;
+		m->ack[0] = s->ack;
 	}
-	data_seen(m, s);
+	if (m->phase != OPEN)
+		return;
+	model_stream(m, s);
+	if (m->fin[0] == FIN_THROUGH && m->fin[1] == FIN_THROUGH)
+		m->phase = DONE;
 }
 
-/* What the segment changes. A client's SYN on what is closing or gone is not for here: it makes a
- * new flow. */
+/* What the segment changes. A client's SYN on what is over or gone is not for here: it makes a new
+ * flow. */
 static void model_step(struct model *m, const struct move *s)
 {
 	if (m->phase == GONE)
 		return;
 	if (s->flags & TCP_RST)
 		model_reset(m, s);
+	else if ((s->flags & TCP_SYN) && (s->flags & TCP_ACK))
+		model_synack(m, s);
 	else if (s->flags & TCP_SYN)
 		model_syn(m, s);
-	else if (s->flags & TCP_FIN)
-		model_fin(m, s);
 	else if (s->flags & TCP_ACK)
 		model_ack(m, s);
-	else
-		data_seen(m, s);
 }
 
 static bool starts_anew(const struct model *m, const struct move *s)
 {
 	return s->side == 0 && (s->flags & 0x3f) == TCP_SYN &&
-		(m->phase == GONE || m->phase == HALF || m->phase == CLOSING || m->phase == BOTH ||
-			m->phase == DONE || m->phase == KILLED);
+		(m->phase == GONE || m->phase == DONE || m->phase == KILLED);
 }
 
 /* --- one connection of both --- */
@@ -207,6 +215,16 @@ static struct segment segment_of(const struct pair *p, const struct move *s)
 	segment.ack = s->flags & TCP_ACK ? s->ack + (s->side == 1 ? p->seq_moved : 0) : 0;
 	segment.payload_size = s->payload;
 	return segment;
+}
+
+static void assert_numbers(const struct pair *p)
+{
+	const struct flow *flow = connection_flow(&p->c);
+
+	for (unsigned side = 0; side < 2; side++) {
+		assert_int_equal(flow->end[side], (uint32_t)p->m.end[side]);
+		assert_int_equal(flow->ack[side], (uint32_t)p->m.ack[side]);
+	}
 }
 
 /* Send it; both must come to the same. */
@@ -247,10 +265,12 @@ static void step(struct pair *p, const struct move *s)
 		model_step(&p->m, s);
 	}
 	enum tcp_state state = connection_state(&p->c);
-	if (state != phase_states[p->m.phase])
+	if (state != state_of(&p->m))
 		print_message("side %u flags %02x: %s, the model says %s\n", s->side, s->flags,
-			tcp_state_names[state], tcp_state_names[phase_states[p->m.phase]]);
-	assert_int_equal(state, phase_states[p->m.phase]);
+			tcp_state_names[state], tcp_state_names[state_of(&p->m)]);
+	assert_int_equal(state, state_of(&p->m));
+	if (p->m.phase == OPEN)
+		assert_numbers(p);
 }
 
 /* What an end might send next, or what comes late or blind. */
@@ -262,6 +282,10 @@ static struct move choose(struct pair *p, uint64_t *seed)
 	uint64_t random = packets_random(seed);
 	struct move s = {.side = random & 1};
 
+	// Now and then both ends are where they were seen, whatever was done in their name.
+	if (p->m.phase == RECV || (p->m.phase == OPEN && (random >> 56) % 16 == 0))
+		for (unsigned side = 0; side < 2; side++)
+			p->next[side] = p->m.end[side];
 	if ((random >> 1) % 8 == 0 && p->nb_history != 0) // again, as it was: repeated or late
 		return p->history[(random >> 8) %
 			(p->nb_history < HISTORY ? p->nb_history : HISTORY)];
@@ -283,6 +307,10 @@ static struct move choose(struct pair *p, uint64_t *seed)
 		s.seq = p->next[1]++;
 	if ((random >> 24) % 4 == 0)
 		s.payload = (random >> 32) % 1400;
+	if (p->m.phase == OPEN && p->m.fin[s.side] != NO_FIN && (random >> 60) != 0) {
+		s.payload = 0; // who has closed says nothing more, as a rule
+		s.flags &= ~TCP_FIN;
+	}
 	switch ((random >> 28) % 8) { // not as it should be
 	case 0:
 		s.seq += (int64_t)((random >> 40) % 3) - 1;
@@ -322,7 +350,7 @@ static void walk(uint64_t seed, unsigned steps)
 		if (packets_random(&seed) % 16 == 0)
 			continue; // lost before it came here
 		step(p, &s);
-		visits[phase_states[p->m.phase]]++;
+		visits[state_of(&p->m)]++;
 		if (i % 1024 == 0) // short against all timeouts: nothing expires
 			rig_wait(rig, 1, 1);
 		if (packets_random(&seed) % 64 == 0) { // and one that was forgotten
@@ -336,8 +364,10 @@ static void walk(uint64_t seed, unsigned steps)
 			assert_int_equal(connection_state(&p->c), TCP_NONE);
 		}
 	}
-	for (enum tcp_state s = TCP_SYN_SENT; s < TCP_STATES; s++)
+	for (enum tcp_state s = TCP_SYN_SENT; s < TCP_STATES; s++) {
+		print_message("%u steps in %s\n", visits[s], tcp_state_names[s]);
 		assert_true(visits[s] > steps / 5000); // each was there, often
+	}
 	const struct stats_flows *flows = rig->workers[0].stats->live.flows;
 	print_message("%lu flows, the numbers of %lu moved\n", flows[0].created + flows[1].created,
 		flows[0].renumbered + flows[1].renumbered);
@@ -366,7 +396,7 @@ static void bring_to(struct pair *p, enum tcp_state wanted)
 		{0, TCP_ACK}, {0, TCP_FIN | TCP_ACK}, {1, TCP_ACK}};
 
 	for (unsigned i = 0; i < sizeof(way) / sizeof(way[0]); i++) {
-		if (phase_states[p->m.phase] == wanted)
+		if (state_of(&p->m) == wanted)
 			return;
 		unsigned side = way[i].side;
 		uint8_t flags = way[i].flags;
@@ -379,7 +409,7 @@ static void bring_to(struct pair *p, enum tcp_state wanted)
 		if (i != 0)
 			p->next[side] += !!(flags & (TCP_SYN | TCP_FIN));
 	}
-	assert_int_equal(phase_states[p->m.phase], wanted);
+	assert_int_equal(state_of(&p->m), wanted);
 }
 
 /* Each kind of segment from either side in each state, credible and not, in both families. */

@@ -420,14 +420,81 @@ static void offsets_stay_and_side_records_are_forgotten(void **state)
 	translated->ts_offset = 6;
 	struct flow *side = leave(&world, 1, 2, TCP_SYN_RECV, 0);
 	side->flags = FLOW_SIDE;
-	side->side = 7;
-	side->ack[FLOW_FROM_CLIENT] = 8;
+	side->end[FLOW_FROM_BACKEND] = 8;
 	adopt(&world, 10, 10, 1);
 	assert_int_equal(translated->flags, FLOW_SEQ_MOVED | FLOW_PINNED);
 	assert_int_equal(translated->seq_offset, 5);
 	assert_int_equal(translated->ts_offset, 6);
 	assert_int_equal(side->flags, 0);
 	assert_int_equal(side->end[FLOW_FROM_BACKEND], 8);
+	world_fini(&world);
+}
+
+/* Which FIN is whose: of version 1 as far as that can be told, and else as it was. */
+static void fins_are_told_apart(void **state)
+{
+	enum { NONE, SENT, ACKED, CLIENT = 4, BACKEND = 6 };
+	static const struct {
+		uint8_t status, flags;
+		uint32_t acked; // of the FIN of whoever closed first: beyond it, or before it
+		uint8_t adopted;
+	} cases[] = {
+		// Version 1: the first one's FIN alone; a second may have been the first again.
+		{TCP_FIN_WAIT, 4, 0, TCP_FIN_WAIT | SENT << CLIENT},
+		{TCP_FIN_WAIT, 4, 1, TCP_CLOSE_WAIT | ACKED << CLIENT},
+		{TCP_CLOSE_WAIT, 4, 0, TCP_FIN_WAIT | SENT << CLIENT},
+		{TCP_CLOSE_WAIT, 4, 1, TCP_CLOSE_WAIT | ACKED << CLIENT},
+		{TCP_CLOSE_WAIT, 4 | FLOW_LINGERS, 1, TCP_CLOSE_WAIT | ACKED << BACKEND},
+		{TCP_LAST_ACK, 4, 1, TCP_CLOSE_WAIT | ACKED << CLIENT},
+		{TCP_LAST_ACK, 4 | FLOW_LINGERS, 0, TCP_FIN_WAIT | SENT << BACKEND},
+		{TCP_TIME_WAIT, 4, 1, TCP_TIME_WAIT},
+		{TCP_ESTABLISHED, 0, 1, TCP_ESTABLISHED},
+		// Version 2.
+		{TCP_LAST_ACK | ACKED << CLIENT | SENT << BACKEND, 0, 0,
+			TCP_LAST_ACK | ACKED << CLIENT | SENT << BACKEND},
+		{TCP_TIME_WAIT | ACKED << CLIENT | ACKED << BACKEND, 0, 0,
+			TCP_TIME_WAIT | ACKED << CLIENT | ACKED << BACKEND},
+	};
+	enum { COUNT = sizeof(cases) / sizeof(cases[0]) };
+	struct world world;
+
+	world_init(&world, AF_INET, COUNT);
+	for (unsigned i = 0; i < COUNT; i++) {
+		bool lingers = cases[i].flags & FLOW_LINGERS;
+		struct flow *flow = leave(&world, i, i + 1, TCP_ESTABLISHED, 0);
+		flow->status = cases[i].status;
+		flow->flags = cases[i].flags;
+		flow->end[lingers] = 1000;
+		flow->ack[!lingers] = 999 + cases[i].acked;
+	}
+	adopt(&world, COUNT, COUNT * 2, 1);
+	assert_int_equal(world.result.adopted, COUNT);
+	for (unsigned i = 0; i < COUNT; i++) {
+		assert_int_equal(record(&world, i)->status, cases[i].adopted);
+		assert_int_equal(record(&world, i)->flags, cases[i].flags & ~4);
+	}
+	world_fini(&world);
+}
+
+/* FINs that don't belong to the state, or are none. */
+static void a_status_that_cant_be_is_damaged(void **state)
+{
+	struct world world;
+	unsigned nb_sane = 0;
+
+	world_init(&world, AF_INET, 256);
+	for (unsigned status = 1; status < 256; status++)
+		leave(&world, status, status, TCP_ESTABLISHED, 0)->status = status;
+	adopt(&world, 256, 256 * 2, 1);
+	for (enum tcp_fin c = 0; c <= TCP_FIN_ACKED; c++)
+		for (enum tcp_fin b = 0; b <= TCP_FIN_ACKED; b++, nb_sane++)
+			assert_true(flow_state(record(&world,
+					    tcp_status((enum tcp_fin[]){c, b}))) != TCP_NONE);
+	nb_sane += TCP_STATES - 3; // those without FINs, but free, connecting, established
+	assert_int_equal(world.result.adopted, nb_sane);
+	assert_int_equal(world.result.dropped[FLOW_ADOPT_CONNECTING], 1);
+	// Without a state it is a free record, whatever else is set.
+	assert_int_equal(world.result.dropped[FLOW_ADOPT_DAMAGED], 255 - 15 - 1 - nb_sane);
 	world_fini(&world);
 }
 
@@ -462,7 +529,7 @@ static void random_bytes_do_no_harm(void **state)
 		for (size_t i = 0; i < size; i++)
 			bytes[i] = rand_r(&seed) >> 7;
 		for (uint32_t r = 0; r < 100; r++)
-			record(&world, r)->status %= TCP_STATES + 1;
+			record(&world, r)->status %= TCP_STATES + 1 + 16 * (r % 2);
 		adopt(&world, 100, 30 + round % 100 > 100 ? 100 : 30 + round % 100, 1 + round % 3);
 		world_fini(&world);
 	}
@@ -503,6 +570,8 @@ int main(void)
 		cmocka_unit_test(a_flow_of_an_unknown_backend_is_dropped),
 		cmocka_unit_test(what_cannot_be_a_flow_is_dropped),
 		cmocka_unit_test(offsets_stay_and_side_records_are_forgotten),
+		cmocka_unit_test(fins_are_told_apart),
+		cmocka_unit_test(a_status_that_cant_be_is_damaged),
 		cmocka_unit_test(closed_flows_are_queued_to_give_way),
 		cmocka_unit_test(random_bytes_do_no_harm),
 		cmocka_unit_test(a_million_flows_take_less_than_a_second),

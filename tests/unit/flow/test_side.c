@@ -284,7 +284,7 @@ static void an_answered_flow_keeps_its_place(void **state)
 	fill(&table, old, 1, 1);
 	flow_table_hashes(table.flows, old, &hashes);
 	flow_table_insert(table.flows, 0, old, &hashes, TCP_SYN_SENT);
-	assert_true(flow_table_set_state(table.flows, 0, old, TCP_SYN_SENT, TCP_SYN_RECV));
+	assert_true(flow_table_set_status(table.flows, 0, old, TCP_SYN_SENT, TCP_SYN_RECV));
 	struct flow *flow = flow_table_alloc_spare(table.flows, 0);
 	fill(&table, flow, 1, 2);
 	flow_table_hashes(table.flows, flow, &hashes);

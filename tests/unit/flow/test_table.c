@@ -219,7 +219,7 @@ static void behaves_as_a_plain_map(sa_family_t family, uint64_t seed)
 				break;
 			model[id].seen_s = now_s;
 			model[id].flow->last_seen = now_s;
-			assert_true(flow_table_set_state(
+			assert_true(flow_table_set_status(
 				table, 0, model[id].flow, model[id].state, state));
 			model[id].state = state;
 			break;
@@ -503,14 +503,14 @@ static void closed_give_way_first_then_half_open_oldest_first(void **state) // C
 	for (uint32_t id = 10; id < 40;
 		id++) // 0-9 half open, 10-19 established, 20-29 and 30-39 closed
 		assert_true(
-			flow_table_set_state(table, 0, flows[id], TCP_SYN_SENT, TCP_ESTABLISHED));
+			flow_table_set_status(table, 0, flows[id], TCP_SYN_SENT, TCP_ESTABLISHED));
 	for (uint32_t id = 39; id >= 30; id--)
-		assert_true(flow_table_set_state(table, 0, flows[id], TCP_ESTABLISHED, TCP_CLOSE));
+		assert_true(flow_table_set_status(table, 0, flows[id], TCP_ESTABLISHED, TCP_CLOSE));
 	for (uint32_t id = 20; id < 30; id++)
 		assert_true(
-			flow_table_set_state(table, 0, flows[id], TCP_ESTABLISHED, TCP_TIME_WAIT));
-	assert_false(flow_table_set_state(table, 0, flows[20], TCP_ESTABLISHED, TCP_CLOSE));
-	assert_true(flow_table_set_state(table, 0, flows[35], TCP_CLOSE, TCP_CLOSE));
+			flow_table_set_status(table, 0, flows[id], TCP_ESTABLISHED, TCP_TIME_WAIT));
+	assert_false(flow_table_set_status(table, 0, flows[20], TCP_ESTABLISHED, TCP_CLOSE));
+	assert_true(flow_table_set_status(table, 0, flows[35], TCP_CLOSE, TCP_CLOSE));
 	assert_true(remove_hashed(table, 0, flows[33]));
 
 	static const uint8_t order[] = {39, 38, 37, 36, 35, 34, 32, 31, 30, 20, 21, 22, 23, 24, 25,
@@ -550,7 +550,7 @@ static void half_open_flood_leaves_room_for_all_workers(void **state) // C3
 		assert_true(remove_hashed(table, 1, oldest));
 		struct flow *flow = insert(table, 1, id++, 0, TCP_SYN_SENT);
 		assert_non_null(flow);
-		assert_true(flow_table_set_state(table, 1, flow, TCP_SYN_SENT, TCP_ESTABLISHED));
+		assert_true(flow_table_set_status(table, 1, flow, TCP_SYN_SENT, TCP_ESTABLISHED));
 		reclaim(table, 1);
 	}
 	table_destroy(table, rcu);
@@ -567,7 +567,7 @@ static void queues_do_not_fill_with_flows_that_are_gone(void **state)
 
 	for (; id < 200000; id++) {
 		struct flow *flow = insert(table, 0, id, 0, TCP_SYN_SENT);
-		assert_true(flow_table_set_state(table, 0, flow, TCP_SYN_SENT, TCP_CLOSE));
+		assert_true(flow_table_set_status(table, 0, flow, TCP_SYN_SENT, TCP_CLOSE));
 		assert_true(remove_hashed(table, 0, flow));
 		reclaim(table, 0);
 		if (id % 64 == 0)
@@ -833,7 +833,7 @@ static void *race(void *argument)
 			struct flow *flow = flow_entry_flow(table, entry);
 			if (flow->end[0] != id)
 				racer->nb_wrong++;
-			flow_table_set_state(table, racer->worker, flow, TCP_SYN_SENT, TCP_CLOSE);
+			flow_table_set_status(table, racer->worker, flow, TCP_SYN_SENT, TCP_CLOSE);
 			remove_hashed(table, racer->worker, flow);
 			quiescent(racer);
 			flow_table_reclaim(table, racer->worker, 0);

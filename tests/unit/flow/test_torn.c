@@ -261,7 +261,7 @@ static void change(struct life *life, unsigned client, struct flow *flow, enum t
 	enum tcp_state from = flow_state(flow);
 
 	shared->model[client].after = to;
-	assert_true(flow_table_set_state(life->table, 0, flow, from, to));
+	assert_true(flow_table_set_status(life->table, 0, flow, from, to));
 	shared->model[client].before = to;
 	kill_point();
 	if (tcp_state_closed(to) && !tcp_state_closed(from))
