@@ -11,6 +11,7 @@ import time
 from lab import offloads_off
 
 ETH_P_ALL = 3
+SO_RCVBUFFORCE = 33                     # a long line holds a lot
 
 
 class DelayLine:
@@ -24,6 +25,7 @@ class DelayLine:
     def _socket(self, interface):
         with self.lab.switch.entered():
             made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 32 << 20)
         made.bind((interface, 0))
         return made
 
