@@ -194,8 +194,8 @@ class Adopted:
 class Weir:
     """One daemon of a lab. `config` is a dict as made by config(), or the text of a file."""
 
-    def __init__(self, lab, config, arguments=(), environment=None):
-        self.lab = lab
+    def __init__(self, lab, config, arguments=(), environment=None, binary=None):
+        self.lab, self.binary = lab, binary or BINARY
         text = config if isinstance(config, str) else dump(config)
         self.config = config
         named = re.search(r'^instance = "(.*)";$', text, re.M)
@@ -223,7 +223,7 @@ class Weir:
         if self.tap:                    # the tap's kernel end takes the port's MAC at first
             self.lab.plug_port(1, mac="02:57:65:69:72:0b")
         with open(self.log_path, "a") as log:
-            self.process = self.lab.lb.popen(BINARY, "-c", self.path, *self.arguments,
+            self.process = self.lab.lb.popen(self.binary, "-c", self.path, *self.arguments,
                                              stdout=log, stderr=log, env=self.environment)
         self.lab.weirs.append(self)
         try:

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""From the version before the table's file had features to this one, and back: no connection is lost
+on the way here, and none is translated wrongly on the way back."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import traffic
+import weir as weir_module
+from test_own_death import Event, Load, Sizes, death, start, summary
+from weir import BINARY, ROOT
+
+FORMER = "fd9978b"                      # the last one that writes version 1 of the file
+
+pytestmark = [pytest.mark.ci, pytest.mark.slow]
+
+
+def build(directory):
+    """That version, out of the repository's history."""
+    run = dict(cwd=directory, check=True, stdout=subprocess.DEVNULL)
+    archive = subprocess.Popen(["git", "-C", ROOT, "archive", FORMER], stdout=subprocess.PIPE)
+    subprocess.run(["tar", "x"], stdin=archive.stdout, **run)
+    assert archive.wait() == 0
+    compiler = "ccache gcc" if shutil.which("ccache") else "gcc"
+    subprocess.run(["meson", "setup", "build"], env={**os.environ, "CC": compiler}, **run)
+    subprocess.run(["ninja", "-C", "build", "app/weir"], **run)
+    return f"{directory}/build/app/weir"
+
+
+@pytest.fixture(scope="module")
+def former(tmp_path_factory):
+    """Its daemon; WEIR_FORMER names one that is there already."""
+    if "WEIR_FORMER" in os.environ:
+        return os.environ["WEIR_FORMER"]
+    known = subprocess.run(["git", "-C", ROOT, "cat-file", "-e", f"{FORMER}^{{commit}}"],
+                           check=False, stderr=subprocess.DEVNULL)
+    if known.returncode != 0:
+        pytest.skip(f"the repository's history doesn't reach back to {FORMER}")
+    return build(tmp_path_factory.mktemp("former"))
+
+
+@pytest.fixture
+def start_former(lab, former):
+    """A weir of that version, in a file of its own."""
+    started = []
+
+    def begin():
+        binary = f"{lab.directory}/weir"
+        shutil.copy(former, binary)
+        started.append(weir_module.Weir(lab, weir_module.config(lab), binary=binary))
+        return started[-1].start()
+
+    yield begin
+    for running in started:
+        if running.running():
+            assert running.stop() == 0
+
+
+def replace(weir, binary=BINARY):
+    """Another version in the place of the daemon's, as a package does it: the running one stays."""
+    shutil.copy(binary, f"{weir.binary}.new")
+    os.rename(f"{weir.binary}.new", weir.binary)
+
+
+def kill(weir):
+    weir.kill()
+    replace(weir)
+
+
+def upgrade(weir):
+    replace(weir)
+    weir.upgrade()
+
+
+EVENTS = {"killed": Event(kill, start),
+          "upgraded": Event(lambda weir: None, upgrade, together=True)}
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_nothing_is_lost_when_it_comes_to_this_one(lab, start_former, measured, event):
+    """Under load; killed and started, and by its own upgrade. Then once more from this to this."""
+    weir = start_former()
+    say = []
+    with Load(lab, Sizes(full=False)) as load:
+        for _ in range(2):
+            death(weir, EVENTS[event], load, say)
+    summary(f"from {FORMER}, {event}", say, measured)
+    assert "refused" not in weir.log()
+
+
+def test_back_again_the_file_is_refused(lab, start_former, former):
+    """The former version reads none of what this one has written: its clients are reset."""
+    weir = start_former()
+    kill(weir)
+    weir.start()
+    with lab.client.entered():
+        connection = traffic.connect()
+    with connection:
+        traffic.ask(connection)
+        path = weir.flows()[0]["file"]
+        weir.kill()
+        replace(weir, former)
+        weir.start()
+        assert "it has version 2 of the layout, this weir 1" in weir.log()
+        assert os.path.exists(f"{path}.refused")
+        assert weir.info()["adopted"] == 0
+        with pytest.raises(ConnectionResetError):
+            traffic.ask(connection)
