@@ -527,6 +527,7 @@ static int create_parts(struct control *control)
 		.events = daemon->events,
 		.netns_fd = exception_netns(daemon->exception),
 		.interface = EXCEPTION_INTERFACE,
+		.probe_ports = &daemon->probe_ports,
 		.health_changed = health_changed,
 		.hop_changed = hop_changed,
 		.known_health = known_health,

@@ -12,6 +12,7 @@
 #include "flow_file.h"
 #include "hash.h"
 #include "options.h"
+#include "probe_ports.h"
 #include "rss_check.h"
 #include "worker.h"
 
@@ -46,6 +47,7 @@ struct daemon {
 	struct worker *workers;         // nb_workers of the port
 	struct stats_backend *counters[CONF_WORKERS_MAX];     // of `workers`, by backend id
 	const struct pipeline_fails *fails[CONF_WORKERS_MAX]; // NULL: not there yet
+	struct probe_ports probe_ports;                       // control: writes; workers: read
 	struct worker_spray *spray;                           // tests only
 	uint64_t started_ms;
 

@@ -276,6 +276,7 @@ static int worker_init(struct daemon *daemon, struct worker *worker, unsigned nu
 	pipeline->hasher = daemon->flows4 ? &daemon->flows4->hasher : &daemon->flows6->hasher;
 	pipeline->services = (const struct service_table *const *)&daemon->services;
 	pipeline->stats = &worker->stats;
+	pipeline->probe_ports = &daemon->probe_ports;
 	pipeline->new_mbuf = new_mbuf;
 	pipeline->new_mbuf_context = daemon->port.pool;
 	pipeline->backends = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->backends));

@@ -97,8 +97,10 @@ struct watch *watch_create(const struct watch_source *source)
 		return NULL;
 	watch->source = *source;
 	watch->health = health_create(source->events, source->netns_fd, health_changed, watch);
-	if (watch->health != NULL)
+	if (watch->health != NULL) {
 		health_set_served(watch->health, source->served, source->context);
+		health_set_ports(watch->health, source->probe_ports);
+	}
 	if (watch->health != NULL)
 		watch->route = route_create(
 			source->events, source->netns_fd, source->interface, hop_changed, watch);

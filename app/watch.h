@@ -14,12 +14,14 @@
 struct conf_health;
 struct control_backend;
 struct event_base;
+struct probe_ports;
 struct watch;
 
 struct watch_source {
 	struct event_base *events;
 	int netns_fd;
 	const char *interface;
+	struct probe_ports *probe_ports; // of the probes under way
 	// A backend's target has news, which is not copied yet. Neither may watch or unwatch.
 	void (*health_changed)(void *context, struct control_backend *backend);
 	void (*hop_changed)(void *context, struct control_backend *backend);

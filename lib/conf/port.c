@@ -150,8 +150,10 @@ static const struct conf_key punt_keys[] = {
 	PUNT("arp", PUNT_ARP, 1000, "packets a second of ARP"),
 	PUNT("nd", PUNT_ND, 1000,
 		"packets a second of IPv6 neighbour discovery and queries of multicast routers"),
+	PUNT("probe", PUNT_PROBE, 20000, "packets a second of answers to probes"),
 	PUNT("backend", PUNT_BACKEND, 20000,
-		"packets a second from backends and gateways: probes, routing daemons"),
+		"packets a second of what else comes from the addresses of backends and gateways: "
+		"routing daemons"),
 	PUNT("rest", PUNT_REST, 1000, "packets a second of everything else, ping included"),
 	{NULL},
 };

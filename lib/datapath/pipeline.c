@@ -6,6 +6,7 @@
 #include "nat.h"
 #include "nat_shift.h"
 #include "packet.h"
+#include "probe_ports.h"
 #include "track.h"
 
 #define STRIDE 8 // packets parsed before their buckets are asked for
@@ -55,6 +56,14 @@ bool pipeline_rate_allows(struct pipeline_rate *rate, uint64_t now_ms)
 	return true;
 }
 
+/* Whether a packet for the kernel that comes from a backend's or gateway's address is the answer to
+ * a probe. */
+static bool answers_probe(const struct pipeline *pipeline, const struct packet *packet)
+{
+	return packet->kind == PACKET_TCP && pipeline->probe_ports != NULL &&
+		probe_ports_has(pipeline->probe_ports, packet->tcp->dst_port);
+}
+
 void pipeline_punt(
 	struct pipeline *pipeline, const struct service_table *table, const struct packet *packet)
 {
@@ -67,7 +76,7 @@ void pipeline_punt(
 	else if (packet->family != 0 &&
 		service_find(table, SERVICE_KEY_HOST, packet->family, packet_addrs(packet), 0) !=
 			SERVICE_NONE)
-		class = PUNT_BACKEND;
+		class = answers_probe(pipeline, packet) ? PUNT_PROBE : PUNT_BACKEND;
 	pipeline_out_add(&pipeline->punt[class], packet->mbuf);
 }
 

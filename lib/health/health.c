@@ -86,6 +86,11 @@ void health_set_served(struct health *health, health_served_fn served, void *con
 	health->served_context = context;
 }
 
+void health_set_ports(struct health *health, struct probe_ports *ports)
+{
+	health->ports = ports;
+}
+
 // Undoes what target_create() did, whole or in part.
 static void target_free(void *argument)
 {
@@ -142,6 +147,7 @@ static struct health_target *target_create(
 	target->task = (struct probe_task){
 		.events = health->events,
 		.netns_fd = health->netns_fd,
+		.ports = health->ports,
 		.endpoint = wanted->task.endpoint,
 		.conf = &target->conf,
 	};

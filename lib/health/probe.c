@@ -7,10 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "netns.h"
+#include "probe_ports.h"
 
 static const struct probe_kind *const kinds[] = {
 	[CONF_HEALTH_TCP] = &probe_tcp,
@@ -87,6 +89,22 @@ static void on_connected(int fd, short what, void *argument)
 		kinds[probe->task->conf->type]->connected(probe);
 }
 
+/* Its SYN is on its way already: an answer that comes before this is in another class, no more. */
+static void note_port(struct probe *probe)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} local;
+	socklen_t size = sizeof(local);
+
+	if (probe->task->ports == NULL || getsockname(probe->fd, &local.any, &size) < 0)
+		return;
+	probe->port = local.any.sa_family == AF_INET ? local.v4.sin_port : local.v6.sin6_port;
+	probe_ports_add(probe->task->ports, probe->port);
+}
+
 bool probe_start(struct probe *probe, const struct probe_task *task, struct probe_result *result)
 {
 	// A reset in place of a FIN leaves no TIME_WAIT behind, here or there.
@@ -111,8 +129,10 @@ bool probe_start(struct probe *probe, const struct probe_task *task, struct prob
 		err = errno;
 	else if (event_add(&probe->connecting, NULL) < 0)
 		err = ENOMEM;
-	if (err == 0)
+	if (err == 0) {
+		note_port(probe);
 		return true;
+	}
 	result->outcome = outcome_of(err);
 	snprintf(result->reason, sizeof(result->reason), "connect: %s", probe_errno_text(err));
 	probe_cancel(probe);
@@ -121,6 +141,9 @@ bool probe_start(struct probe *probe, const struct probe_task *task, struct prob
 
 void probe_cancel(struct probe *probe)
 {
+	if (probe->port != 0)
+		probe_ports_remove(probe->task->ports, probe->port);
+	probe->port = 0;
 	if (probe->stream != NULL)
 		bufferevent_free(probe->stream);
 	probe->stream = NULL;

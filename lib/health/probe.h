@@ -17,6 +17,7 @@
 
 struct bufferevent;
 struct probe;
+struct probe_ports;
 struct ssl_ctx_st;
 
 enum probe_outcome {
@@ -34,6 +35,7 @@ struct probe_result {
 struct probe_task {
 	struct event_base *events;
 	int netns_fd;
+	struct probe_ports *ports; // of probes under way; NULL = nobody asks
 	struct net_endpoint endpoint;
 	const struct conf_health *conf;
 	struct ssl_ctx_st *tls; // HTTPS; borrowed
@@ -48,6 +50,7 @@ struct probe {
 	const struct probe_task *task;
 	const char *stage; // "connect", "tls", "http": what a timeout's reason starts with
 	int fd;            // while connecting; -1 later
+	uint16_t port;     // local, in the task's `ports`, network byte order; 0 = none
 	struct event connecting;
 	struct bufferevent *stream; // owns the connection after that; NULL = none
 };

@@ -44,6 +44,7 @@ struct health {
 	void *context;
 	health_served_fn served; // NULL = always
 	void *served_context;
+	struct probe_ports *ports; // of probes under way; NULL = nobody asks
 	void *targets;             // tsearch(3) tree by target_compare()
 	struct target_queue queue; // due, oldest first
 	struct event starter;      // works off the queue

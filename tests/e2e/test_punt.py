@@ -13,15 +13,18 @@ from lab import CLIENT6, PORT_MAC, VIP, VIP6
 from netns import PATIENCE
 
 ASKED, PAUSE = 80, 0.02
-BUDGET = 1000                           # the default of port.punt.arp and port.punt.nd
+BUDGET = 1000                           # the default of all classes but one
 RATE = 20 * BUDGET
+PROBES = {"health": {"interval_ms": 500, "timeout_ms": 500}}
+FLOOD_SECONDS = 3                       # time for three probes that fail, one after the other
 ARP, IP6 = 0x0806, 0x86dd
 SOLICIT, ADVERT, REDIRECT = 135, 136, 137
 
 
 @pytest.fixture(scope="module")
 def weir(lab):
-    config = weir_module.config(lab, port={"address": (f"{VIP}/24", f"{VIP6}/64")})
+    config = weir_module.config(lab, port={"address": (f"{VIP}/24", f"{VIP6}/64"),
+                                           "punt": {"backend": BUDGET}}, services={"web": PROBES})
     running = weir_module.Weir(lab, config).start()
     yield running
     assert running.stop() == 0
@@ -132,3 +135,28 @@ def test_discovery_on_the_link_takes_no_arp(lab, weir):
     assert after["punt_nd_full"] - before["punt_nd_full"] > BUDGET
     assert after["bad_nd"] == before["bad_nd"]
     assert after["punt_arp_full"] == before["punt_arp_full"]
+
+
+def udp_of(lab, source):
+    """To a port of weir0 that nobody has, in another host's name."""
+    with lab.client.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind(("eth0", 0))
+        own = raw.getsockname()[4]
+    addresses = socket.inet_aton(source) + socket.inet_aton(VIP)
+    start = struct.pack("!BBHHHBBH", 0x45, 0, 28 + 18, 1, 0, 64, socket.IPPROTO_UDP, 0)
+    start = start[:10] + struct.pack("!H", traffic.checksum(start + addresses)) + addresses
+    return mac_bytes(PORT_MAC) + own + b"\x08\x00" + start \
+        + struct.pack("!HHHH", 9, 9, 8 + 18, 0) + bytes(18)
+
+
+def test_whoever_takes_a_backends_name_takes_no_probe(lab, weir):
+    """S1: what the answers to probes share a budget with isn't chosen by an address that anyone can write."""
+    before, said = weir.drops(), len(weir.log())
+    with traffic.Flood(lab.client, [udp_of(lab, backend.address) for backend in lab.backends], RATE) as flood:
+        assert arp_answered(lab) == ASKED
+        time.sleep(FLOOD_SECONDS)
+    after = weir.drops()
+    assert flood.sent > 5 * BUDGET * flood.seconds
+    assert after["punt_backend_full"] - before["punt_backend_full"] > BUDGET
+    assert after["punt_arp_full"] == before["punt_arp_full"]
+    assert ": down (" not in weir.log()[said:]

@@ -95,7 +95,8 @@ struct pipeline {
 	uint16_t timeout_s[TCP_STATES];      // idle seconds by state, below UINT16_MAX -
 					// FLOW_CLOCK_SLACK_S, where the service has none of its
 					// own; atomic
-	uint16_t least_timeout_s[TCP_STATES]; // the shortest of these and of all services'; atomic
+	uint16_t least_timeout_s[TCP_STATES];  // the shortest of these and of all services'; atomic
+	const struct probe_ports *probe_ports; // NULL: nothing is probed
 	struct rte_mbuf *(*new_mbuf)(void *context); // for packets of Weir's own; NULL = none left
 	void *new_mbuf_context;
 	uint32_t now_part_us; // of the next run's millisecond; 0 where the clock is no finer

@@ -24,6 +24,7 @@
 struct event_base;
 struct health;
 struct health_target;
+struct probe_ports;
 
 enum health_state { HEALTH_UNKNOWN, HEALTH_UP, HEALTH_DOWN };
 
@@ -55,6 +56,10 @@ struct health *health_create(
  */
 typedef bool (*health_served_fn)(void *context);
 void health_set_served(struct health *health, health_served_fn served, void *context);
+
+/* Let the local ports of all probes under way be in `ports`, which is the caller's. Before the
+ * first target. */
+void health_set_ports(struct health *health, struct probe_ports *ports);
 
 /* Drop every probe and free all targets, got or not. Some memory and sockets go only in the next
  * turn of the loop, or with the event_base. health_destroy(NULL) is fine. */

@@ -6,7 +6,8 @@
 enum punt_class {
 	PUNT_ARP,
 	PUNT_ND,      // IPv6 neighbour discovery, and queries of multicast routers
-	PUNT_BACKEND, // from backends and gateways: answers to probes, BGP
+	PUNT_PROBE,   // answers to probes under way
+	PUNT_BACKEND, // what else comes from backends and gateways: BGP, ICMP
 	PUNT_REST,
 	PUNT_CLASSES
 };

@@ -36,6 +36,7 @@
 	X(NO_BUFFER, "no_buffer")                                                                  \
 	X(PUNT_ARP_FULL, "punt_arp_full")                                                          \
 	X(PUNT_ND_FULL, "punt_nd_full")                                                            \
+	X(PUNT_PROBE_FULL, "punt_probe_full")                                                      \
 	X(PUNT_BACKEND_FULL, "punt_backend_full")                                                  \
 	X(PUNT_REST_FULL, "punt_rest_full")                                                        \
 	X(TX_FULL, "tx_full") /* the port took it not */

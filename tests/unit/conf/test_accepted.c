@@ -68,6 +68,7 @@ static void minimal_file_gets_every_default(void **state)
 	assert_int_equal(conf->port.mtu, 0);
 	assert_int_equal(conf->port.punt_limit[PUNT_ARP], 1000);
 	assert_int_equal(conf->port.punt_limit[PUNT_ND], 1000);
+	assert_int_equal(conf->port.punt_limit[PUNT_PROBE], 20000);
 	assert_int_equal(conf->port.punt_limit[PUNT_BACKEND], 20000);
 	assert_int_equal(conf->port.punt_limit[PUNT_REST], 1000);
 	assert_int_equal(conf->port.nb_eal, 0);
@@ -137,7 +138,8 @@ static void every_key_reaches_its_member(void **state)
 		"port : { device = \"eth1\"; driver = \"af_packet\";\n"
 		" address = ( \"192.0.2.10/24\", \"2001:db8::10/64\", \"192.0.2.11/32\" );\n"
 		" gateway = [ \"fe80::1\", \"192.0.2.1\" ]; mtu = 9000L; hugepages = False;\n"
-		" eal = [ \"-n\", \"4\" ]; punt = { arp = 1; nd = 2; backend = 3; rest = 4; } };\n"
+		" eal = [ \"-n\", \"4\" ]; punt = { arp = 1; nd = 2; probe = 3; backend = 4; rest "
+		"= 5; } };\n"
 		"cores = { control = 0; workers = [ 1, 1, 1023 ]; idle_sleep_us = 0; };\n"
 		"snat = { addresses = [ \"192.0.2.11\", \"2001:db8::10\" ];\n"
 		"         ports = [ \"1024-32767\", \"61000-65535\" ]; };\n"

@@ -8,6 +8,7 @@
 
 #include <rte_mbuf.h>
 
+#include "probe_ports.h"
 #include "rig.h"
 
 static unsigned ip_size(sa_family_t family)
@@ -446,6 +447,44 @@ static void classes_of_what_is_the_kernels(void **state)
 	rig_destroy(rig);
 }
 
+static void only_answers_to_probes_are_in_their_class(void **state) // S1
+{
+	static struct probe_ports ports;
+	uint8_t frame[PACKETS_SIZE_MAX];
+
+	FOR_EACH_FAMILY(family)
+	{
+		struct rig *rig = rig_create(NULL);
+		struct connection c = connection_of(rig, family, 10);
+		struct segment segment = connection_segment(&c, CLIENT, TCP_SYN | TCP_ACK);
+
+		rig->workers[0].pipeline.probe_ports = &ports;
+		segment.dport = 40000;
+		for (unsigned from_backend = 0; from_backend < 2; from_backend++) {
+			enum rig_fate fate = RIG_PUNTED + (from_backend ? PUNT_BACKEND : PUNT_REST);
+			if (from_backend)
+				segment.src = rig_backend_addr(rig, family == AF_INET6 ? 5 : 1);
+			unsigned size = packets_build(&segment, frame);
+			assert_int_equal(rig_run_frame(rig, 0, frame, size)->fate, fate);
+			probe_ports_add(&ports, htons(40000));
+			probe_ports_add(&ports, htons(40000)); // to another backend
+			probe_ports_remove(&ports, htons(40000));
+			assert_int_equal(rig_run_frame(rig, 0, frame, size)->fate,
+				from_backend ? RIG_PUNTED + PUNT_PROBE : fate);
+			frame[PACKETS_IP_OFFSET + (family == AF_INET6 ? 6 : 9)] = IPPROTO_UDP;
+			assert_int_equal(rig_run_frame(rig, 0, frame, size)->fate, fate);
+			segment.dport++;
+			size = packets_build(&segment, frame);
+			assert_int_equal(rig_run_frame(rig, 0, frame, size)->fate, fate);
+			segment.dport--;
+			probe_ports_remove(&ports, htons(40000));
+			size = packets_build(&segment, frame);
+			assert_int_equal(rig_run_frame(rig, 0, frame, size)->fate, fate);
+		}
+		rig_destroy(rig);
+	}
+}
+
 static void unresolved_next_hop(void **state)
 {
 	FOR_EACH_FAMILY(family)
@@ -515,6 +554,7 @@ int main(void)
 		cmocka_unit_test(fragments_are_dropped),
 		cmocka_unit_test(impossible_packets_emit_nothing),
 		cmocka_unit_test(classes_of_what_is_the_kernels),
+		cmocka_unit_test(only_answers_to_probes_are_in_their_class),
 		cmocka_unit_test(unresolved_next_hop),
 		cmocka_unit_test(damaged_headers_have_their_counters),
 	};

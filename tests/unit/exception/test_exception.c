@@ -65,6 +65,7 @@ static int setup(void **state)
 				.netns = netns_name,
 				.punt_limit = {[PUNT_ARP] = 1000,
 					[PUNT_ND] = 1000,
+					[PUNT_PROBE] = 20000,
 					[PUNT_BACKEND] = 20000,
 					[PUNT_REST] = 1000},
 			},

@@ -32,6 +32,7 @@
 #include "clock.h"
 #include "health.h"
 #include "log.h"
+#include "probe_ports.h"
 
 #define LIMIT_MS 30000 // of a test's patience
 #define MEGABYTE (1 << 20)
@@ -57,6 +58,7 @@ struct server {
 	const char *then; // sent for ever after the reply; NULL = nothing
 	bool closes;      // after the reply
 	unsigned connections, requests, resets, ends;
+	uint16_t from; // the last connection's port there
 	size_t sent;
 	char request[1024]; // the last
 };
@@ -157,6 +159,8 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 	struct connection *connection = calloc(1, sizeof(*connection));
 
 	server->connections++;
+	server->from = from->sa_family == AF_INET ? ((struct sockaddr_in *)from)->sin_port
+						  : ((struct sockaddr_in6 *)from)->sin6_port;
 	connection->server = server;
 	connection->timer = evtimer_new(server->events, reply_send, connection);
 	if (server->tls != NULL)
@@ -321,6 +325,36 @@ static void tcp_listener_on_ipv6_is_up(void **state)
 		skip();
 	expect_first(*state, &server.endpoint, &tcp, HEALTH_UP, "connect: ok");
 	server_stop(&server);
+}
+
+/* From its SYN to its end, whatever kind it is and however it ends. */
+static void the_port_of_a_probe_is_known_while_it_runs(void **state) // S1
+{
+	static const struct probe_ports none;
+	static struct probe_ports ports;
+	struct conf_health confs[] = {tcp, http_conf(5000), http_conf(5000), http_conf(100)};
+	static const char *const replies[] = {NULL, "HTTP/1.1 200 OK\r\n\r\n", NULL, NULL};
+	struct fixture *fixture = *state;
+
+	health_set_ports(fixture->health, &ports);
+	for (unsigned v6 = 0; v6 < 2; v6++)
+		for (unsigned i = 0; i < sizeof(confs) / sizeof(confs[0]); i++) {
+			struct server server = {.reply = replies[i], .closes = true};
+			if (!server_listen(&server, fixture, v6 ? "::1" : "127.0.0.1"))
+				continue;
+			confs[i].interval_ms = 60000;
+			fixture->changes = 0;
+			struct health_target *target =
+				health_target_get(fixture->health, &server.endpoint, &confs[i]);
+			await(fixture, &server.connections, 1);
+			if (confs[i].type == CONF_HEALTH_HTTP && replies[i] == NULL)
+				assert_int_equal(ports.count[server.from], 1);
+			if (i != 2) // that one is dropped while it runs
+				await(fixture, &fixture->changes, 1);
+			health_target_put(target);
+			assert_memory_equal(&ports, &none, sizeof(none));
+			server_stop(&server);
+		}
 }
 
 static void closed_port_is_down_refused(void **state)
@@ -912,6 +946,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(tcp_listener_is_up),
 		TEST(tcp_listener_on_ipv6_is_up),
+		TEST(the_port_of_a_probe_is_known_while_it_runs),
 		TEST(closed_port_is_down_refused),
 		TEST(unreachable_backend_is_down_with_the_reason),
 		TEST(silent_connect_is_down_by_timeout),
