@@ -432,6 +432,7 @@ static int tell_workers(struct rte_tel_data *answer, const char *parameters)
 		tell(object, "forwarded", counters.forwarded);
 		tell(object, "answered", counters.answered);
 		tell(object, "punted", counters.punted);
+		tell(object, "tagged", counters.tagged);
 		tell(object, "dropped", stats_dropped(&counters));
 		tell(object, "generated", counters.generated);
 		tell(object, "generated_lost", counters.generated_lost);

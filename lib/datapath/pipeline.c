@@ -383,6 +383,15 @@ static __rte_always_inline void run_family(struct pipeline *pipeline,
 		pipeline_admit(pipeline, table, family, now_ms);
 }
 
+/* Clients whose frames have a tag meet a kernel that doesn't serve them: who looks for the reason
+ * finds this number. */
+static void punt_tagged(
+	struct pipeline *pipeline, const struct service_table *table, const struct packet *packet)
+{
+	pipeline->stats->live.tagged++;
+	pipeline_punt(pipeline, table, packet);
+}
+
 /* What isn't plainly TCP. */
 static __attribute__((noinline)) void sort_other(struct pipeline *pipeline,
 	const struct service_table *table, struct burst *ip4, struct burst *ip6,
@@ -400,6 +409,8 @@ static __attribute__((noinline)) void sort_other(struct pipeline *pipeline,
 		pipeline_punt(pipeline, table, packet);
 	else if (packet->kind == PACKET_ICMP_ERROR)
 		pipeline_icmp_error(pipeline, table, packet);
+	else if (packet->kind == PACKET_TAGGED)
+		punt_tagged(pipeline, table, packet);
 	else
 		pipeline_drop(pipeline, packet->mbuf, drop_by_kind[packet->kind]);
 }

@@ -13,35 +13,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "dev_ethtool.h"
 #include "log.h"
-
-/* Off in this order, on in the reverse: segmentation hangs on the checksums. */
-static const struct {
-	const char *name;
-	uint32_t get;
-	uint32_t set;
-	uint32_t flag; // within the value, for GFLAGS and SFLAGS; 0 = the value is a truth
-} offloads[] = {
-	{"gro", ETHTOOL_GGRO, ETHTOOL_SGRO, 0},
-	{"lro", ETHTOOL_GFLAGS, ETHTOOL_SFLAGS, ETH_FLAG_LRO},
-	{"tso", ETHTOOL_GTSO, ETHTOOL_STSO, 0},
-	{"gso", ETHTOOL_GGSO, ETHTOOL_SGSO, 0},
-	{"tx", ETHTOOL_GTXCSUM, ETHTOOL_STXCSUM, 0},
-	{"rx", ETHTOOL_GRXCSUM, ETHTOOL_SRXCSUM, 0},
-};
-
-#define NB_OFFLOADS (sizeof(offloads) / sizeof(offloads[0]))
 
 static int request(const struct dev_link *link, unsigned long number, struct ifreq *ifr)
 {
 	memcpy(ifr->ifr_name, link->name, sizeof(link->name));
 	return ioctl(link->fd, number, ifr) < 0 ? -errno : 0;
-}
-
-static int ethtool(const struct dev_link *link, void *command)
-{
-	struct ifreq ifr = {.ifr_data = command};
-	return request(link, SIOCETHTOOL, &ifr);
 }
 
 /* --- across processes --- */
@@ -134,7 +112,7 @@ unsigned dev_link_mtu(const struct dev_link *link)
 unsigned dev_link_queues(const struct dev_link *link)
 {
 	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
-	if (ethtool(link, &channels) != 0)
+	if (dev_ethtool(link->fd, link->name, &channels) != 0)
 		return 1;
 	if (channels.combined_count > 0)
 		return channels.combined_count;
@@ -147,7 +125,7 @@ void dev_link_driver(const struct dev_link *link, char *driver)
 {
 	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
 	driver[0] = '\0';
-	if (ethtool(link, &info) == 0)
+	if (dev_ethtool(link->fd, link->name, &info) == 0)
 		snprintf(driver, 32, "%.31s", info.driver);
 }
 
@@ -172,7 +150,7 @@ bool dev_link_running(const struct dev_link *link)
 int dev_link_set_queues(struct dev_link *link, unsigned count)
 {
 	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
-	int failed = ethtool(link, &channels);
+	int failed = dev_ethtool(link->fd, link->name, &channels);
 	if (failed)
 		return failed;
 
@@ -182,7 +160,7 @@ int dev_link_set_queues(struct dev_link *link, unsigned count)
 		channels.combined_count = count;
 	else
 		channels.rx_count = channels.tx_count = count;
-	failed = ethtool(link, &channels);
+	failed = dev_ethtool(link->fd, link->name, &channels);
 	if (failed)
 		return failed;
 	if (link->channels.rx + link->channels.tx + link->channels.combined != 0)
@@ -205,35 +183,9 @@ int dev_link_set_mtu(struct dev_link *link, unsigned mtu)
 	return failed;
 }
 
-/* Whether the offload was in the other state and could be changed. */
-static bool set_offload(struct dev_link *link, unsigned i, bool on)
-{
-	struct ethtool_value value = {.cmd = offloads[i].get};
-	if (ethtool(link, &value) != 0)
-		return false;
-	uint32_t flag = offloads[i].flag;
-	bool was_on = flag != 0 ? (value.data & flag) != 0 : value.data != 0;
-	if (was_on == on)
-		return false;
-	value.cmd = offloads[i].set;
-	if (flag != 0)
-		value.data ^= flag;
-	else
-		value.data = on;
-	return ethtool(link, &value) == 0;
-}
-
 void dev_link_offloads_off(struct dev_link *link)
 {
-	char names[64] = "";
-	for (unsigned i = 0; i < NB_OFFLOADS; i++) {
-		if (!set_offload(link, i, false))
-			continue;
-		link->offloads_off |= 1u << i;
-		strcat(strcat(names, " "), offloads[i].name);
-	}
-	if (names[0] != '\0')
-		log_info("%s: offloads turned off:%s", link->name, names);
+	link->offloads_off |= dev_ethtool_offloads_off(link->fd, link->name);
 }
 
 int dev_link_up(struct dev_link *link)
@@ -255,13 +207,13 @@ static void restore_channels(struct dev_link *link)
 {
 	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
 	if (link->channels.rx + link->channels.tx + link->channels.combined == 0 ||
-		ethtool(link, &channels) != 0)
+		dev_ethtool(link->fd, link->name, &channels) != 0)
 		return;
 	channels.cmd = ETHTOOL_SCHANNELS;
 	channels.rx_count = link->channels.rx;
 	channels.tx_count = link->channels.tx;
 	channels.combined_count = link->channels.combined;
-	ethtool(link, &channels);
+	dev_ethtool(link->fd, link->name, &channels);
 	memset(&link->channels, 0, sizeof(link->channels));
 }
 
@@ -271,10 +223,7 @@ void dev_link_restore(struct dev_link *link)
 		return;
 	if (link->is_owner)
 		forget(link);
-	for (unsigned i = NB_OFFLOADS; i-- > 0;) {
-		if (link->offloads_off & 1u << i)
-			set_offload(link, i, true);
-	}
+	dev_ethtool_offloads_on(link->fd, link->name, link->offloads_off);
 	link->offloads_off = 0;
 	if (link->mtu != 0) {
 		struct ifreq ifr = {.ifr_mtu = link->mtu};

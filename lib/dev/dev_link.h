@@ -17,7 +17,7 @@ struct dev_link {
 	bool is_kept;  // dev_link_restore() leaves all as it is
 	// What dev_link_restore() puts back; 0 = unchanged
 	unsigned flags_added;  // IFF_UP, IFF_ALLMULTI
-	unsigned offloads_off; // bit i = row i of the table of offloads
+	unsigned offloads_off; // for dev_ethtool_offloads_on()
 	unsigned mtu;
 	struct {
 		unsigned rx, tx, combined;
@@ -41,8 +41,7 @@ bool dev_link_running(const struct dev_link *link);
 int dev_link_set_queues(struct dev_link *link, unsigned count);
 /* Set the MTU; dev_link_restore() sets it back. 0 or -errno. */
 int dev_link_set_mtu(struct dev_link *link, unsigned mtu);
-/* Turn off what merges, splits or leaves checksums open (GRO, LRO, TSO, GSO, checksums);
- * dev_link_restore() turns it on. */
+/* Turn off what changes frames on their way; dev_link_restore() turns it on. */
 void dev_link_offloads_off(struct dev_link *link);
 /* Set the interface up, and open for all multicast: IPv6 neighbour discovery of addresses that are
  * weir0's. dev_link_restore() undoes it. 0 or -errno. */

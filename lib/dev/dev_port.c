@@ -142,8 +142,9 @@ static int prepare_link(struct dev_port *port, char *message)
 	if (strcmp(driver, "veth") == 0)
 		log_warning(
 			"%s is a veth: turn its peer's offloads off, too (ethtool -K PEER tx off "
-			"tso off gso off gro off); until then TCP from there has wrong "
-			"checksums and probes time out",
+			"tso off gso off gro off txvlan off); until then TCP from there has "
+			"wrong checksums, probes time out, and what has a VLAN's tag is taken "
+			"for what has none",
 			port->interface);
 	int failed = dev_link_up(port->link);
 	if (failed)

@@ -116,6 +116,27 @@ static void parse_ip6(struct packet *packet, uint8_t *frame, uint32_t size, uint
 	}
 }
 
+static bool is_tag(const uint8_t *frame)
+{
+	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)frame;
+
+	return ether->ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN) ||
+		ether->ether_type == RTE_BE16(RTE_ETHER_TYPE_QINQ);
+}
+
+/* Take off tags that give a priority and name no VLAN (IEEE 802.1Q, table 9-2: number 0): for the
+ * kernel, too, such a frame is one without a tag. */
+static void strip_priority_tags(struct rte_mbuf *mbuf)
+{
+	uint8_t *frame = rte_pktmbuf_mtod(mbuf, uint8_t *);
+
+	while (rte_pktmbuf_data_len(mbuf) >= sizeof(struct rte_ether_hdr) + RTE_VLAN_HLEN &&
+		is_tag(frame) && ((frame[14] & 0x0f) | frame[15]) == 0) {
+		memmove(frame + RTE_VLAN_HLEN, frame, 2 * RTE_ETHER_ADDR_LEN);
+		frame = (uint8_t *)rte_pktmbuf_adj(mbuf, RTE_VLAN_HLEN);
+	}
+}
+
 static void parse_any(struct packet *packet, uint8_t *frame, uint32_t size, uint64_t own)
 {
 	const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)frame;
@@ -143,7 +164,7 @@ static void parse_any(struct packet *packet, uint8_t *frame, uint32_t size, uint
 		packet->kind = PACKET_ARP;
 		break;
 	default:
-		packet->kind = PACKET_OTHER; // tagged and non-IP frames are the kernel's
+		packet->kind = is_tag(frame) ? PACKET_TAGGED : PACKET_OTHER; // the kernel's
 	}
 
 	// The port may be promiscuous, and neither TCP nor an error about it goes to a group
@@ -157,6 +178,7 @@ static void parse_any(struct packet *packet, uint8_t *frame, uint32_t size, uint
 struct packet *packet_parse_other(
 	struct packet *packet4, struct packet *packet6, struct rte_mbuf *mbuf, uint64_t own)
 {
+	strip_priority_tags(mbuf);
 	packet4->mbuf = mbuf;
 	parse_any(packet4, rte_pktmbuf_mtod(mbuf, uint8_t *), rte_pktmbuf_data_len(mbuf), own);
 	if (packet4->kind != PACKET_TCP || packet4->family != AF_INET6)

@@ -101,9 +101,9 @@ def start_time(pid):
 
 
 def offloads_off(namespace, interface):
-    """Without this, veth carries unfinished checksums and frames above the MTU."""
+    """Without this, veth carries unfinished checksums, frames above the MTU, and tags beside them."""
     namespace.run("ethtool", "-K", interface, "tx", "off", "rx", "off", "tso", "off", "gso", "off",
-                  "gro", "off")
+                  "gro", "off", "txvlan", "off", "tx-vlan-stag-hw-insert", "off")
 
 
 class Backend:

@@ -16,8 +16,8 @@ INFO = {"version", "instance", "pid", "uptime_s", "port", "driver", "interface",
 SERVICE = {"name", "listen", "scheduler", "backends", "backends_up", "connections", "active"}
 BACKEND = {"name", "address", "weight", "health", "reason", "since_s", "neighbour", "mac", "active",
            "connections", "packets_in", "packets_out", "bytes_in", "bytes_out"}
-WORKER = {"worker", "lcore", "packets", "forwarded", "answered", "punted", "dropped", "generated",
-          "from_kernel", "busy_percent"}
+WORKER = {"worker", "lcore", "packets", "forwarded", "answered", "punted", "tagged", "dropped",
+          "generated", "from_kernel", "busy_percent"}
 FLOWS = {"family", "size", "used", "created", "expired"}
 
 

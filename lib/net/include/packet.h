@@ -25,6 +25,7 @@ enum packet_kind {
 	PACKET_ARP,        // for the kernel, as the next one
 	PACKET_ND,         // IPv6 neighbour discovery, or a multicast router's query
 	PACKET_ICMP_ERROR, // quotes a TCP packet: icmp.h
+	PACKET_TAGGED,     // of a VLAN, which the kernel may know
 	PACKET_OTHER,      // anything else the kernel may know: ICMP, UDP, LLDP, fragments of those
 	// Below: to be dropped.
 	PACKET_RUNT,
@@ -194,8 +195,9 @@ static __rte_always_inline sa_family_t packet_parse_plain(
 		: 0;
 }
 
-/* Parse any frame that packet_parse_plain() doesn't decide. A TCP packet of IPv6 goes into
- * `packet6`, anything else into `packet4`, which may be the same; returns which. */
+/* Parse any frame that packet_parse_plain() doesn't decide, without its priority tags, which are
+ * taken off. A TCP packet of IPv6 goes into `packet6`, anything else into `packet4`, which may be
+ * the same; returns which. */
 struct packet *packet_parse_other(
 	struct packet *packet4, struct packet *packet6, struct rte_mbuf *mbuf, uint64_t own);
 

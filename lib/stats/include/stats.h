@@ -76,6 +76,7 @@ struct stats_counters {
 	uint64_t forwarded;
 	uint64_t answered; // received packets that were answered by one of Weir's own
 	uint64_t punted;
+	uint64_t tagged; // punted ones that had a VLAN's tag
 	uint64_t drops[STATS_DROPS_COUNT];
 	uint64_t generated;          // packets that Weir made and the port took
 	uint64_t generated_lost;     // packets that Weir made and the port didn't take

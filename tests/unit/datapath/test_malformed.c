@@ -121,13 +121,11 @@ static void addresses_that_cannot_be_emit_nothing(void **state) // B12
  * rig.c compares. A live flow's packet with a tag is no packet of the flow. */
 static void tags_and_other_frames_are_the_kernels(void **state) // B14
 {
-	// 802.1Q, QinQ in both ways, priority tag, a length in the tag, MAC control, LLC, MPLS,
-	// others.
+	// 802.1Q, QinQ in both ways, a length in the tag, MAC control, LLC, MPLS, others.
 	static const uint8_t heads[][8] = {
 		{0x81, 0, 0, 5},
 		{0x88, 0xa8, 0, 5, 0x81, 0, 0, 6},
 		{0x81, 0, 0, 5, 0x81, 0, 0, 6},
-		{0x81, 0, 0xe0, 0},
 		{0x81, 0, 0, 5, 0, 46},
 		{0x88, 0x08},
 		{0, 46, 0x42, 0x42},
@@ -136,7 +134,7 @@ static void tags_and_other_frames_are_the_kernels(void **state) // B14
 		{0x22, 0xf0},
 		{0xff, 0xff},
 	};
-	static const unsigned sizes[] = {4, 8, 8, 4, 4, 2, 4, 6, 6, 2, 2};
+	static const unsigned sizes[] = {4, 8, 8, 4, 2, 4, 6, 6, 2, 2};
 
 	FOR_EACH_FAMILY(family)
 	{
@@ -157,6 +155,39 @@ static void tags_and_other_frames_are_the_kernels(void **state) // B14
 						RIG_PUNTED + PUNT_REST);
 			}
 		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
+		rig_destroy(rig);
+	}
+}
+
+/* A priority tag names no VLAN: the packet is the flow's, and goes out without it. Behind it there
+ * may be another tag, which counts. */
+static void a_priority_tag_changes_nothing(void **state) // E17
+{
+	static const uint8_t tags[][8] = {{0x81, 0}, {0x81, 0, 0xe0}, {0x88, 0xa8, 0x20},
+		{0x81, 0, 0xe0, 0, 0x81, 0}, {0x88, 0xa8, 0, 0, 0x81, 0, 0, 5}};
+	static const unsigned sizes[] = {4, 4, 4, 8, 8};
+
+	FOR_EACH_FAMILY(family)
+	{
+		struct rig *rig = rig_create(NULL);
+		struct connection c = connection_of(rig, family, 14);
+		assert_true(connection_open(&c, 0));
+		for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+			for (enum flow_direction side = 0; side < 2; side++) {
+				struct segment segment = connection_segment(&c, side, TCP_ACK);
+				uint8_t plain[PACKETS_SIZE_MAX], frame[PACKETS_SIZE_MAX];
+				unsigned size = packets_build(&segment, plain);
+				memcpy(frame, plain, 12);
+				memcpy(frame + 12, tags[i], sizes[i]);
+				memcpy(frame + 12 + sizes[i], plain + 12, size - 12);
+				const struct rig_packet *out =
+					rig_run_frame(rig, 0, frame, size + sizes[i]);
+				bool is_tagged = tags[i][7] != 0;
+				assert_int_equal(out->fate,
+					is_tagged ? RIG_PUNTED + PUNT_REST : RIG_FORWARDED);
+				assert_int_equal(out->size, is_tagged ? size + 4 : size);
+			}
+		assert_int_equal(rig->workers[0].stats->live.tagged, 2);
 		rig_destroy(rig);
 	}
 }
@@ -198,6 +229,7 @@ int main(void)
 		cmocka_unit_test(a_million_fragments_leave_nothing),
 		cmocka_unit_test(addresses_that_cannot_be_emit_nothing),
 		cmocka_unit_test(tags_and_other_frames_are_the_kernels),
+		cmocka_unit_test(a_priority_tag_changes_nothing),
 		cmocka_unit_test(neighbour_discovery_by_its_hop_limit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
