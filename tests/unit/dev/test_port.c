@@ -135,7 +135,7 @@ static bool opens(void *context)
 	for (unsigned q = 0; q < row->nb_workers; q++) {
 		struct rte_mbuf *mbufs[32];
 		unsigned count = rte_eth_rx_burst(port.port_id, q, mbufs, 32);
-		EXPECT(count == (null ? 32 : 0), "%u", count);
+		EXPECT(count == 32 || !null, "%u", count); // the kernel may talk to a tap
 		unsigned sent = rte_eth_tx_burst(port.port_id, q, mbufs, count);
 		EXPECT(sent == count, "%u", sent);
 	}

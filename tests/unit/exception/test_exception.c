@@ -237,6 +237,20 @@ static bool is_echo_reply(const struct rte_mbuf *mbuf)
 		ip->next_proto_id == IPPROTO_ICMP && icmp->icmp_type == ICMP_ECHOREPLY;
 }
 
+/* What the thread has done so far. */
+static struct exception_totals totals_now(void)
+{
+	struct exception_totals totals;
+
+	exception_totals(exception, &totals);
+	return totals;
+}
+
+/* The thread may be without a CPU for a while. */
+#define WAIT_FOR(condition)                                                                        \
+	for (uint64_t end_ms = clock_ms() + 10000; !(condition); usleep(1000))                     \
+	assert_true(clock_ms() < end_ms)
+
 /* The first such packet that comes out for any worker, or NULL; all others are freed. */
 static struct rte_mbuf *receive(bool (*wanted)(const struct rte_mbuf *), unsigned timeout_ms)
 {
@@ -263,7 +277,7 @@ static void test_arp_request_is_answered_with_the_ports_mac(void **state)
 	start();
 	for (unsigned worker = 0; worker < 2; worker++) {
 		punt(worker, PUNT_ARP, make_arp_request(WEIR_ADDRESS + worker));
-		struct rte_mbuf *reply = receive(is_arp_reply, 1000);
+		struct rte_mbuf *reply = receive(is_arp_reply, 10000);
 		assert_non_null(reply);
 		const struct rte_ether_hdr *ether = rte_pktmbuf_mtod(reply, void *);
 		const struct rte_arp_hdr *arp = (const void *)(ether + 1);
@@ -295,7 +309,7 @@ static void test_ping_is_answered(void **state)
 	start();
 	punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS)); // makes the client known
 	punt(1, PUNT_REST, make_ping(56));
-	struct rte_mbuf *reply = receive(is_echo_reply, 1000);
+	struct rte_mbuf *reply = receive(is_echo_reply, 10000);
 	assert_non_null(reply);
 	assert_int_equal(reply->pkt_len, 98);
 	rte_pktmbuf_free(reply);
@@ -309,7 +323,7 @@ static void test_packets_beyond_one_buffer_are_chains(void **state)
 	static const unsigned sizes[] = {8972, 1500, 4300, 56};
 	for (unsigned i = 0; i < RTE_DIM(sizes); i++) {
 		punt(0, PUNT_REST, make_ping(sizes[i]));
-		struct rte_mbuf *reply = receive(is_echo_reply, 1000);
+		struct rte_mbuf *reply = receive(is_echo_reply, 10000);
 		assert_non_null(reply);
 		assert_int_equal(reply->pkt_len, 42 + sizes[i]);
 		assert_int_equal(rte_mbuf_check(reply, 1, NULL), 0);
@@ -344,8 +358,8 @@ static void flood_holds_nothing_else_up(enum punt_class flooded)
 	start();
 	uint64_t begin = clock_ms();
 	unsigned taken = flood(flooded, 5000); // 10 times the limit of a second
-	unsigned elapsed_ms = clock_ms() - begin;
 	exception_totals(exception, &totals);
+	unsigned elapsed_ms = clock_ms() - begin;
 	// The burst (a tenth of a second), what the time since has earned, and a ring full.
 	unsigned passed = 50 + elapsed_ms / 2 + 2;
 	assert_true(taken <= passed + 255);
@@ -356,19 +370,15 @@ static void flood_holds_nothing_else_up(enum punt_class flooded)
 		punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS));
 		punt(0, PUNT_BACKEND, make_ping(8));
 	}
-	begin = clock_ms();
-	do {
-		exception_totals(exception, &totals);
-		assert_true(clock_ms() - begin < 200);
-		sched_yield();
-	} while (totals.to_kernel[PUNT_ARP] < 20 || totals.to_kernel[PUNT_BACKEND] < 20);
-	assert_true(totals.to_kernel[flooded] < taken); // it is still waiting
+	WAIT_FOR(totals_now().to_kernel[PUNT_ARP] == 20 &&
+		totals_now().to_kernel[PUNT_BACKEND] == 20);
+	totals = totals_now();
+	if (clock_ms() - begin < 400) // it takes the others half a second
+		assert_true(totals.to_kernel[flooded] < taken);
 
 	// What waits passes by itself, at the rate.
-	sleep(1);
-	exception_totals(exception, &totals);
-	assert_int_equal(totals.to_kernel[flooded], taken);
-	assert_int_equal(totals.refused[flooded], 0);
+	WAIT_FOR(totals_now().to_kernel[flooded] == taken);
+	assert_int_equal(totals_now().refused[flooded], 0);
 }
 
 static void test_flood_of_the_rest_holds_nothing_else_up(void **state)
@@ -401,9 +411,12 @@ static void test_idle_thread_sleeps(void **state)
 	without_ipv6();
 	start();
 	receive(never, 200);
-	uint64_t before = thread_cpu_ns();
-	usleep(500000);
-	assert_int_equal(thread_cpu_ns(), before);
+	uint64_t before, tries = 0;
+	do {
+		assert_in_range(tries++, 0, 10); // what it does at the start may take a while
+		before = thread_cpu_ns();
+		usleep(500000);
+	} while (thread_cpu_ns() != before);
 	assert_int_equal(atomic_load(&exception->sleeping), EXCEPTION_ALL_CLASSES);
 }
 
@@ -418,7 +431,7 @@ static void test_thread_without_credit_sleeps_too(void **state)
 	uint64_t before = thread_cpu_ns();
 	flood(PUNT_REST, 500);
 	receive(never, 200);
-	assert_in_range(thread_cpu_ns() - before, 0, 2000000);
+	assert_in_range(thread_cpu_ns() - before, 0, 20000000);
 }
 
 /* The eventfd's count; it is 0 afterwards. */
@@ -485,17 +498,16 @@ static void test_workers_that_do_not_read_cost_no_more_than_their_ring(void **st
 		if (sent % 100 == 0)
 			usleep(1000);
 	}
+	WAIT_FOR(totals_now().from_kernel_lost > 400);
 	usleep(200000);
-	exception_totals(exception, &totals);
+	totals = totals_now();
 	assert_true(totals.from_kernel <= 2 * 511);
-	assert_true(totals.from_kernel_lost > 400);
 	assert_int_equal(NB_MBUFS - rte_mempool_avail_count(port.pool), totals.from_kernel);
 }
 
 static void test_no_buffers_for_the_kernels_packets(void **state)
 {
 	static struct rte_mbuf *all[NB_MBUFS];
-	struct exception_totals totals;
 	unsigned nb = 0;
 
 	start();
@@ -506,19 +518,16 @@ static void test_no_buffers_for_the_kernels_packets(void **state)
 	rte_mbuf_refcnt_update(ping, 1);
 	while (nb < NB_MBUFS && (all[nb] = rte_pktmbuf_alloc(port.pool)) != NULL)
 		nb++;
-	exception_totals(exception, &totals);
-	uint64_t lost = totals.from_kernel_lost;
+	uint64_t lost = totals_now().from_kernel_lost;
 	punt(0, PUNT_BACKEND, ping);
-	usleep(100000);
-	exception_totals(exception, &totals);
-	assert_true(totals.from_kernel_lost > lost);
+	WAIT_FOR(totals_now().from_kernel_lost > lost);
 	uint64_t before = thread_cpu_ns();
 	usleep(200000);
-	assert_in_range(thread_cpu_ns() - before, 0, 1000000);
+	assert_in_range(thread_cpu_ns() - before, 0, 20000000);
 
 	rte_pktmbuf_free_bulk(all, nb);
 	punt(0, PUNT_BACKEND, make_ping(56));
-	struct rte_mbuf *reply = receive(is_echo_reply, 1000);
+	struct rte_mbuf *reply = receive(is_echo_reply, 10000);
 	assert_non_null(reply);
 	rte_pktmbuf_free(reply);
 	rte_pktmbuf_free(ping);
@@ -531,12 +540,9 @@ static void test_deleted_weir0_does_not_keep_the_thread_busy(void **state)
 	usleep(100000);
 	uint64_t before = thread_cpu_ns();
 	usleep(200000);
-	assert_in_range(thread_cpu_ns() - before, 0, 1000000);
+	assert_in_range(thread_cpu_ns() - before, 0, 20000000);
 	punt(0, PUNT_ARP, make_arp_request(WEIR_ADDRESS));
-	usleep(100000);
-	struct exception_totals totals;
-	exception_totals(exception, &totals);
-	assert_int_equal(totals.refused[PUNT_ARP], 1);
+	WAIT_FOR(totals_now().refused[PUNT_ARP] == 1);
 }
 
 static void assert_setting(const char *key, const char *value)
