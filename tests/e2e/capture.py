@@ -10,6 +10,8 @@ import struct
 import subprocess
 import tempfile
 
+from netns import PATIENCE
+
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
 # Addresses as text; ports and flags are None when it isn't a whole TCP header.
@@ -54,7 +56,7 @@ class Capture:
             stderr=subprocess.PIPE)
         said = b""
         while b"listening on" not in said:
-            ready, _, _ = select.select([self.process.stderr], [], [], 5)
+            ready, _, _ = select.select([self.process.stderr], [], [], 10 * PATIENCE)
             more = os.read(self.process.stderr.fileno(), 4096) if ready else b""
             if not more:
                 self._end()
@@ -69,7 +71,7 @@ class Capture:
         # A packet sent just now is in the socket: the next one that tcpdump reads follows it.
         select.select([], [], [], 0.2)
         self.process.send_signal(signal.SIGINT)
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=10 * PATIENCE)
         with open(self.path, "rb") as file:
             data = file.read()
         os.unlink(self.path)

@@ -8,9 +8,10 @@ import time
 
 import weir
 from lab import VIP, VIP6, Lab
+from netns import PATIENCE
 
 BYTES = 10 * 1000 * 1000
-SECONDS = 15                            # a black hole takes minutes
+SECONDS = int(15 * PATIENCE)            # a black hole takes minutes
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ class Namespace:
         """Kill what runs inside, then remove it. Fine if it isn't there."""
         if not self.exists():
             return
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 5 * PATIENCE
         while pids := self.pids():
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):

@@ -50,7 +50,7 @@ def tried(ask, *arguments):
         try:
             return ask(*arguments)
         except (OSError, ValueError, CommandFailed, subprocess.TimeoutExpired) as failure:
-            if left == 0:
+            if left == 0 or isinstance(failure, subprocess.TimeoutExpired):
                 pytest.skip(f"no bare system can be made here: {failure}")
             time.sleep(5)
 
@@ -84,12 +84,12 @@ class BareSystem:
     def make(self, mirror):
         self.remove()                   # what a try before has left
         run("debootstrap", "--variant=minbase", f"--cache-dir={self.cache}", self.suite, self.root,
-            mirror, timeout=200)
+            mirror, timeout=400)
 
     def remove(self):
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def type(self, commands, seconds=600):
+    def type(self, commands, seconds=800):
         """All that is said; exits at the first command that fails."""
         done = subprocess.run(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", ENTER, "enter",

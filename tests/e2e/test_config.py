@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from netns import PATIENCE
 from weir import BINARY, ROOT
 
 GOOD = """port = {
@@ -44,7 +45,7 @@ BAD = [
 
 def weir(*arguments, **options):
     return subprocess.run([BINARY, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=20, **options)
+                          stderr=subprocess.PIPE, text=True, timeout=20 * PATIENCE, **options)
 
 
 def check(path, **options):
@@ -107,7 +108,7 @@ def test_check_as_another_user(tmp_path):
         pytest.skip("the build is not readable for others")
     done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--",
                            BINARY, "-c", str(path), "--check"], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=20)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=20 * PATIENCE)
     assert done.returncode == 0, done.stderr
 
 

@@ -44,7 +44,7 @@ def test_port(clean_lab, start_weir, driver, workers):
 
     requests, errors = traffic.wrk(lab.client, connections=64, seconds=2)
     assert requests > 500 and errors == ""
-    lab.client.run("ping", "-c", "3", "-i", "0.2", "-W", "1", VIP)
+    lab.client.run("ping", "-c", "3", "-i", "0.2", "-W", "10", VIP)
     if workers == 2:
         by_worker = [worker["packets"] for worker in weir.workers()]
         assert len(by_worker) == 2

@@ -14,6 +14,7 @@ import pytest
 
 import weir as weir_module
 from manual import PAGES, commands, headings, names, read, section, terms
+from netns import PATIENCE
 from weir import BINARY, ROOT
 
 WEIR, WEIRCTL, CONF = read("app/weir.8.md"), read("scripts/weirctl.8.md"), read("conf/weir.conf.5.md")
@@ -24,7 +25,8 @@ ENDPOINTS = ("/weir/info", "/weir/services", "/weir/backends", "/weir/snat", "/w
 
 def run(*command, **options):
     return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=60, **options)
+                          stderr=subprocess.STDOUT, text=True,
+                          timeout=60 * PATIENCE, **options)
 
 
 def options_of(text):

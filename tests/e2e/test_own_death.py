@@ -21,6 +21,7 @@ import pytest
 import traffic
 import weir as weir_module
 from lab import CLIENT, VIP, VIP6
+from netns import PATIENCE
 from weir import WeirFailed
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: weir\r\n\r\n"
@@ -130,7 +131,7 @@ class Transfer:
 
     def check(self):
         """Wait for its end, which has to be a good one."""
-        said = self.process.communicate(timeout=300)[0]
+        said = self.process.communicate(timeout=300 * PATIENCE)[0]
         assert self.process.returncode == 0, f"{'upload' if self._up else 'download'}: {said}"
         arrived = f"{self._lab.files}/upload/file"
         assert (digest(arrived) if self._up else said.split()[0]) == digest(self._source)
@@ -195,7 +196,7 @@ class Load:
             self.pinger.stop()
             results = self.stream.stop()
             self.wrk.send_signal(signal.SIGINT)     # it then says how it went
-            said = self.wrk.communicate(timeout=30)[0]
+            said = self.wrk.communicate(timeout=30 * PATIENCE)[0]
             if kind is not None:
                 return
             assert self.pinger.error is None, f"the pinged connection: {self.pinger.error}"
@@ -258,10 +259,13 @@ def busy(weir, load):
     """The conditions of a trial, of which this is the last second."""
     load.prepare()
     time.sleep(random.random() * 0.2)
-    before, since = weir.drops()["forwarded"], time.monotonic()
-    time.sleep(1)
-    packets, seconds = weir.drops()["forwarded"] - before, time.monotonic() - since
-    assert packets >= PACKETS * seconds, f"only {packets} packets in {seconds:.2f} s"
+    for _ in range(10):                 # a busy machine has seconds without a packet
+        before, since = weir.drops()["forwarded"], time.monotonic()
+        time.sleep(1)
+        packets, seconds = weir.drops()["forwarded"] - before, time.monotonic() - since
+        if packets >= PACKETS * seconds:
+            return
+    raise AssertionError(f"only {packets} packets in {seconds:.2f} s")
 
 
 def adoption(weir, table, exact, died):
@@ -378,7 +382,7 @@ def test_no_connection_is_lost(lab, start_weir, sizes, measured, event):
                      r"started in \d+ ms: .*port \d+ ms"):
             assert len(re.findall(step, log)) >= sizes.trials, log
         if sizes.trials >= 20:
-            assert statistics.median(gap for gap, _ in say) <= GAP
+            assert statistics.median(gap for gap, _ in say) <= GAP * PATIENCE
 
 
 @pytest.mark.slow
@@ -532,7 +536,7 @@ def test_a_million_flows(lab, start_weir, measured):
         assert info["adopted"] == before + count
         measured.append(f"{info['adopted']:,} flows adopted in {info['adopted_ms']} ms, the first answer "
                         f"{answered * 1000:.0f} ms after the start")
-        assert info["adopted_ms"] < 5000        # 250 on an idle machine
+        assert info["adopted_ms"] < 5000 * PATIENCE     # 250 on an idle machine
     connection.close()
 
 
@@ -634,7 +638,7 @@ def test_telemetry_stays_where_it_is(lab, start_weir, driver):
         weir.upgrade()
         weir.wait(lambda: os.path.islink(f"/var/run/dpdk/{weir.prefix}"), what="the link")
         said = subprocess.run(["dpdk-telemetry.py", "-f", weir.prefix], input="/weir/info\nquit\n",
-                              stdout=subprocess.PIPE, text=True, timeout=20)
+                              stdout=subprocess.PIPE, text=True, timeout=20 * PATIENCE)
         assert f'"pid": {weir.process.pid}' in said.stdout, said.stdout
         names = [name for name in os.listdir("/var/run/dpdk") if name.startswith(weir.prefix)]
         assert len(names) == 2, names
@@ -732,11 +736,11 @@ def test_the_watchdog_is_fed_after_an_upgrade_that_fails(lab, monkeypatch):
     try:
         assert not fed(notified, 1)     # it is meant for another process
         weir.upgrade()
-        assert fed(notified, 5)
+        assert fed(notified, 5 * PATIENCE)
         put_broken(binary)
         with pytest.raises(WeirFailed, match="goes on"):
             weir.upgrade()
-        assert fed(notified, 5)
+        assert fed(notified, 5 * PATIENCE)
         assert weir.stop() == 0
     finally:
         notified.close()

@@ -9,6 +9,7 @@ import pytest
 import traffic
 import weir as weir_module
 from lab import VIP, VIP6, Lab
+from netns import PATIENCE
 from test_failover import NO_JUDGE, RATE
 
 
@@ -50,7 +51,7 @@ def test_rejected_connect_costs_the_client_nothing(weir, service, address, kind)
     finally:
         router.ip(f"route delete {kind} {host}")
     # What is over is over.
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 20 * PATIENCE
     while len(traffic.bodies(traffic.requests(lab.client, 40, address=address))) < 4:
         assert time.monotonic() < deadline
         time.sleep(0.5)

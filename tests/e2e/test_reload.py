@@ -16,7 +16,8 @@ import pytest
 import traffic
 import weir as weir_module
 from lab import BIG_BYTES
-from weir import dump, merged
+from netns import PATIENCE
+from weir import WeirFailed, dump, merged
 
 
 # So that what is removed is gone soon after its last connection.
@@ -53,7 +54,8 @@ def reload(weir, config=None, timeout=10):
     before = weir.log().count("reload: ")
     weir.process.send_signal(signal.SIGHUP)
     weir.wait(lambda: weir.log().count("reload: ") > before, timeout, "the reload's answer")
-    time.sleep(0.02)                    # the last line of several
+    with pytest.raises(WeirFailed):     # who answers this has written the last line of several
+        weir.command("nothing")
     return weir.info()["reload_error"]
 
 
@@ -307,7 +309,9 @@ def reloads_under_wrk(lab, weir, seconds, close):
         time.sleep(max(0, 1 - (time.monotonic() - started)))
     thread.join()
     requests, failures = result["wrk"]
-    assert failures == "" and requests > 1000
+    # As in test_balance.py, wrk takes the FIN after a whole response for a read error now and then.
+    assert not failures or close and "connect 0" in failures and "timeout 0" in failures, failures
+    assert requests > 1000
     assert refused == done
     after = weir.drops()
     lost = {key: after[key] - before[key] for key in after
@@ -336,7 +340,7 @@ WEIRCTL = os.path.join(weir_module.ROOT, "scripts/weirctl")
 def weirctl(weir, *arguments):
     """The exit code and what it said."""
     done = subprocess.run([WEIRCTL, "--instance", weir.instance, *arguments], text=True,
-                          capture_output=True, timeout=30)
+                          capture_output=True, timeout=30 * PATIENCE)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -438,7 +442,7 @@ def test_reload_by_weirctl_says_what_changed(lab, own):
 def test_wrong_requests(lab, weir, request_line, answer):
     path = f"/run/weir/{weir.instance}/control.sock"
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(5)
+        connection.settimeout(10 * PATIENCE)
         connection.connect(path)
         connection.sendall(request_line + b"\n")
         said = json.loads(connection.makefile().readline())
@@ -462,7 +466,7 @@ def test_control_socket_is_bounded(lab, weir):
         assert connection.recv(100) == b""
     weir.wait(lambda: weirctl(weir, "reload")[0] == 0, what="room for a client")
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(10 * PATIENCE)
         connection.connect(path)
         line = b'{"version": 1, "command": "weight", "service": "web", "backend": "con1", "weight": 1}\n'
         connection.sendall(line * 50)

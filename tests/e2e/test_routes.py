@@ -8,6 +8,9 @@ import pytest
 import traffic
 from capture import Capture
 from lab import GATEWAYS, Lab
+from netns import PATIENCE
+
+FOLLOWED_SECONDS = 1.2 + 2 * PATIENCE   # a second, polling, and a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +48,9 @@ def test_changed_route(routed_lab, start_weir):
         second = link_mac(routed_lab.routers[1])
         followed = weir.wait(lambda: {backend["mac"] for backend in weir.backends().values()}
                              == {second}, 5, "the second router")
-        assert followed - changed < 1.2
+        assert followed - changed < FOLLOWED_SECONDS
         with Capture(routed_lab.routers[1], "eth0", "tcp dst portrange 8080-8081") as capture:
-            time.sleep(0.7)
+            stream.more(20)
         assert len(capture.packets) > 10
     assert traffic.errors(stream.results) == []
     assert set(weir.health().values()) == {"up"}
@@ -64,7 +67,7 @@ def test_changed_mac(lab, start_weir):
         host.ip(f"link set eth0 address {new}")
         changed = time.monotonic()
         followed = weir.wait(lambda: weir.backends()["con1"]["mac"] == new, 5, "the new MAC")
-        assert followed - changed < 1.2
+        assert followed - changed < FOLLOWED_SECONDS
         results = traffic.requests(lab.client, 60)
         assert traffic.errors(results) == [] and "con1" in traffic.bodies(results)
         assert set(weir.health().values()) == {"up"}

@@ -75,12 +75,15 @@ def test_least_conn(lab, start, hold):
 
 
 def test_least_conn_counts_what_other_workers_have(lab, start, hold):
-    start(scheduler="least_conn", workers=2)
+    weir = start(scheduler="least_conn", workers=2)
     names = collections.Counter()
-    for _ in range(40):
+    for count in range(1, 41):
         names[hold()[0]] += 1
+        weir.wait(lambda: sum(backend["active"] for backend in weir.backends().values()) == count,
+                  what="the connection counted")
         time.sleep(0.003)               # a worker hears of the others' once a millisecond
-    assert set(names.values()) == {10}, names
+    # Ten each, but for a worker that had no CPU between two of them.
+    assert len(names) == 4 and max(names.values()) - min(names.values()) <= 2, names
 
 
 def test_source(lab, start, hold):
@@ -188,7 +191,8 @@ def test_slow_start(lab, start):
     if time.monotonic() - came_up < 2:              # at most 4 tenths: 4 / 34 of all
         assert 0 < counts["con1"] < 90, counts
     middle = weir.backends()["con1"]["weight_percent"]
-    assert 10 <= middle < 100
+    assert 10 <= middle <= 100
+    assert middle < 100 or time.monotonic() - came_up > 4
     assert weir.backends()["con2"]["weight_percent"] == 100
     weir.wait(lambda: weir.backends()["con1"]["weight_percent"] == 100, what="the whole weight")
     assert time.monotonic() - came_up > 4

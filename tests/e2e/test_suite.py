@@ -39,7 +39,7 @@ def test_hanging_end_to_end_test(name, tmp_path):
     done = subprocess.run(
         [f"{ROOT}/scripts/test", "--e2e", "-k", f"{name} and hang.py"], text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, "WEIR_TEST_SECONDS": str(int(15 * PATIENCE)), "PYTEST_ADDOPTS": HANG,
+        env={**os.environ, "WEIR_TEST_SECONDS": str(int(20 * PATIENCE)), "PYTEST_ADDOPTS": HANG,
              "WEIR_TEST_PATIENCE": str(PATIENCE), "HANG_FILE": str(hang_file)})
     lab = hang_file.read_text()         # so it hung, after weir's start
     lines = done.stdout.splitlines()
@@ -73,7 +73,7 @@ test('hangs', find_program('sleep'), args: '100000')
 """)
     build = tmp_path / "build"
     netns.run("meson", "setup", build, tmp_path)
-    done = bounded(int(5 * PATIENCE), "meson", "test", "-C", str(build), "--logbase", "unit")
+    done = bounded(int(10 * PATIENCE), "meson", "test", "-C", str(build), "--logbase", "unit")
     assert done.returncode == 124, done.stdout
     assert "The time limit of the run is met" in done.stdout
     os.rename(build / "meson-logs/unit.json", tmp_path / "unit.json")

@@ -8,6 +8,7 @@ import time
 import pytest
 
 import traffic
+from netns import PATIENCE
 
 pytestmark = pytest.mark.sanitized
 
@@ -84,7 +85,8 @@ def test_closed_to_others(lab, weir):
                "try: s.connect(sys.argv[1])\n"
                "except PermissionError: sys.exit(7)")
     done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--",
-                           "/usr/bin/python3", "-c", program, path], timeout=20)
+                           "/usr/bin/python3", "-c", program, path],
+                          timeout=20 * PATIENCE)
     assert done.returncode == 7
 
 

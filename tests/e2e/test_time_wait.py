@@ -11,8 +11,12 @@ import pytest
 import traffic
 import weir as weir_module
 from lab import VIP, VIP6, Lab
+from netns import PATIENCE
 
 PORTS = 16                              # so each is used again after so many connections
+# SYNs that a client may repeat since its machine stood still for a second: without what is tested here
+# nearly half of all are.
+REPEATED_MAX = 2
 # Clients with clocks of their own: random offsets by connection, one clock for all, none.
 TIMESTAMPS = (1, 2, 0)
 
@@ -58,6 +62,10 @@ def extended(namespace, name):
     raise KeyError(name)
 
 
+def repeated_syns(clients):
+    return sum(extended(client, "TCPSynRetrans") for client in clients)
+
+
 def waiting(lab, backend):
     """How many connections the backend's host holds in TIME_WAIT."""
     return len(backend.namespace.run("ss", "-Htn", "state", "time-wait",
@@ -90,14 +98,14 @@ def forget_all(weir, clients, address):
 
 def reconnect(lab, weir, clients, address, count):
     """So many connections one after the other, closed by the server first, and what they met."""
-    repeated = [extended(client, "TCPSynRetrans") for client in clients]
+    repeated = repeated_syns(clients)
     before = renumbered(weir)
     assert traffic.bodies(in_turn(clients, address, count)) == {"con1": count}
     # The last one may still be closing.
     weir.wait(lambda: waiting(lab, lab.backend("con1")) >= PORTS, what="each port in TIME_WAIT")
     # Four of nine meet a TIME_WAIT that wouldn't take them, or a few more.
     assert renumbered(weir) - before > count // 4
-    assert [extended(client, "TCPSynRetrans") for client in clients] == repeated
+    assert repeated_syns(clients) - repeated <= REPEATED_MAX
 
 
 @pytest.mark.parametrize("address", (VIP, VIP6))
@@ -160,10 +168,10 @@ def test_a_fresh_weir_meets_them_all(lab, weir, clients, address):
     """A4: weir knows of no connection before, as after a reboot. The server's challenges end at weir,
     which sends the SYN again itself."""
     forget_all(weir, clients, address)
-    repeated = [extended(client, "TCPSynRetrans") for client in clients]
+    repeated = repeated_syns(clients)
     assert traffic.errors(in_turn(clients, address, PORTS)) == []
     assert challenged(weir) > 0
-    assert [extended(client, "TCPSynRetrans") for client in clients] == repeated
+    assert repeated_syns(clients) - repeated <= REPEATED_MAX
 
 
 @pytest.mark.parametrize("address", (VIP, VIP6))
@@ -172,17 +180,16 @@ def test_a_dead_server_in_time_wait_refuses_at_once(lab, weir, clients, address)
     client's."""
     forget_all(weir, clients, address)
     backend = lab.backend("con1")
-    repeated = [extended(client, "TCPSynRetrans") for client in clients]
+    repeated = repeated_syns(clients)
     backend.kill()
     try:
-        time.sleep(0.3)                 # a worker of nginx accepts until it is gone, after its master
         results = in_turn(clients, address, PORTS)
     finally:
         backend.start()
     assert ["ConnectionRefusedError" in error for error in traffic.errors(results)] == [True] * PORTS, \
         traffic.errors(results)
     assert challenged(weir) > 0
-    assert [extended(client, "TCPSynRetrans") for client in clients] == repeated
+    assert repeated_syns(clients) - repeated <= REPEATED_MAX
     weir.wait_all_up()
 
 
@@ -190,7 +197,7 @@ def test_a_dead_server_in_time_wait_refuses_at_once(lab, weir, clients, address)
 @pytest.mark.parametrize("address", (VIP, VIP6))
 def test_same_four_numbers_again(lab, weir, clients, address, first):
     """A client that comes again from the same port at once, whoever closed first."""
-    repeated = [extended(client, "TCPSynRetrans") for client in clients]
+    repeated = repeated_syns(clients)
     done = 0
     for index in range(60):
         # A client in TIME_WAIT itself needs timestamps to come again (RFC 6191).
@@ -199,7 +206,7 @@ def test_same_four_numbers_again(lab, weir, clients, address, first):
         with client.entered():
             connection = socket.socket(family, socket.SOCK_STREAM)
         with connection:
-            connection.settimeout(5)
+            connection.settimeout(10 * PATIENCE)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             connection.bind(("", 33333))
             try:
@@ -211,4 +218,4 @@ def test_same_four_numbers_again(lab, weir, clients, address, first):
             assert traffic.ask(connection, close=first == "server") == "con1"
             done += 1
     assert done == 60 if first == "server" else done >= 20
-    assert [extended(client, "TCPSynRetrans") for client in clients] == repeated
+    assert repeated_syns(clients) - repeated <= REPEATED_MAX

@@ -108,6 +108,13 @@ class Stream:
             if rest > 0:
                 self._stopping.wait(rest)
 
+    def more(self, count, seconds=10):
+        """Wait until so many requests have begun after this call and are answered."""
+        since, deadline = time.monotonic(), time.monotonic() + seconds * PATIENCE
+        while sum(one.start > since and one.error is None for one in list(self.results)) < count:
+            assert time.monotonic() < deadline, f"no {count} more requests within {seconds} s"
+            time.sleep(0.05)
+
     def join(self):
         for thread in self._threads:
             thread.join()
@@ -142,8 +149,8 @@ def wrk(namespace, connections=64, seconds=4, close=False, address=VIP):
     none."""
     header = ["-H", "Connection: close"] if close else []
     host = f"[{address}]" if ":" in address else address
-    said = namespace.run("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *header,
-                         f"http://{host}/", timeout=seconds + 30).stdout
+    said = namespace.run("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s",
+                         *header, f"http://{host}/", timeout=seconds + 30).stdout
     failures = re.findall(r"(?:Socket errors|Non-2xx)[^\n]*", said)
     return int(re.search(r"(\d+) requests in", said).group(1)), "; ".join(failures)
 

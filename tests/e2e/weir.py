@@ -126,7 +126,7 @@ class Telemetry:
 
     def query(self, command):
         """The reply to "/weir/backends,web" without its outer key."""
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 5 * PATIENCE
         while True:
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
                 connection.settimeout(5 * PATIENCE)
