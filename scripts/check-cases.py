@@ -16,7 +16,7 @@ import sys
 CATALOGUE = "tests/README.md"
 FOLDERS = ("lib", "app", "tests", "scripts")
 ID = re.compile(r"\b([A-FISW])([1-9][0-9]?)(?:-\1([1-9][0-9]?))?\b")      # A13, B1-B6
-SPAN = re.compile(r"\b[A-FISW][0-9]+ to [A-FISW][0-9]+\b")                # of the catalogue, not of cases
+SPAN = re.compile(r"\b[A-FISW][0-9]+ to [A-FISW][0-9]+\b")   # of the catalogue, not of cases
 ROW = re.compile(r"^(\| ([A-FISW][0-9]+) \|.*\| )(.*)( ?\|)$", re.MULTILINE)
 C_WORDS = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:[^"\\\n]|\\.)*"', re.DOTALL)     # comments, strings
 
@@ -73,5 +73,6 @@ else:
     findings += [f"{CATALOGUE}: tests/{test} doesn't name {case}" for case, tests in listed.items()
                  for test in tests if f"tests/{test}" not in files.get(case, ())]
 
-print("\n".join(sorted(findings)) or f"{len(files)} cases are named, of {len(listed)} in the catalogue")
+print("\n".join(sorted(findings))
+      or f"{len(files)} cases are named, of {len(listed)} in the catalogue")
 sys.exit(bool(findings))

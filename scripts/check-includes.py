@@ -23,7 +23,8 @@ import sys
 
 # Those that were there when this check was written. Each is to go, and none may be added.
 CIRCLES = [
-    "app: apply backends candidates control gather keep on_down passive plan ports resolver watch withdraw",
+    "app: apply backends candidates control gather keep on_down passive plan ports resolver watch "
+    "withdraw",
     "app: daemon endpoints",
     "app: notify upgrade",
     "conf: carry conf error grammar scan schema",
@@ -128,5 +129,6 @@ sources = [Source(path) for pattern in ("lib/*/*.[ch]", "lib/*/include/*.h", "ap
 headers = {source.name: source for source in sources if source.name.endswith(".h")}
 findings = sorted([*between_modules(sources, headers), *needless(sources, headers),
                    *circles(sources, headers)])
-print("\n".join(findings or [f"{len(sources)} files include as declared; {len(CIRCLES)} known circles"]))
+print("\n".join(findings) or
+      f"{len(sources)} files include as declared; {len(CIRCLES)} known circles")
 sys.exit(bool(findings))

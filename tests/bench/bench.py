@@ -45,7 +45,8 @@ def parse():
     parser.add_argument("--chart", metavar="FILE", default=f"{pipeline.BUILD}/bench.svg",
                         help="where to write the chart (build/bench.svg)")
     parser.add_argument("--long", action="store_true", help="end_to_end: closed connections for "
-                        "30 s a round, which shows what happens when SNAT ports run into TIME_WAIT; "
+                        "30 s a round, which shows what happens when SNAT ports run into "
+                        "TIME_WAIT; "
                         "takes twelve minutes")
     parser.add_argument("--peer", metavar="NAME", action="append", default=[],
                         help="end_to_end, failover, own_death: only that balancer (may be given "

@@ -2,9 +2,9 @@
 """The whole daemon: worker loop, port, pipeline, counters. Its port is a net_pcap one that replays
 a capture from memory without end and drops what is sent; testpmd's has the same.
 
-The flows are made by a first weir that sees SYNs only, and is killed. In its table, which outlives it,
-they are set to established; the table also tells their SNAT ports, so that the capture that a second
-weir and testpmd see has packets of both directions, in random order."""
+The flows are made by a first weir that sees SYNs only, and is killed. In its table, which outlives
+it, they are set to established; the table also tells their SNAT ports, so that the capture that a
+second weir and testpmd see has packets of both directions, in random order."""
 
 import contextlib
 import mmap
@@ -27,7 +27,7 @@ INSTANCE = "bench"
 PORT_MAC = bytes.fromhex("027063617000")    # of the first net_pcap port
 CLIENT_MAC = bytes.fromhex("020000000002")
 SERVICES, BACKENDS = 4, 4                   # and backends of each
-FLOWS, PACKETS = 256, 4                     # and packets of each direction: fewer than a port's buffers
+FLOWS, PACKETS = 256, 4             # and packets of each direction: fewer than a port's buffers
 SYN, ACK = 2, 16
 # lib/flow/include/flow_file.h and flow.h
 HEADER, RECORD = 4096, struct.Struct("=16s8s38xBB")

@@ -96,8 +96,9 @@ def end_to_end(cpus, result, long=False, only=()):
             for kind in chosen:
                 # Servers of its own: in TIME_WAIT they would meet the ports of the one before.
                 with Lab() as lab, kind(lab, cpus) as rig:
-                    # A client that closes first holds its port in TIME_WAIT, and wrk's one address has
-                    # few: its kernel would look for a free one ever longer, whatever is measured.
+                    # A client that closes first holds its port in TIME_WAIT, and wrk's one address
+                    # has few: its kernel would look for a free one ever longer, whatever is
+                    # measured.
                     lab.client.sysctl(ipv4__ip_local_port_range="1024 65535",
                                       ipv4__tcp_tw_reuse=1)
                     figures[kind.name].measure(rig, times)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What clients see when a server dies, and when the balancer itself does: the same load and the same
-death for Weir and its peers, in the same lab.
+"""What clients see when a server dies, and when the balancer itself does: the same load and the
+same death for Weir and its peers, in the same lab.
 
 A client opens 200 connections a second, each for one HTTP request, without waiting for the earlier
 ones. Beside it 64 connections stay open and idle: each asks once before the death and once after
@@ -104,7 +104,8 @@ class Load:
         self._ready.set()
         await self._stop.wait()
         asking.cancel()
-        late = [task for task in asyncio.all_tasks() if task not in (asking, asyncio.current_task())]
+        late = [task for task in asyncio.all_tasks()
+                if task not in (asking, asyncio.current_task())]
         answers = await asyncio.gather(*map(self._again, self.established))
         self.lost = answers.count(False)
         await asyncio.gather(*late)
@@ -266,11 +267,12 @@ def upgrade(rig):
     rig.weir.upgrade()
 
 
-# Of the peers only what is done to Weir, too: their own way to upgrade leaves the old process running
-# as long as its connections.
+# Of the peers only what is done to Weir, too: their own way to upgrade leaves the old process
+# running as long as its connections.
 EVENTS = {
     "kill": (f"killed (kill -9) and started {RESTART_SECONDS} s later", again(kill), RIGS),
-    "restart": (f"stopped in good order (SIGTERM) and started {RESTART_SECONDS} s later", again(stop),
+    "restart": (f"stopped in good order (SIGTERM) and started {RESTART_SECONDS} s later",
+                again(stop),
                 RIGS),
     "upgrade": ("upgraded in place (weirctl upgrade)", upgrade, (rigs.WeirRig,)),
 }

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A configuration of 1,000 services with 100 backends each: how long weir takes to load it, and to read
-it again after changes of several sizes; how long the workers' longest loop was meanwhile, and how late
-the probes.
+"""A configuration of 1,000 services with 100 backends each: how long weir takes to load it, and to
+read it again after changes of several sizes; how long the workers' longest loop was meanwhile, and
+how late the probes.
 
 The backends are 100 addresses on a host of the lab, each with a port of its own for each service: a
-hundred thousand. What is probed is one port of each address, so that 200 probes a second go out, and
-when each should is known."""
+hundred thousand. What is probed is one port of each address, so that 200 probes a second go out,
+and when each should is known."""
 
 import contextlib
 import json
@@ -39,10 +39,12 @@ def addresses():
 
 
 class Files:
-    """The variants of the configuration, written beforehand: writing takes longer than reloading."""
+    """The variants of the configuration, written beforehand: writing takes longer than
+    reloading."""
 
     def __init__(self, lab, cpus):
-        self.base = weir_module.config(lab, "af_xdp", 1, cores={"control": cpus[0], "workers": (cpus[1],)})
+        self.base = weir_module.config(lab, "af_xdp", 1,
+                                       cores={"control": cpus[0], "workers": (cpus[1],)})
         self.base["port"]["address"] = (self.base["port"]["address"], "198.18.0.1/16")
         del self.base["services"]
         self.directory = lab.directory
@@ -51,8 +53,10 @@ class Files:
         """`other`: {(service, backend): its line, or None to leave it out}."""
         parts = [weir_module.dump(self.base), "services = {\n"]
         for service in range(SERVICES):
-            lines = [(other or {}).get((service, number),
-                                       f'{{ address = "{address}:{10000 + service}"; weight = {weight}; }}')
+            def line(address):
+                return f'{{ address = "{address}:{10000 + service}"; weight = {weight}; }}'
+
+            lines = [(other or {}).get((service, number), line(address))
                      for number, address in enumerate(addresses())]
             parts.append(f'service{service} = {{ listen = ":{1000 + service}";\n'
                          f'  health = {{ port = {PROBED_PORT}; interval_ms = {INTERVAL_MS}; }};\n'
@@ -130,7 +134,8 @@ class Phase:
 
 
 def late_ms(packets, windows, quiet):
-    """How late the probes in the windows were, by the beat that each target had in the quiet time."""
+    """How late the probes in the windows were, by the beat that each target had in the quiet
+    time."""
     interval, beats, late = INTERVAL_MS / 1000, {}, []
     for packet in packets:
         beats.setdefault(packet.destination, []).append(packet.time)
@@ -177,7 +182,8 @@ def _measure(lab, cpus, phases):
             weir.start(wait_up=False)
         loaded_s = time.monotonic() - start
         try:
-            weir.wait(lambda: all(service["backends_up"] == BACKENDS for service in weir.services()),
+            weir.wait(lambda: all(service["backends_up"] == BACKENDS
+                                  for service in weir.services()),
                       30, "backends up")
             up_s = time.monotonic() - start
             time.sleep(2)
@@ -200,7 +206,8 @@ def _under_load(lab, cpus):
     """Requests' p99 in us without reloads and with one a second, con4 in and out by turns."""
     config = weir_module.config(lab, "af_xdp", 1,
                                 cores={"control": cpus[1], "workers": (cpus[1],)})
-    less = dict(config, services={"web": dict(config["services"]["web"], backends=config["services"][
+    less = dict(config, services={"web": dict(config["services"]["web"],
+                                              backends=config["services"][
         "web"]["backends"][:3])})
     texts = [weir_module.dump(one) for one in (less, config)]
     weir = weir_module.Weir(lab, config)
@@ -246,7 +253,8 @@ def reload(cpus, result):
     quiet = phases["quiet"].windows[0]
     figures = result["reload"] = {"load_s": loaded_s, "up_s": up_s}
     tables = [Table(f"{SERVICES:,} services of {BACKENDS} backends, over AF_XDP")]
-    tables[0].add("start, until telemetry answers", f"{loaded_s:.1f} s", f"at most {LOAD_LIMIT_S} s",
+    tables[0].add("start, until telemetry answers", f"{loaded_s:.1f} s",
+                  f"at most {LOAD_LIMIT_S} s",
                   loaded_s < LOAD_LIMIT_S)
     tables[0].add("start, until all backends are up", f"{up_s:.1f} s")
     limits_ms = {"nothing": ONE_LIMIT_MS, "one": ONE_LIMIT_MS, "all": LOAD_LIMIT_S * 1000}
@@ -257,7 +265,8 @@ def reload(cpus, result):
         figures[kind] = {"ms": phase.took_ms.values, "longest_loop_us": phase.loop_us,
                          "late_p99_ms": p99_ms, "late_max_ms": late_max_ms}
         if phase.took_ms.values:
-            tables[0].add(names[kind], phase.took_ms.text(".0f") + " ms", f"at most {limits_ms[kind]} ms",
+            tables[0].add(names[kind], phase.took_ms.text(".0f") + " ms",
+                          f"at most {limits_ms[kind]} ms",
                           max(phase.took_ms.values) < limits_ms[kind])
         tables[0].add(f"  longest loop of a worker, {names[kind]}", f"{phase.loop_us:.0f} us",
                       f"at most {LOOP_LIMIT_US} us of CPU time", phase.loop_us < LOOP_LIMIT_US)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Times that a client sees: how soon it is refused when no SNAT port is left (case C4), and how long
-10 MB take each way over a path with a link of 1,280 bytes, discovered on the way (case B19)."""
+"""Times that a client sees: how soon it is refused when no SNAT port is left (case C4), and how
+long 10 MB take each way over a path with a link of 1,280 bytes, discovered on the way (case
+B19)."""
 
 import os
 import socket

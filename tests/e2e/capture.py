@@ -51,7 +51,8 @@ class Capture:
         os.close(fd)
         # -U with --immediate-mode: nothing is left in a buffer at the end.
         self.process = self.namespace.popen(
-            "tcpdump", "-Z", "root", "-i", self.interface, "-U", "--immediate-mode", "-n", "-s", "96",
+            "tcpdump", "-Z", "root", "-i", self.interface, "-U", "--immediate-mode", "-n", "-s",
+            "96",
             "-B", "32768", "-w", self.path, *self.expression.split(), stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE)
         said = b""

@@ -19,7 +19,8 @@ class DelayLine:
 
     def __init__(self, lab, index, seconds):
         self.lab, self.seconds = lab, seconds
-        self.cable, self.near, self.far = (f"host{index + 1}", f"near{index + 1}", f"far{index + 1}")
+        self.cable, self.near, self.far = (f"host{index + 1}", f"near{index + 1}",
+                                           f"far{index + 1}")
         self._stopping = threading.Event()
 
     def _socket(self, interface):

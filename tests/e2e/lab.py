@@ -174,7 +174,8 @@ class Backend:
     def cut(self):
         """Drop in silence what is for its port, as a firewall does."""
         self.namespace.run("nft", f"add table inet cut{self.port}; "
-                           f"add chain inet cut{self.port} in {{ type filter hook input priority 0; }}; "
+                           f"add chain inet cut{self.port} in "
+                           f"{{ type filter hook input priority 0; }}; "
                            f"add rule inet cut{self.port} in tcp dport {self.port} drop")
         self.is_cut = True
 
@@ -426,7 +427,8 @@ def remove(name):
     lb = Namespace(prefix + "-lb")
     _end_gently(lb)
     number = os.stat(lb.path).st_ino if lb.exists() else None
-    for role in ("-client", "-client2", "-client3", "-client4", "-switch", "-lb", "-host1", "-host2",
+    for role in ("-client", "-client2", "-client3", "-client4", "-switch", "-lb", "-host1",
+                 "-host2",
                  "-router1", "-router2", "", "second"):
         Namespace(prefix + role).delete()
     # What an ended weir leaves behind, to be taken over by the next one with its name.
@@ -458,8 +460,8 @@ def _end_gently(namespace, seconds=3):
 
 
 def remove_leftovers():
-    """Remove the labs whose owners were killed; kept ones stay. One at a time: whoever else is at it
-    has removed them when this returns."""
+    """Remove the labs whose owners were killed; kept ones stay. One at a time: whoever else is at
+    it has removed them when this returns."""
     os.makedirs(STATE, exist_ok=True)
     with open(f"{STATE}/leftovers.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

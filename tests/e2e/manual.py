@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Reads the documentation: sections of a Markdown file, the names that its definition lists explain,
-and the commands in its code blocks."""
+"""Reads the documentation: sections of a Markdown file, the names that its definition lists
+explain, and the commands in its code blocks."""
 
 import re
 

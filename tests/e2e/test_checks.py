@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The checks of scripts/test that read the sources alone find what they are for. No lab is needed."""
+"""The checks of scripts/test that read the sources alone find what they are for. No lab is
+needed."""
 
 import os
 import re
@@ -52,12 +53,14 @@ def test_undeclared_include(tree):
 def test_upward_include(tree):
     include(tree, "lib/net/addr.c", "snat.h")
     assert findings("check-includes.py", tree) == [
-        "undeclared: net includes of flow", "upward: lib/net/addr.c includes lib/flow/include/snat.h"]
+        "undeclared: net includes of flow",
+        "upward: lib/net/addr.c includes lib/flow/include/snat.h"]
 
 
 def test_unused_module(tree):
     replace(tree, "lib/stats/meson.build", r"\Z", "uses = ['base']\n")
-    assert findings("check-includes.py", tree) == ["table: stats uses base", "unused: stats declares base"]
+    assert findings("check-includes.py", tree) == ["table: stats uses base",
+                                                   "unused: stats declares base"]
 
 
 def test_table_of_levels_that_is_not_true(tree):
@@ -103,4 +106,5 @@ def test_code_that_looks_like_a_case(tree):
 
 def test_catalogue_that_lists_a_file_without_the_case(tree):
     replace(tree, "tests/README.md", r"^(\| A11 \|.*\| )e2e/", r"\1e2e/lab.py, e2e/")
-    assert findings("check-cases.py", tree) == [f"tests/README.md: tests/e2e/lab.py doesn't name A{11}"]
+    assert findings("check-cases.py",
+                    tree) == [f"tests/README.md: tests/e2e/lab.py doesn't name A{11}"]

@@ -108,7 +108,8 @@ def test_check_as_another_user(tmp_path):
         pytest.skip("the build is not readable for others")
     done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--",
                            BINARY, "-c", str(path), "--check"], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=20 * PATIENCE)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=20 * PATIENCE)
     assert done.returncode == 0, done.stderr
 
 

@@ -78,8 +78,9 @@ def test_fairness_round_robin(clean_lab, start_weir):
 @pytest.mark.slow
 @pytest.mark.parametrize("driver", ["af_xdp", "af_packet"])
 def test_a_hundred_thousand_connections(clean_lab, start_weir, driver):
-    """In a row, so that source ports and SNAT ports come round more than once. In a lab that is gone
-    then: for a minute its servers hold all ports in TIME_WAIT, of which the next weir knows nothing."""
+    """In a row, so that source ports and SNAT ports come round more than once. In a lab that is
+    gone then: for a minute its servers hold all ports in TIME_WAIT, of which the next weir knows
+    nothing."""
     lab = clean_lab
     weir = start_weir(in_lab=lab, driver=driver, workers=2)
     results = traffic.requests(lab.client, 100000)

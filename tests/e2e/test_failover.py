@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A backend that dies costs no client a connection. Active probes and passive health are off, so that
-it is the data path alone that does it, real kernels at both ends."""
+"""A backend that dies costs no client a connection. Active probes and passive health are off, so
+that it is the data path alone that does it, real kernels at both ends."""
 
 import contextlib
 import os
@@ -124,8 +124,8 @@ def test_none_of_a_thousand_clients_notices(lab, data_path, death):
 
 @pytest.mark.parametrize("death", [killed, silent, frozen, unplugged])
 def test_nor_does_any_after_a_fresh_start(lab, start_weir, death):
-    """The servers hold all ports in TIME_WAIT, of connections that this weir knows nothing of, and half of
-    the SYNs don't suit them (A4)."""
+    """The servers hold all ports in TIME_WAIT, of connections that this weir knows nothing of, and
+    half of the SYNs don't suit them (A4)."""
     changes = {"services": {"web": NO_JUDGE}, "snat": {"ports": (f"20000-{20000 + QUICK - 1}",)}}
     weir = start_weir(**changes)
     assert traffic.errors(traffic.requests(lab.client, 6 * QUICK)) == []
@@ -155,13 +155,15 @@ def test_a_death_in_the_midst_of_connects(lab, data_path):
 
 
 def test_all_refuse_and_the_client_is_told_at_once(clean_lab, start_weir):
-    """A server in TIME_WAIT answers with an ACK in place of a RST, though nobody listens any more."""
+    """A server in TIME_WAIT answers with an ACK in place of a RST, though nobody listens any
+    more."""
     lab = clean_lab
     weir = start_weir(in_lab=lab, services={"web": NO_JUDGE})
     for backend in lab.backends:
         backend.kill()
     results = traffic.requests(lab.client, 20)
-    assert ["ConnectionRefusedError" in error for error in traffic.errors(results)] == [True] * 20, \
+    assert ["ConnectionRefusedError" in error
+            for error in traffic.errors(results)] == [True] * 20, \
         traffic.errors(results)
     # Before a client repeats its SYN.
     assert statistics.median(result.end - result.start for result in results) < 0.9 * PATIENCE
@@ -193,7 +195,8 @@ def test_all_silent_keeps_to_the_budget(lab, data_path):
 
 def test_backends_far_away_are_not_dead(lab, start_weir):
     """300 ms away, with the default of 250: nothing is moved, from the first connection on; but for
-    those under way while a busy machine holds frames back for longer than twice that, once or twice."""
+    those under way while a busy machine holds frames back for longer than twice that, once or
+    twice."""
     weir, threads = start_weir(services={"web": NO_JUDGE}), 8
     with DelayLine(lab, 0, 0.3), DelayLine(lab, 1, 0.3):
         results = traffic.requests(lab.client, 60, threads=threads)
@@ -238,7 +241,8 @@ def test_a_probe_knows_better(lab, start_weir):
     assert traffic.errors(traffic.requests(lab.client, 40)) == []
     # Probes come from the range of the kernel, clients from the ports of weir.
     host = lab.backend("con2").namespace
-    host.run("nft", "add table inet some; add chain inet some in { type filter hook input priority 0; };"
+    host.run("nft", "add table inet some; "
+             "add chain inet some in { type filter hook input priority 0; };"
              " add rule inet some in tcp dport 8081 tcp sport != 32768-60999 drop")
     try:
         results = traffic.requests(lab.client, 150, threads=32)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A6, B18: who sees nothing of a connection can't end it, however much it sends in the client's name."""
+"""A6, B18: who sees nothing of a connection can't end it, however much it sends in the client's
+name."""
 
 import random
 import threading

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The IPv4 tests' twins: IPv6 clients, address and backends, next to an IPv4 service on one port."""
+"""The IPv4 tests' twins: IPv6 clients, address and backends, next to an IPv4 service on one
+port."""
 
 import hashlib
 import os
@@ -106,7 +107,8 @@ def test_the_kernel_answers_what_is_its_own(lab, weir):
     lab.client.run("ping", "-6", "-c", "2", "-i", "0.2", "-W", "10", "-s", "3000", VIP6)
     weir.netns.run("ping", "-6", "-c", "2", "-i", "0.2", "-W", "10", CLIENT6)
     server = weir.netns.popen("/usr/bin/python3", "-m", "http.server", "--bind", VIP6, "8099",
-                              "--directory", "/var/empty" if os.path.isdir("/var/empty") else "/tmp")
+                              "--directory",
+                              "/var/empty" if os.path.isdir("/var/empty") else "/tmp")
     try:
         deadline = time.monotonic() + 10 * PATIENCE
         while True:

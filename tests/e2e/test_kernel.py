@@ -64,7 +64,8 @@ def test_kernel_server_on_another_port(lab, weir):
     content = os.urandom(3000000)
     with open(f"{lab.files}/served", "wb") as file:
         file.write(content)
-    server = weir.netns.popen("/usr/bin/python3", "-m", "http.server", "8888", "--directory", lab.files,
+    server = weir.netns.popen("/usr/bin/python3", "-m", "http.server", "8888", "--directory",
+                              lab.files,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         weir.wait(lambda: ":8888" in weir.netns.run("ss", "-ltn").stdout, 5, "the server")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The man pages say what is there, and nothing else: telemetry's fields, drop reasons, signals, files,
-variables, options, commands and exit codes. (The keys in weir.conf(5) are a unit test of conf.)"""
+"""The man pages say what is there, and nothing else: telemetry's fields, drop reasons, signals,
+files, variables, options, commands and exit codes. (The keys in weir.conf(5) are a unit test of
+conf.)"""
 
 import glob
 import json
@@ -17,7 +18,8 @@ from manual import PAGES, commands, headings, names, read, section, terms
 from netns import PATIENCE
 from weir import BINARY, ROOT
 
-WEIR, WEIRCTL, CONF = read("app/weir.8.md"), read("scripts/weirctl.8.md"), read("conf/weir.conf.5.md")
+WEIR, WEIRCTL = read("app/weir.8.md"), read("scripts/weirctl.8.md")
+CONF = read("conf/weir.conf.5.md")
 CONTROL = f"{ROOT}/scripts/weirctl"
 ENDPOINTS = ("/weir/info", "/weir/services", "/weir/backends", "/weir/snat", "/weir/workers",
              "/weir/drops", "/weir/flows")
@@ -72,7 +74,8 @@ def test_files(weir):
             if path.endswith(elsewhere):
                 continue
             own = path.replace("/run/weir/control.sock", f"/run/weir/{weir.instance}/control.sock")
-            own = own.replace("NAME", weir.prefix).replace("/run/netns/weir", f"/run/netns/{weir.prefix}")
+            own = own.replace("NAME", weir.prefix).replace("/run/netns/weir",
+                                                           f"/run/netns/{weir.prefix}")
             own = own.replace("/dev/hugepages/", os.path.dirname(weir.flows()[0]["file"]) + "/")
             assert glob.glob(own), own
 
@@ -130,9 +133,11 @@ def test_protocol(weir):
     for request in requests:
         if request["command"] != "stop":
             assert request.pop("version") == 1
-            told = weir.command(**({**request, "backend": "con1"} if "backend" in request else request))
+            told = weir.command(**({**request, "backend": "con1"} if "backend" in request
+                                   else request))
             if request["command"] == "weight":
-                assert told == [one.replace("10.0.0.12:8080", "con1") for one in answers[0]["changes"]]
+                assert told == [one.replace("10.0.0.12:8080", "con1")
+                                for one in answers[0]["changes"]]
     weir.command("reload")
 
 
@@ -157,7 +162,8 @@ def test_helps_name_the_pages():
 @pytest.mark.skipif(not shutil.which("lowdown"), reason="lowdown is missing")
 @pytest.mark.parametrize("page", PAGES)
 def test_pages(page):
-    """Made by the build. Nothing of Markdown is left, and nothing of it was taken for more than text."""
+    """Made by the build. Nothing of Markdown is left, and nothing of it was taken for more than
+    text."""
     name = os.path.basename(page)[:-len(".md")]
     with open(f"{os.path.dirname(os.path.dirname(BINARY))}/{name}") as file:
         made = file.read()
@@ -180,9 +186,11 @@ def test_example_of_the_configuration(tmp_path):
 
 
 def test_pages_are_installed(tmp_path):
-    done = run("meson", "install", "-C", weir_module.BINARY.rsplit("/", 2)[0], "--no-rebuild", "--destdir",
+    done = run("meson", "install", "-C", weir_module.BINARY.rsplit("/", 2)[0], "--no-rebuild",
+               "--destdir",
                str(tmp_path))
     assert done.returncode == 0, done.stdout
     found = {os.path.relpath(path, tmp_path) for path in glob.glob(f"{tmp_path}/usr/share/man/*/*")}
-    wanted = {"usr/share/man/man5/weir.conf.5", "usr/share/man/man8/weir.8", "usr/share/man/man8/weirctl.8"}
+    wanted = {"usr/share/man/man5/weir.conf.5", "usr/share/man/man8/weir.8",
+              "usr/share/man/man8/weirctl.8"}
     assert found == (wanted if shutil.which("lowdown") else set())

@@ -183,14 +183,17 @@ def test_configuration(name, nginx, tmp_path):
 @pytest.mark.parametrize("servers,wanted", [
     (("max_fails=0",), "fails = 0; window_ms = 10000; retry_ms = 10000;"),
     (("fail_timeout=1m30s",), "fails = 1; window_ms = 90000; retry_ms = 90000;"),
-    (("max_fails=5000 fail_timeout=2h", ""), "fails = 1000; window_ms = 3600000; retry_ms = 3600000;"),
+    (("max_fails=5000 fail_timeout=2h", ""),
+     "fails = 1000; window_ms = 3600000; retry_ms = 3600000;"),
     (("max_fails=1", "max_fails=4 fail_timeout=500ms", "max_fails=4 fail_timeout=500ms"),
      "fails = 4; window_ms = 500; retry_ms = 500;"),
-    (("max_fails=3 fail_timeout=30s", "", "", ""), "fails = 3; window_ms = 30000; retry_ms = 30000;"),
+    (("max_fails=3 fail_timeout=30s", "", "", ""),
+     "fails = 3; window_ms = 30000; retry_ms = 30000;"),
     (("", "weight=2"), None),
 ])
 def test_passive_health(servers, wanted, tmp_path):
-    """max_fails and fail_timeout, for the service as most of those servers have them that state any."""
+    """max_fails and fail_timeout, for the service as most of those servers have them that state
+    any."""
     whole = tmp_path / "site"
     lines = "".join(f"server 10.0.0.{number + 1}:80 {line};" for number, line in enumerate(servers))
     whole.write_text(f"upstream a {{ {lines} }} server {{ listen 80; location / "

@@ -48,8 +48,8 @@ def sizes(request):
 
 
 class Prober(threading.Thread):
-    """SYNs from a port of their own every 2 ms, by hand: when are they answered? The client's kernel
-    resets what comes back, so these are the half-open and closing flows, too."""
+    """SYNs from a port of their own every 2 ms, by hand: when are they answered? The client's
+    kernel resets what comes back, so these are the half-open and closing flows, too."""
 
     STEP = 0.002
 
@@ -165,8 +165,9 @@ class Load:
         return self
 
     def prepare(self):
-        """For the next death: a download and an upload are under way, some connections are half open,
-        as their client is never heard again, and some are closing, as only the server has closed."""
+        """For the next death: a download and an upload are under way, some connections are half
+        open, as their client is never heard again, and some are closing, as only the server has
+        closed."""
         for up, transfer in self.transfers.items():
             if transfer.process.poll() is not None:
                 transfer.check()
@@ -232,8 +233,8 @@ TIMEOUTS = {**dict.fromkeys((*HALF_OPEN, *CLOSING), 240), ESTABLISHED: 7440, 7: 
 
 
 class Table:
-    """The flows in a table's file, as lib/flow/include/flow_file.h and flow.h lay them out: exact as long as
-    nobody has it."""
+    """The flows in a table's file, as lib/flow/include/flow_file.h and flow.h lay them out: exact
+    as long as nobody has it."""
 
     def __init__(self, path):
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
@@ -248,10 +249,11 @@ class Table:
         return sum(state in states for state, _ in self.flows)
 
     def expired(self, now):
-        """How many were idle for too long at that time. The latest packet may be of after the owner's
-        last sign of life."""
+        """How many were idle for too long at that time. The latest packet may be of after the
+        owner's last sign of life."""
         gap = int(now) - self._alive_s
-        return sum(state != SYN_SENT and gap + (idle if idle <= 0xffff - 64 else 0) >= TIMEOUTS[state]
+        return sum(state != SYN_SENT
+                   and gap + (idle if idle <= 0xffff - 64 else 0) >= TIMEOUTS[state]
                    for state, idle in self.flows)
 
 
@@ -378,7 +380,8 @@ def test_no_connection_is_lost(lab, start_weir, sizes, measured, event):
     summary(event, say, measured)
     if event == "upgraded":
         log = weir.log()
-        for step in (r"successor \(pid \d+\) was prepared in \d+ ms", r"let go of the port after \d+ ms",
+        for step in (r"successor \(pid \d+\) was prepared in \d+ ms",
+                     r"let go of the port after \d+ ms",
                      r"started in \d+ ms: .*port \d+ ms"):
             assert len(re.findall(step, log)) >= sizes.trials, log
         if sizes.trials >= 20:
@@ -534,21 +537,22 @@ def test_a_million_flows(lab, start_weir, measured):
         answered = time.monotonic() - started
         info = weir.info()
         assert info["adopted"] == before + count
-        measured.append(f"{info['adopted']:,} flows adopted in {info['adopted_ms']} ms, the first answer "
-                        f"{answered * 1000:.0f} ms after the start")
+        measured.append(f"{info['adopted']:,} flows adopted in {info['adopted_ms']} ms, the first "
+                        f"answer {answered * 1000:.0f} ms after the start")
         assert info["adopted_ms"] < 5000 * PATIENCE     # 250 on an idle machine
     connection.close()
 
 
 def test_idle_times_are_those_of_the_service(lab, start_weir):
-    """The time without a process counts, by the service's clock; and with on_idle = "reset" the client
-    is told as soon as there is one again."""
+    """The time without a process counts, by the service's clock; and with on_idle = "reset" the
+    client is told as soon as there is one again."""
     web = weir_module.config(lab)["services"]["web"]
     brief = {**web, "timeouts": {"established_s": 2}}
     weir = start_weir(services={"brief": {**brief, "listen": ":81"},
                                 "told": {**brief, "listen": ":82", "on_idle": "reset"}})
     with lab.client.entered():
-        connections = {port: [traffic.connect(port=port) for _ in range(10)] for port in (80, 81, 82)}
+        connections = {port: [traffic.connect(port=port) for _ in range(10)]
+                       for port in (80, 81, 82)}
     for one in (*connections[80], *connections[81], *connections[82]):
         traffic.ask(one)
     weir.kill()
@@ -630,8 +634,8 @@ def test_a_damaged_table_is_kept_aside(lab, start_weir, damage):
 
 @pytest.mark.parametrize("driver", ("af_xdp", "af_packet"))
 def test_telemetry_stays_where_it_is(lab, start_weir, driver):
-    """After each upgrade the socket is found under the name of the instance, and the old process has
-    left nothing."""
+    """After each upgrade the socket is found under the name of the instance, and the old process
+    has left nothing."""
     weir = start_weir(driver=driver)
     before = len(weir.log())
     for _ in range(3):
@@ -662,7 +666,8 @@ protocol bgp peer {{
 
 
 def established(namespace, path):
-    said = namespace.run("birdc", "-s", f"{path}.ctl", "show", "protocols", "all", "peer", check=False)
+    said = namespace.run("birdc", "-s", f"{path}.ctl", "show", "protocols", "all", "peer",
+                         check=False)
     since = re.search(r"^peer\s.*", said.stdout, re.M)
     return "Established" in said.stdout and since.group(0)
 
@@ -725,14 +730,16 @@ def fed(notified, seconds):
 
 
 def test_the_watchdog_is_fed_after_an_upgrade_that_fails(lab, monkeypatch):
-    """By a process that was a successor itself and had to start again: systemd named another one."""
+    """By a process that was a successor itself and had to start again: systemd named another
+    one."""
     binary = f"{lab.directory}/weir"
     shutil.copy(weir_module.BINARY, binary)
     monkeypatch.setattr(weir_module, "BINARY", binary)
     notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notified.bind(f"{lab.directory}/notify")
     weir = weir_module.Weir(lab, weir_module.config(lab), environment={
-        "NOTIFY_SOCKET": f"{lab.directory}/notify", "WATCHDOG_USEC": "1500000", "WATCHDOG_PID": "1"}).start()
+        "NOTIFY_SOCKET": f"{lab.directory}/notify", "WATCHDOG_USEC": "1500000",
+        "WATCHDOG_PID": "1"}).start()
     try:
         assert not fed(notified, 1)     # it is meant for another process
         weir.upgrade()
@@ -768,8 +775,8 @@ def put_broken(binary):
 
 @pytest.mark.sanitized
 def test_an_upgrade_that_fails_changes_nothing(lab, start_weir, monkeypatch):
-    """The file is wrong when the new process reads it; or the new program fails when the port is its
-    own: then the former one starts again, and has all connections."""
+    """The file is wrong when the new process reads it; or the new program fails when the port is
+    its own: then the former one starts again, and has all connections."""
     binary = f"{lab.directory}/weir"
     shutil.copy(weir_module.BINARY, binary)
     monkeypatch.setattr(weir_module, "BINARY", binary)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""B19: path MTU discovery through weir, with a link of 1,280 bytes on the way to the client or to the
-backends. A router can't send on what is too big and says so by an ICMP error; the one that comes by
-weir must reach the sender, or the path is a black hole."""
+"""B19: path MTU discovery through weir, with a link of 1,280 bytes on the way to the client or to
+the backends. A router can't send on what is too big and says so by an ICMP error; the one that
+comes by weir must reach the sender, or the path is a black hole."""
 
 import re
 

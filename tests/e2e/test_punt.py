@@ -57,8 +57,8 @@ def solicitation(own, source, hops=255, kind=SOLICIT, code=0):
         + b"\x01\x01" + own
     total = traffic.checksum(addresses + struct.pack("!II", len(message), 58) + message)
     message = message[:2] + struct.pack("!H", total) + message[4:]
-    return mac_bytes(PORT_MAC) + own + struct.pack("!HIHBB", IP6, 0x60000000, len(message), 58, hops) \
-        + addresses + message
+    header = struct.pack("!HIHBB", IP6, 0x60000000, len(message), 58, hops)
+    return mac_bytes(PORT_MAC) + own + header + addresses + message
 
 
 def asked_by(frame):
@@ -72,8 +72,9 @@ def asked_by(frame):
 
 
 def answered(lab, protocol, make, names):
-    """How many of so many requests, one after the other, are answered. As a host does, it asks again
-    where nobody answers: a CPU that is away for a while loses frames of the flood and others."""
+    """How many of so many requests, one after the other, are answered. As a host does, it asks
+    again where nobody answers: a CPU that is away for a while loses frames of the flood and
+    others."""
     with lab.client.entered():
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
     with raw:

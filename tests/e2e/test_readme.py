@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""README stays short, and what it says is so: links, packages, commands, options, quoted messages. Its
-configuration starts as it stands there, and its commands work with it."""
+"""README stays short, and what it says is so: links, packages, commands, options, quoted messages.
+Its configuration starts as it stands there, and its commands work with it."""
 
 import functools
 import glob
@@ -102,12 +102,14 @@ def test_packages():
     assert len(text) == 1
     listed = [word for word in text[0].replace("\\", "").split() if not word.startswith("-")]
     # What the unit tests and this page's commands use besides.
-    used = {"dpdk", "dpdk-dev", "python3", "iproute2", "iputils-ping", "iputils-arping", "ethtool", "curl"}
+    used = {"dpdk", "dpdk-dev", "python3", "iproute2", "iputils-ping", "iputils-arping", "ethtool",
+            "curl"}
     assert sorted(listed) == sorted(set(wanted) | used)
 
 
 # Those that a minimal Debian lacks, by their packages.
-PROGRAMS = {"arping": "iputils-arping", "curl": "curl", "driverctl": "driverctl", "ethtool": "ethtool",
+PROGRAMS = {"arping": "iputils-arping", "curl": "curl", "driverctl": "driverctl",
+            "ethtool": "ethtool",
             "git": "git", "ip": "iproute2", "nft": "nftables", "ping": "iputils-ping",
             "tcpdump": "tcpdump"}
 
@@ -133,13 +135,14 @@ def literals():
 
 
 def is_expansion(message, pieces):
-    """Whether the message is what a format gives that has these pieces between its conversions, each of
-    one word. It may be cut off within a piece, or behind a conversion."""
+    """Whether the message is what a format gives that has these pieces between its conversions,
+    each of one word. It may be cut off within a piece, or behind a conversion."""
     for last, piece in enumerate(pieces):
         before = r"\S+".join(map(re.escape, [*pieces[:last], ""]))
         for length in range(len(piece), 7, -1):
             if " " in piece[:length] and re.fullmatch(
-                    before + re.escape(piece[:length]) + (r"\S*" if length == len(piece) else ""), message):
+                    before + re.escape(piece[:length]) + (r"\S*" if length == len(piece) else ""),
+                    message):
                 return True
     return False
 
@@ -157,7 +160,8 @@ def test_messages():
 # ---- the configuration at the top ----
 
 def example():
-    block = next(found for found in re.findall(r"(?:^ {4}.*\n)+", README, re.M) if "services = {" in found)
+    block = next(found for found in re.findall(r"(?:^ {4}.*\n)+", README, re.M)
+                 if "services = {" in found)
     return re.sub(r"^ {4}", "", block, flags=re.M)
 
 
@@ -168,7 +172,8 @@ def test_example_is_right(tmp_path):
 
 
 def example_in(lab):
-    """The lab has README's addresses; only the device is another one, and an instance keeps it apart."""
+    """The lab has README's addresses; only the device is another one, and an instance keeps it
+    apart."""
     text = example().replace("0000:03:00.0", PORT) + f'instance = "{lab.name}";\n'
     if not weir_module.hugepages_available():
         text = text.replace("port = {", "port = { hugepages = false;")
@@ -200,8 +205,10 @@ def test_first_answers(deployed):
     assert len(asked) == 2
     for line in asked:
         question, program = line.split("|")
-        done = subprocess.run(here(program.strip(), deployed), input=question.split()[1] + "\n", text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60 * PATIENCE)
+        done = subprocess.run(here(program.strip(), deployed), input=question.split()[1] + "\n",
+                              text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=60 * PATIENCE)
         assert done.returncode == 0, done.stdout
         assert ("10.0.0.12:8081" if "/backends" in question else '"backends_up": 4') in done.stdout
 
@@ -227,7 +234,8 @@ def test_upgrade(deployed):
 
 
 def test_announcement(deployed):
-    """Beside nginx, step 3: a neighbour that holds another MAC address for the VIP learns the right one."""
+    """Beside nginx, step 3: a neighbour that holds another MAC address for the VIP learns the right
+    one."""
     client = deployed.lab.client
     right = client.run("ip", "neigh", "show", VIP).stdout.split("lladdr ")[1].split()[0]
     client.run(*f"ip neigh replace {VIP} lladdr 02:00:00:00:00:99 dev eth0 nud reachable".split())
@@ -245,8 +253,10 @@ def test_two_legs():
     with Lab() as lab:
         for index, host in enumerate(lab.hosts):
             host.ip("address flush dev eth0", f"address add 10.0.0.1{index + 1}/24 dev eth0")
-            host.popen("/usr/bin/python3", "-m", "http.server", "8090", "--bind", f"10.0.0.1{index + 1}",
-                       "--directory", lab.files, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            host.popen("/usr/bin/python3", "-m", "http.server", "8090", "--bind",
+                       f"10.0.0.1{index + 1}",
+                       "--directory", lab.files, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
         config = re.sub(r'address = "[^"]*";', addresses, example_in(lab)) + snat
         config = re.sub(r', "[^"]*:8081"', "", config).replace(":8080", ":8090")
         weir = weir_module.Weir(lab, config).start()
@@ -258,8 +268,8 @@ def test_two_legs():
 
 
 def test_going_back():
-    """An interface whose weir was killed hears again: by weir --forget, and by README's commands for who
-    hasn't the program any more."""
+    """An interface whose weir was killed hears again: by weir --forget, and by README's commands
+    for who hasn't the program any more."""
     lines = [one for one in commands(section(README, "Going back")) if "eth1" in one]
     assert len(lines) == 3
     with Lab(routed=True) as lab:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A host that a router says is unreachable, or that may not be reached: the SYN is answered by an ICMP
-error. The client gets the next backend and knows nothing of it."""
+"""A host that a router says is unreachable, or that may not be reached: the SYN is answered by an
+ICMP error. The client gets the next backend and knows nothing of it."""
 
 import time
 
@@ -44,7 +44,8 @@ def test_rejected_connect_costs_the_client_nothing(weir, service, address, kind)
     assert refused(weir, service) == set()
     router.ip(f"route add {kind} {host}")
     try:
-        results = traffic.Stream(lab.client, threads=16, rate=RATE, count=200, address=address).join()
+        results = traffic.Stream(lab.client, threads=16, rate=RATE, count=200,
+                                 address=address).join()
         assert traffic.errors(results) == []
         assert set(traffic.bodies(results)) == {"con3", "con4"}
         assert refused(weir, service) == {"con1", "con2"}

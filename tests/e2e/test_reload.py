@@ -48,7 +48,8 @@ def write(weir, config):
 
 
 def reload(weir, config=None, timeout=10):
-    """Write the file, send SIGHUP and wait for the attempt's end; its error, "" when it succeeded."""
+    """Write the file, send SIGHUP and wait for the attempt's end; its error, "" when it
+    succeeded."""
     if config is not None:
         write(weir, config)
     before = weir.log().count("reload: ")
@@ -139,7 +140,8 @@ def test_drain_lets_a_download_finish(lab, own):
         name = max(own.backends().values(), key=lambda backend: backend["active"])["name"]
         others = {"con1", "con2", "con3", "con4"} - {name}
         if change == "state":
-            config = with_backends(lab, "con1", "con2", "con3", "con4", **{name: {"state": "drain"}})
+            config = with_backends(lab, "con1", "con2", "con3", "con4",
+                                   **{name: {"state": "drain"}})
         else:
             config = with_backends(lab, *sorted(others))
         assert reload(own, config) == ""
@@ -468,7 +470,8 @@ def test_control_socket_is_bounded(lab, weir):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(10 * PATIENCE)
         connection.connect(path)
-        line = b'{"version": 1, "command": "weight", "service": "web", "backend": "con1", "weight": 1}\n'
+        line = (b'{"version": 1, "command": "weight", "service": "web", "backend": "con1", '
+                b'"weight": 1}\n')
         connection.sendall(line * 50)
         answers = connection.makefile()
         for _ in range(50):

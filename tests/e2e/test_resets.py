@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Resets that Weir sends for somebody else, against the real TCP stack: it takes them (RFC 5961), and
-there is no exchange of challenge ACKs and resets after them."""
+"""Resets that Weir sends for somebody else, against the real TCP stack: it takes them (RFC 5961),
+and there is no exchange of challenge ACKs and resets after them."""
 
 import collections
 import contextlib
@@ -81,8 +81,8 @@ def assert_is_reset(*connections):
 
 @contextlib.contextmanager
 def short_exchange(lab, server, resets):
-    """At the end both hosts have seen at most so many resets for each connection, and nothing behind
-    them: no challenge was sent."""
+    """At the end both hosts have seen at most so many resets for each connection, and nothing
+    behind them: no challenge was sent."""
     port = server.backend.port
     with Capture(lab.client, expression="tcp port 80") as at_client, \
             Capture(server.namespace, expression=f"tcp port {port}") as at_server:
@@ -120,8 +120,8 @@ def test_idle_connections_are_reset(lab, start):
 
 
 def test_a_backend_that_is_down(lab, start):
-    """on_down = "reset": both ends get ECONNRESET, idle, after an exchange, and while the client waits
-    for an answer. The server's kernel lives, and would challenge what isn't exact."""
+    """on_down = "reset": both ends get ECONNRESET, idle, after an exchange, and while the client
+    waits for an answer. The server's kernel lives, and would challenge what isn't exact."""
     weir, server = start(on_down="reset", on_down_reset_ms=0, health={
         "type": "tcp", "path": None, "interval_ms": 300, "timeout_ms": 250, "fall": 6})
     _, asked, waiting = pairs = [server.pair() for _ in range(3)]
@@ -207,8 +207,8 @@ def flow_of_data(connection, stop):
 
 @pytest.mark.parametrize("sender", ("client", "server"))
 def test_data_under_way(lab, start, sender):
-    """The backend leaves the file while data flows one way: both ends get ECONNRESET at once, though
-    nobody knows how far it has come. Neither is left to its retransmission timer."""
+    """The backend leaves the file while data flows one way: both ends get ECONNRESET at once,
+    though nobody knows how far it has come. Neither is left to its retransmission timer."""
     weir, server = start(on_remove="reset")
     client, end = server.pair()
     source, sink = (client, end) if sender == "client" else (end, client)
@@ -235,8 +235,8 @@ def test_data_under_way(lab, start, sender):
 
 
 def test_ports_run_out_exactly(lab, start):
-    """C4: 64 ports, 74 clients: 64 get one, 10 are refused at once and counted where they were; the log
-    says so, and that it was near. When one closes one more comes; at the end none is lost."""
+    """C4: 64 ports, 74 clients: 64 get one, 10 are refused at once and counted where they were; the
+    log says so, and that it was near. When one closes one more comes; at the end none is lost."""
     weir, server = start(ports="20000-20063")
 
     def use():

@@ -57,7 +57,8 @@ def test_changed_route(routed_lab, start_weir):
 
 
 def test_changed_mac(lab, start_weir):
-    """A host whose MAC changes (it says so once by gratuitous ARP) is reached on within a second."""
+    """A host whose MAC changes (it says so once by gratuitous ARP) is reached on within a
+    second."""
     weir = start_weir()
     host, new = lab.hosts[0], "02:57:65:69:72:77"
     assert weir.backends()["con1"]["mac"] == link_mac(host)

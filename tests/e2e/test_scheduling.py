@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who gets a new connection: schedulers, backups, limits, slow start, and who may connect at all."""
+"""Who gets a new connection: schedulers, backups, limits, slow start, and who may connect at
+all."""
 
 import collections
 import contextlib
@@ -171,7 +172,8 @@ def test_max_conns_by_other_schedulers(lab, start, hold, scheduler):
 def test_max_conns_under_load(lab, start):
     """Connections that come and go by the thousand leave the count exact. On two queues a last
     segment may overtake another one; such a connection ends by the timeout of closing ones. One
-    whose SYN was lost when wrk ended nobody asks for again: that ends by the one of half-open ones."""
+    whose SYN was lost when wrk ended nobody asks for again: that ends by the one of half-open
+    ones."""
     weir = start({name: {"max_conns": 1000} for name in ("con1", "con2", "con3", "con4")},
                  scheduler="least_conn", workers=2, timeouts={"closing_s": 5, "half_open_s": 5})
     shares(lab, 3000)

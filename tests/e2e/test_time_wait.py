@@ -14,8 +14,8 @@ from lab import VIP, VIP6, Lab
 from netns import PATIENCE
 
 PORTS = 16                              # so each is used again after so many connections
-# SYNs that a client may repeat since its machine stood still for a second: without what is tested here
-# nearly half of all are.
+# SYNs that a client may repeat since its machine stood still for a second: without what is tested
+# here nearly half of all are.
 REPEATED_MAX = 2
 # Clients with clocks of their own: random offsets by connection, one clock for all, none.
 TIMESTAMPS = (1, 2, 0)
@@ -121,7 +121,8 @@ def test_a_thousand_reconnects(lab, weir, clients, address):
 
 
 def test_moved_numbers_carry_a_download(lab, weir, clients):
-    """Megabytes over connections whose numbers are moved, with losses: SACK blocks are moved, too."""
+    """Megabytes over connections whose numbers are moved, with losses: SACK blocks are moved,
+    too."""
     backend = lab.backend("con1")
     with open(lab.big_file(), "rb") as file:
         expected = file.read(4000000)
@@ -165,8 +166,8 @@ def test_moved_numbers_carry_a_download(lab, weir, clients):
 
 @pytest.mark.parametrize("address", (VIP, VIP6))
 def test_a_fresh_weir_meets_them_all(lab, weir, clients, address):
-    """A4: weir knows of no connection before, as after a reboot. The server's challenges end at weir,
-    which sends the SYN again itself."""
+    """A4: weir knows of no connection before, as after a reboot. The server's challenges end at
+    weir, which sends the SYN again itself."""
     forget_all(weir, clients, address)
     repeated = repeated_syns(clients)
     assert traffic.errors(in_turn(clients, address, PORTS)) == []
@@ -176,8 +177,8 @@ def test_a_fresh_weir_meets_them_all(lab, weir, clients, address):
 
 @pytest.mark.parametrize("address", (VIP, VIP6))
 def test_a_dead_server_in_time_wait_refuses_at_once(lab, weir, clients, address):
-    """Its host challenges the SYN though nobody listens any more; what it answers the next one by is the
-    client's."""
+    """Its host challenges the SYN though nobody listens any more; what it answers the next one by
+    is the client's."""
     forget_all(weir, clients, address)
     backend = lab.backend("con1")
     repeated = repeated_syns(clients)
@@ -186,7 +187,8 @@ def test_a_dead_server_in_time_wait_refuses_at_once(lab, weir, clients, address)
         results = in_turn(clients, address, PORTS)
     finally:
         backend.start()
-    assert ["ConnectionRefusedError" in error for error in traffic.errors(results)] == [True] * PORTS, \
+    assert ["ConnectionRefusedError" in error
+            for error in traffic.errors(results)] == [True] * PORTS, \
         traffic.errors(results)
     assert challenged(weir) > 0
     assert repeated_syns(clients) - repeated <= REPEATED_MAX

@@ -165,8 +165,8 @@ class Telemetry:
 
 
 class Adopted:
-    """A process that somebody else started, with what is used of subprocess.Popen. How it ends isn't
-    to be learnt: 0 stands for that it did."""
+    """A process that somebody else started, with what is used of subprocess.Popen. How it ends
+    isn't to be learnt: 0 stands for that it did."""
 
     def __init__(self, pid):
         self.pid, self.returncode = pid, None
@@ -254,7 +254,8 @@ class Weir:
         """Join the tap with the veth. A bridge keeps what is for the MAC of one of its ports, and
         DPDK gives the tap's kernel end the MAC of its own: so change that one."""
         self.lab.lb.sysctl(ipv6__conf__default__disable_ipv6=1)
-        self.lab.lb.ip("link add tapbridge type bridge forward_delay 0 stp_state 0 mcast_snooping 0",
+        self.lab.lb.ip("link add tapbridge type bridge forward_delay 0 stp_state 0 "
+                       "mcast_snooping 0",
                        "link set tap0 address 02:57:65:69:72:0c master tapbridge up",
                        f"link set {lab_module.PORT} master tapbridge", "link set tapbridge up")
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Boot emulated machines one after the other and run tests/e2e/test_nic.py in each. For a boot NAME,
-NAME.xml (pytest's results) and NAME.status (its exit code) come into the folder of results, as
-scripts/count-tests.py wants them."""
+"""Boot emulated machines one after the other and run tests/e2e/test_nic.py in each. For a boot
+NAME, NAME.xml (pytest's results) and NAME.status (its exit code) come into the folder of results,
+as scripts/count-tests.py wants them."""
 
 import argparse
 import os
