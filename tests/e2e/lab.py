@@ -101,7 +101,8 @@ def start_time(pid):
 
 
 def offloads_off(namespace, interface):
-    """Without this, veth carries unfinished checksums, frames above the MTU, and tags beside them."""
+    """Without this, veth carries unfinished checksums, frames above the MTU, and tags beside
+    them."""
     namespace.run("ethtool", "-K", interface, "tx", "off", "rx", "off", "tso", "off", "gso", "off",
                   "gro", "off", "txvlan", "off", "tx-vlan-stag-hw-insert", "off")
 

@@ -83,13 +83,14 @@ class BareSystem:
 
     def make(self, mirror):
         self.remove()                   # what a try before has left
+        # Of the whole it is a quarter: a machine that takes longer has no time for the rest.
         run("debootstrap", "--variant=minbase", f"--cache-dir={self.cache}", self.suite, self.root,
-            mirror, timeout=400)
+            mirror, timeout=200)
 
     def remove(self):
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def type(self, commands, seconds=800):
+    def type(self, commands, seconds=700):
         """All that is said; exits at the first command that fails."""
         done = subprocess.run(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", ENTER, "enter",

@@ -26,7 +26,8 @@ def summed(weir, key):
 
 def downs(weir):
     """The backends that were taken out since the start; the file has former starts, too."""
-    return re.findall(r"backend (\S+) \S+: down \(passive: ", weir.log().rpartition("started in")[2])
+    return re.findall(r"backend (\S+) \S+: down \(passive: ",
+                      weir.log().rpartition("started in")[2])
 
 
 def test_lost_syns_take_nobody_out(lab, start_weir):
@@ -81,7 +82,8 @@ def odd(kind, number):
     elif kind == "md5":
         segment = segment[:12] + bytes((10 << 4,)) + segment[13:16] + b"\0\0" + segment[18:] + MD5
         pseudo = header[12:20] + struct.pack("!BBH", 0, 6, len(segment))
-        segment = segment[:16] + struct.pack("!H", traffic.checksum(pseudo + segment)) + segment[18:]
+        total = struct.pack("!H", traffic.checksum(pseudo + segment))
+        segment = segment[:16] + total + segment[18:]
     elif kind == "source route":
         options = SOURCE_ROUTE
     elif kind == "AH":

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""From the version before the table's file had features to this one, and back: no connection is lost
-on the way here, and none is translated wrongly on the way back."""
+"""From the version before the table's file had features to this one, and back: no connection is
+lost on the way here, and none is translated wrongly on the way back."""
 
 import os
 import shutil

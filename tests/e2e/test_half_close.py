@@ -120,8 +120,8 @@ def test_a_hundred_megabytes(weir, pair, vip, closed_by):
 
 
 def closed(packets, reset):
-    """Whether both ends' FINs had come by before it. Then it says no more than that a socket is gone
-    by the time that a straggler comes for it: on two CPUs an ACK may be overtaken by a FIN."""
+    """Whether both ends' FINs had come by before it. Then it says no more than that a socket is
+    gone by the time that a straggler comes for it: on two CPUs an ACK may be overtaken by a FIN."""
     port = reset.dport if reset.sport == 80 else reset.sport
     before = packets[:packets.index(reset)]
     return len({packet.sport for packet in before

@@ -153,9 +153,11 @@ def udp_of(lab, source):
 
 
 def test_whoever_takes_a_backends_name_takes_no_probe(lab, weir):
-    """S1: what the answers to probes share a budget with isn't chosen by an address that anyone can write."""
+    """S1: what the answers to probes share a budget with isn't chosen by an address that anyone can
+    write."""
     before, said = weir.drops(), len(weir.log())
-    with traffic.Flood(lab.client, [udp_of(lab, backend.address) for backend in lab.backends], RATE) as flood:
+    with traffic.Flood(lab.client, [udp_of(lab, backend.address) for backend in lab.backends],
+                       RATE) as flood:
         assert arp_answered(lab) == ASKED
         time.sleep(FLOOD_SECONDS)
     after = weir.drops()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The unit file under a real systemd: a manager of its own, as for a user, with conf/weir.service and
-nothing else. Whatever weir dies of, it is there again, and no connection is lost."""
+"""The unit file under a real systemd: a manager of its own, as for a user, with conf/weir.service
+and nothing else. Whatever weir dies of, it is there again, and no connection is lost."""
 
 import contextlib
 import os
@@ -49,13 +49,15 @@ class Unit(weir_module.Weir):
         self.environment = {**self.environment, "XDG_RUNTIME_DIR": self.directory,
                             "SYSTEMD_UNIT_PATH": units, "SYSTEMD_LOG_TARGET": "console"}
         with open(self.log_path, "a") as log:
-            self.manager = lab.lb.popen("unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
+            self.manager = lab.lb.popen("unshare", "--mount", "--propagation", "unchanged", "sh",
+                                        "-c",
                                         BOOT.format(systemd=SYSTEMD), stdout=log, stderr=log,
                                         env=self.environment)
 
     def systemctl(self, *words, check=True):
         done = subprocess.run(["systemctl", "--user", *words], env=self.environment, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60 * PATIENCE)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=60 * PATIENCE)
         assert not check or done.returncode == 0, f"{words}: {done.stdout}\n{self.log()[-3000:]}"
         return done
 
@@ -152,8 +154,8 @@ def held(thread):
 
 
 def test_no_connection_is_lost(lab, unit):
-    """Killed, a worker or the control loop stuck, restarted, upgraded: systemd has it running again,
-    and every connection goes on."""
+    """Killed, a worker or the control loop stuck, restarted, upgraded: systemd has it running
+    again, and every connection goes on."""
     with lab.client.entered():
         connections = [traffic.connect(timeout=20) for _ in range(40)]
     names = [traffic.ask(connection) for connection in connections]
@@ -178,7 +180,8 @@ def test_no_connection_is_lost(lab, unit):
         before = unit.process.pid
         unit.upgrade()
         assert unit.process.pid != before
-        unit.wait(lambda: unit.shows("MainPID") == str(unit.process.pid), what="the successor's pid")
+        unit.wait(lambda: unit.shows("MainPID") == str(unit.process.pid),
+                  what="the successor's pid")
         assert (unit.shows("ActiveState"), unit.shows("NRestarts")) == ("active", "3")
         all_live()
         before = unit.process.pid

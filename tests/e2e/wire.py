@@ -29,6 +29,7 @@ class Wire:
     def send(self, rest, to=PORT_MAC):
         self.raw.send(mac_bytes(to) + self.own + rest)
 
-    def arp(self, operation, sender, sender_mac, target, to="ff:ff:ff:ff:ff:ff", lengths=b"\x06\x04"):
+    def arp(self, operation, sender, sender_mac, target, to="ff:ff:ff:ff:ff:ff",
+            lengths=b"\x06\x04"):
         self.send(b"\x08\x06" + b"\0\x01\x08\0" + lengths + struct.pack("!H", operation)
                   + sender_mac + socket.inet_aton(sender) + bytes(6) + socket.inet_aton(target), to)
