@@ -55,12 +55,14 @@ struct control_backend {
 	struct stats_backend before; // what the id's former owners counted
 	struct stats_connect connects_before;
 	struct passive_backend passive;
-	uint16_t epoch;   // grows when it takes connections again
-	uint64_t plan;    // the last plan that lists it
-	uint64_t down_ms; // since when it is down; 0 = it isn't
-	bool reset;       // the backend's flows are to be ended
-	bool gathered;    // a candidate in the publication under way
-	bool in_use;      // a candidate in the last publication: the workers know it
+	uint16_t epoch;     // grows when it takes connections again
+	uint64_t plan;      // the last plan that lists it
+	uint64_t down_ms;   // since when it is down; 0 = it isn't
+	uint64_t held_ms;   // since when the reset that is due is held back; 0 = it isn't
+	uint64_t spared_ms; // no reset before
+	bool reset;         // the backend's flows are to be ended
+	bool gathered;      // a candidate in the publication under way
+	bool in_use;        // a candidate in the last publication: the workers know it
 	// Set by hand until the next reload; -1 = as in the file.
 	int temporary_state;
 	int temporary_weight;

@@ -15,6 +15,7 @@
 #include "keep.h"
 #include "log.h"
 #include "on_down.h"
+#include "own_side.h"
 #include "passive.h"
 #include "plan.h"
 #include "ports.h"
@@ -378,7 +379,7 @@ static void health_changed(void *context, struct control_backend *backend)
 	if (is_news)
 		log_backend(backend, health_state_name(status->state), status->reason);
 	control_service_changed(control, backend->service);
-	on_down_update(control->on_down, backend);
+	on_down_update(control->on_down, backend, clock_ms());
 }
 
 static void hop_changed(void *context, struct control_backend *backend)
@@ -394,7 +395,7 @@ static void hop_changed(void *context, struct control_backend *backend)
 	if (control_backend_usable(backend) != was_usable)
 		backend->service->changed = true;
 	publish_soon(control);
-	on_down_update(control->on_down, backend);
+	on_down_update(control->on_down, backend, clock_ms());
 
 	if (before == backend->hop.state)
 		return;
@@ -432,7 +433,8 @@ int control_publish_first(struct control *control)
 	// What is known to be down from before counts as long as it has been so.
 	for (uint32_t s = 0; s < backends->nb_listed; s++)
 		for (uint32_t b = 0; b < backends->services[s]->nb_listed; b++)
-			on_down_update(control->on_down, backends->services[s]->backends[b]);
+			on_down_update(
+				control->on_down, backends->services[s]->backends[b], clock_ms());
 	// One that the loop began while it settled: the publisher has one job at a time.
 	publisher_wait(control->publisher);
 	control->dirty = true;
@@ -494,6 +496,26 @@ static bool packets_are_served(void *context)
 	return !stall_any(control->daemon->stall, SERVED_MS);
 }
 
+bool control_in_trouble(struct control *control, uint64_t since_ms)
+{
+	return own_side_in_trouble(control->daemon->own_side, since_ms);
+}
+
+static bool in_trouble(void *context, uint64_t since_ms)
+{
+	return control_in_trouble(context, since_ms);
+}
+
+uint64_t control_received(const struct control *control)
+{
+	const struct daemon *daemon = control->daemon;
+	uint64_t sum = 0;
+
+	for (unsigned w = 0; daemon->workers != NULL && w < daemon->port.nb_workers; w++)
+		sum += __atomic_load_n(&daemon->workers[w].stats.live.received, __ATOMIC_RELAXED);
+	return sum;
+}
+
 static int create_parts(struct control *control)
 {
 	struct daemon *daemon = control->daemon;
@@ -532,6 +554,7 @@ static int create_parts(struct control *control)
 		.hop_changed = hop_changed,
 		.known_health = known_health,
 		.served = packets_are_served,
+		.in_trouble = in_trouble,
 		.context = control,
 	});
 	if (backends->watch == NULL)

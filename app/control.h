@@ -35,6 +35,11 @@ const struct backends *control_backends(const struct control *control);
 /* Return the registry, to be changed by the event loop. */
 struct backends *control_registry(struct control *control);
 
+/* Tell whether our own side is in trouble, or was since clock_ms() `since_ms` (own_side.h). */
+bool control_in_trouble(struct control *control, uint64_t since_ms);
+/* Return how many frames the workers have received. */
+uint64_t control_received(const struct control *control);
+
 /* Take daemon.lock, which is held while something changes that telemetry reads. */
 void control_lock(struct control *control);
 void control_unlock(struct control *control);

@@ -42,6 +42,7 @@ struct daemon {
 	struct resolver *resolver;
 	struct command *command;        // the control socket
 	struct stall *stall;            // of workers
+	struct own_side *own_side;      // the port's link, weir0
 	struct notify *notify;          // systemd
 	struct service_table *services; // published: control swaps, workers load; atomic
 	struct worker *workers;         // nb_workers of the port

@@ -24,6 +24,7 @@
 #include "keep.h"
 #include "log.h"
 #include "notify.h"
+#include "own_side.h"
 #include "reload.h"
 #include "resolver.h"
 #include "snat.h"
@@ -225,6 +226,18 @@ static void stall_fini(struct daemon *daemon)
 {
 	stall_destroy(daemon->stall);
 	daemon->stall = NULL;
+}
+
+static int own_side_init(struct daemon *daemon, char *message)
+{
+	daemon->own_side = own_side_create(daemon);
+	return daemon->own_side == NULL ? -errno : 0;
+}
+
+static void own_side_fini(struct daemon *daemon)
+{
+	own_side_destroy(daemon->own_side);
+	daemon->own_side = NULL;
 }
 
 static int keep_init(struct daemon *daemon, char *message)
@@ -464,6 +477,7 @@ static const struct step steps[] = {
 	{"SNAT ports", snat_init, snat_fini},
 	{"event loop", events_init, events_fini},
 	{"stall watch", stall_init, stall_fini},
+	{"own side", own_side_init, own_side_fini},
 	{"what was kept", keep_init, keep_fini},
 	{"control", control_init, control_fini},
 	{"workers", workers_init, workers_fini},

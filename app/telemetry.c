@@ -14,6 +14,8 @@
 #include "daemon.h"
 #include "dpdk_compat.h"
 #include "exception.h"
+#include "on_down.h"
+#include "own_side.h"
 #include "ports.h"
 #include "reload.h"
 #include "service_choice.h"
@@ -94,6 +96,7 @@ static int tell_info(struct rte_tel_data *answer, const char *parameters)
 	tell_text(answer, "interface", port->interface);
 	tell_text(answer, "mac", net_mac_format(&port->mac, mac));
 	tell_text(answer, "link", dev_port_link_up(port) ? "up" : "down");
+	tell_text(answer, "trouble", own_side_trouble(daemon->own_side));
 	tell(answer, "mtu", port->mtu);
 	tell_text(answer, "rss", rss_check_text(&daemon->rss));
 	tell_text(answer, "netns", daemon->conf->port.netns);
@@ -312,6 +315,7 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 	tell_text(object, "health", health_state_name(health->state));
 	tell_text(object, "reason", health->reason);
 	tell(object, "since_s", (clock_ms() - health->since_ms) / 1000);
+	tell(object, "resets_held", on_down_holds(backend));
 	tell_text(object, "neighbour", route_names[backend->hop.state]);
 	tell_text(object, "mac",
 		backend->hop.state == ROUTE_RESOLVED ? net_mac_format(&backend->hop.mac, mac) : "");

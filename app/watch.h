@@ -29,6 +29,7 @@ struct watch_source {
 	bool (*known_health)(
 		void *context, const struct control_backend *backend, struct health_status *status);
 	bool (*served)(void *context); // packets are: or a failed probe says nothing
+	bool (*in_trouble)(void *context, uint64_t since_ms); // likewise; own_side.h
 	void *context;
 };
 

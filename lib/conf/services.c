@@ -266,6 +266,10 @@ const struct conf_key conf_service_keys[] = {
 		.max = 3600000, .initial = 10000,
 		.doc = "milliseconds that a backend must have been down before on_down resets its "
 		       "connections; 0 = at once"},
+	{"hold_resets_s", CONF_INTEGER, CONF_AT(struct conf_service, hold_resets_s), .max = 3600,
+		.initial = 60,
+		.doc = "seconds that the resets of on_down = auto are held back at most while all "
+		       "backends of a link or gateway are silent; 0 = never"},
 	{"on_idle", CONF_WORD, CONF_AT(struct conf_service, on_idle), .words = on_idle,
 		.doc = "an established connection that was idle for too long: it is forgotten in "
 		       "silence, or both sides get a reset"},

@@ -112,6 +112,7 @@ static struct exception *allocate(const struct conf *conf, const struct dev_port
 	exception->pool = port->pool;
 	exception->event_fd = -1;
 	exception->tun_fd = -1;
+	exception->look_fd = -1;
 	exception->netns.fd = -1;
 	for (unsigned class = 0; class < PUNT_CLASSES; class ++)
 		exception_budget_init(
@@ -127,6 +128,8 @@ static void release(struct exception *exception, bool remove)
 		close(exception->tun_fd); // weir0 goes with it
 	if (exception->event_fd >= 0)
 		close(exception->event_fd);
+	if (exception->look_fd >= 0)
+		close(exception->look_fd);
 	exception_namespace_close(&exception->netns, remove);
 	free(exception);
 }
@@ -150,6 +153,10 @@ struct exception *exception_create(
 		goto failed;
 	exception->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	err = exception->event_fd < 0 ? -errno : create_rings(exception);
+	if (err == 0) {
+		exception->look_fd = netns_socket(exception->netns.fd, AF_INET, SOCK_DGRAM, 0);
+		err = exception->look_fd < 0 ? exception->look_fd : 0;
+	}
 	if (err < 0) {
 		snprintf(message, DEV_MESSAGE, "queues of " EXCEPTION_INTERFACE ": %s",
 			strerror(-err));
@@ -204,6 +211,11 @@ void exception_keep(struct exception *exception)
 bool exception_taken_over(const struct exception *exception)
 {
 	return exception->taken_over;
+}
+
+bool exception_is_up(const struct exception *exception)
+{
+	return exception_interface_is_up(exception->look_fd);
 }
 
 int exception_forget(const struct conf *conf, char *message)

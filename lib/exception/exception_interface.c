@@ -152,6 +152,14 @@ int exception_interface_up(struct mnl_socket *socket, int index)
 	return netlink_talk(socket, link_request(buffer, index, IFF_UP), NULL, NULL);
 }
 
+bool exception_interface_is_up(int fd)
+{
+	struct ifreq request = {0};
+
+	strcpy(request.ifr_name, EXCEPTION_INTERFACE);
+	return ioctl(fd, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP) != 0;
+}
+
 static int change_address(
 	struct mnl_socket *socket, int index, const struct net_prefix *prefix, bool present)
 {

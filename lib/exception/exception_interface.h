@@ -39,6 +39,9 @@ int exception_interface_configure(const struct conf_port *conf, const struct dev
 /* Add an address, or delete it; fine when it is so already. 0 or -errno. */
 int exception_interface_address(const struct net_prefix *prefix, bool present);
 
+/* Tell whether weir0 is there and up, by a socket of its namespace. */
+bool exception_interface_is_up(int fd);
+
 /* Set the device up. 0 or -errno. */
 int exception_interface_up(struct mnl_socket *socket, int index);
 

@@ -53,6 +53,7 @@ struct exception {
 
 	// Control core only.
 	bool running;
+	int look_fd; // a socket of weir0's namespace, to ask about it
 	struct exception_namespace netns;
 };
 

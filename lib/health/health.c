@@ -91,6 +91,12 @@ void health_set_ports(struct health *health, struct probe_ports *ports)
 	health->ports = ports;
 }
 
+void health_set_trouble(struct health *health, health_trouble_fn trouble, void *context)
+{
+	health->trouble = trouble;
+	health->trouble_context = context;
+}
+
 // Undoes what target_create() did, whole or in part.
 static void target_free(void *argument)
 {

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "netns.h"
 #include "probe_ports.h"
 
@@ -75,6 +76,11 @@ static enum probe_outcome outcome_of(int err)
 	return errno_is_local(err) ? PROBE_SKIPPED : PROBE_FAILED;
 }
 
+static bool errno_is_answer(int err)
+{
+	return err == 0 || err == ECONNREFUSED || err == ECONNRESET;
+}
+
 static void on_connected(int fd, short what, void *argument)
 {
 	struct probe *probe = argument;
@@ -83,6 +89,7 @@ static void on_connected(int fd, short what, void *argument)
 
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size) < 0)
 		err = errno;
+	probe->answered_ms = errno_is_answer(err) ? clock_ms() : 0;
 	if (err != 0)
 		probe_end(probe, outcome_of(err), "connect: %s", probe_errno_text(err));
 	else
@@ -113,6 +120,7 @@ bool probe_start(struct probe *probe, const struct probe_task *task, struct prob
 	socklen_t size = net_addr_sockaddr(&task->endpoint.addr, task->endpoint.port, &to);
 
 	*probe = (struct probe){.task = task, .stage = "connect"};
+	result->answered_ms = 0;
 	probe->fd = netns_socket(
 		task->netns_fd, task->endpoint.addr.family, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	if (probe->fd < 0) {
@@ -133,7 +141,8 @@ bool probe_start(struct probe *probe, const struct probe_task *task, struct prob
 		note_port(probe);
 		return true;
 	}
-	result->outcome = outcome_of(err);
+	// Said at once it is our own routes' word, said later a router's.
+	result->outcome = err == ENETUNREACH ? PROBE_SKIPPED : outcome_of(err);
 	snprintf(result->reason, sizeof(result->reason), "connect: %s", probe_errno_text(err));
 	probe_cancel(probe);
 	return false;
@@ -156,7 +165,7 @@ void probe_cancel(struct probe *probe)
 
 void probe_end(struct probe *probe, enum probe_outcome outcome, const char *format, ...)
 {
-	struct probe_result result = {.outcome = outcome};
+	struct probe_result result = {.outcome = outcome, .answered_ms = probe->answered_ms};
 	va_list args;
 
 	va_start(args, format);

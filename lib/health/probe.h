@@ -28,6 +28,7 @@ enum probe_outcome {
 
 struct probe_result {
 	enum probe_outcome outcome;
+	uint64_t answered_ms; // when something came back, be it a refusal; 0 = nothing did
 	char reason[64];
 };
 
@@ -48,9 +49,10 @@ struct probe_task {
 
 struct probe {
 	const struct probe_task *task;
-	const char *stage; // "connect", "tls", "http": what a timeout's reason starts with
-	int fd;            // while connecting; -1 later
-	uint16_t port;     // local, in the task's `ports`, network byte order; 0 = none
+	const char *stage;    // "connect", "tls", "http": what a timeout's reason starts with
+	int fd;               // while connecting; -1 later
+	uint16_t port;        // local, in the task's `ports`, network byte order; 0 = none
+	uint64_t answered_ms; // as in its result
 	struct event connecting;
 	struct bufferevent *stream; // owns the connection after that; NULL = none
 };

@@ -95,6 +95,23 @@ static void change_report(struct health_target *target, const char *reason, uint
 	target->health->changed(target->health->context, target);
 }
 
+static bool is_in_trouble(const struct health *health, uint64_t since_ms)
+{
+	return health->trouble != NULL && health->trouble(health->trouble_context, since_ms);
+}
+
+static void note_answer(struct health_target *target, uint64_t answered_ms, uint64_t now_ms)
+{
+	struct health_status *status = &target->status;
+
+	if (answered_ms != 0) {
+		status->answered_ms = answered_ms;
+		status->silent_ms = 0;
+	} else if (status->silent_ms == 0) {
+		status->silent_ms = now_ms;
+	}
+}
+
 // The probe has ended, running or at once. The target may be gone when this returns.
 static void target_judge(struct health_target *target, const struct probe_result *result)
 {
@@ -115,13 +132,19 @@ static void target_judge(struct health_target *target, const struct probe_result
 	}
 	target->phase = TARGET_WAITING;
 	target_wait(target, schedule_next(&target->schedule), now_ms);
+	if (!passed && is_in_trouble(health, target->schedule.started_ms))
+		return; // said by whoever knows of it
 	if (result->outcome == PROBE_SKIPPED) {
 		char text[NET_ENDPOINT_TEXT];
 
-		log_limited(LOG_LEVEL_WARNING, "probe of %s skipped (%s)",
-			net_endpoint_format(&target->task.endpoint, text), result->reason);
+		if (!target->is_skipped)
+			log_limited(LOG_LEVEL_WARNING, "probes of %s skipped (%s)",
+				net_endpoint_format(&target->task.endpoint, text), result->reason);
+		target->is_skipped = true;
 		return;
 	}
+	target->is_skipped = false;
+	note_answer(target, result->answered_ms, now_ms);
 	target->status.probes++;
 	target->status.failures += !passed;
 	target->status.connects = passed || strncmp(result->reason, "connect:", 8) != 0;
@@ -142,6 +165,10 @@ static void probe_launch(struct health_target *target, uint64_t now_ms)
 	struct probe_result result;
 
 	schedule_start(&target->schedule, now_ms, loop_watch_observe(&health->watch, now_ms));
+	if (is_in_trouble(health, now_ms)) {
+		target_wait(target, schedule_next(&target->schedule), now_ms);
+		return;
+	}
 	if (!probe_start(&target->probe, &target->task, &result)) {
 		target_judge(target, &result);
 		return;

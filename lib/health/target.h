@@ -29,6 +29,7 @@ struct health_target {
 	struct probe_task task;
 	struct probe probe;
 	enum target_phase phase;
+	bool is_skipped;    // the latest probe was, which was said
 	struct event timer; // the slot, or the deadline while running
 	uint64_t due_ms;    // what the timer is for
 	uint64_t queued_ms; // since when it is in the queue
@@ -45,6 +46,8 @@ struct health {
 	health_served_fn served; // NULL = always
 	void *served_context;
 	struct probe_ports *ports; // of probes under way; NULL = nobody asks
+	health_trouble_fn trouble; // NULL = never
+	void *trouble_context;
 	void *targets;             // tsearch(3) tree by target_compare()
 	struct target_queue queue; // due, oldest first
 	struct event starter;      // works off the queue

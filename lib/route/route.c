@@ -44,6 +44,7 @@ struct route_target {
 	struct route *route;
 	unsigned users;         // get without put
 	enum route_state state; // while there is no neighbour
+	bool is_own;            // as in its hop
 	struct neighbour *neighbour;
 	struct route_hop hop;
 	struct route_hop told; // what the user knows
@@ -92,8 +93,8 @@ static bool has_work(const struct route *route)
 
 static bool hop_equal(const struct route_hop *a, const struct route_hop *b)
 {
-	return a->state == b->state && net_addr_equal(&a->gateway, &b->gateway) &&
-		net_mac_equal(&a->mac, &b->mac);
+	return a->state == b->state && a->is_own == b->is_own &&
+		net_addr_equal(&a->gateway, &b->gateway) && net_mac_equal(&a->mac, &b->mac);
 }
 
 /*
@@ -107,10 +108,11 @@ static void target_update(struct route_target *target)
 
 	if (neighbour && neighbour->state == ROUTE_PENDING && target->hop.state == ROUTE_RESOLVED)
 		return;
-	target->hop = (struct route_hop){.state = target->state};
+	target->hop = (struct route_hop){.state = target->state, .is_own = target->is_own};
 	if (neighbour != NULL)
 		target->hop = (struct route_hop){
 			.state = neighbour->state,
+			.is_own = neighbour->state == ROUTE_UNREACHABLE && !route->link.up,
 			.gateway = neighbour->addr,
 			.mac = neighbour->mac,
 		};
@@ -175,16 +177,21 @@ static int target_use_neighbour(struct route_target *target, const struct route_
 	return 0;
 }
 
-static void target_use_none(struct route_target *target, enum route_state state, const char *cause)
+/* `err`: that the kernel told in place of a route. */
+static void target_use_none(struct route_target *target, enum route_state state, int err)
 {
+	const char *cause = err < 0 ? strerror(-err) : "no unicast route";
+	bool is_own = !target->route->link.up || err == -ENETUNREACH;
 	char addr[NET_ADDR_TEXT];
 
-	if (target->neighbour == NULL && target->state == state)
+	if (target->neighbour == NULL && target->state == state && target->is_own == is_own)
 		return;
 	leave_neighbour(target);
 	target->state = state;
+	target->is_own = is_own;
 	target_update(target);
-	if (cause != NULL)
+	// That of the link is told once, for all.
+	if (state == ROUTE_UNREACHABLE && target->route->link.up)
 		log_limited(
 			LOG_LEVEL_WARNING, "%s: %s", net_addr_format(&target->addr, addr), cause);
 }
@@ -196,21 +203,21 @@ static void target_ask(struct route_target *target)
 	struct route_answer answer;
 	int err;
 
-	if (!route->link.up) { // told once, for the link
-		target_use_none(target, ROUTE_UNREACHABLE, NULL);
+	if (!route->link.up) {
+		target_use_none(target, ROUTE_UNREACHABLE, 0);
 		return;
 	}
 	err = route_kernel_lookup(route->requests, route->link.index, &target->addr, &answer);
 	if (err == -ENOBUFS || err == -ENOMEM || err == -ETIMEDOUT)
 		route->again = true;
 	else if (err < 0)
-		target_use_none(target, ROUTE_UNREACHABLE, strerror(-err));
+		target_use_none(target, ROUTE_UNREACHABLE, err);
 	else if (answer.type == RTN_LOCAL)
-		target_use_none(target, ROUTE_LOCAL, NULL);
+		target_use_none(target, ROUTE_LOCAL, 0);
 	else if (answer.type != RTN_UNICAST)
-		target_use_none(target, ROUTE_UNREACHABLE, "no unicast route");
+		target_use_none(target, ROUTE_UNREACHABLE, 0);
 	else if (answer.interface != route->link.index)
-		target_use_none(target, ROUTE_LOCAL, NULL);
+		target_use_none(target, ROUTE_LOCAL, 0);
 	else if (target_use_neighbour(target, &answer) < 0)
 		route->again = true;
 }

@@ -14,8 +14,9 @@ import pytest
 
 import traffic
 from test_dns import dns, named        # noqa: F401
+from lab import VIP, Lab
 from netns import PATIENCE
-from test_on_down import connections_of
+from test_on_down import connections_of, wait_reset
 from test_reload import TIMEOUTS, backends_of, reload, usual, write
 from weir import ROOT, merged
 
@@ -266,3 +267,129 @@ def test_e12_an_upgrade_takes_no_file_that_costs_the_connections(lab, start_weir
         assert refused.code != 0 and next(iter(change)) in refused.said
         assert traffic.ask(connection) == "con2"
         assert running_pid(weir) == weir.process.pid
+
+
+# E2: while our own side is in trouble nobody is to blame
+
+QUICK = {"on_down_reset_ms": 1000}
+TROUBLE_S = 3.5                         # a verdict and on_down_reset_ms are over by then
+
+
+def idle_connections(lab, count):
+    """Connections of one backend each, and which."""
+    with lab.client.entered():
+        connections = [traffic.connect(timeout=10 * PATIENCE) for _ in range(count)]
+    return {connection: traffic.ask(connection) for connection in connections}
+
+
+def all_live(connections):
+    assert all(traffic.ask(connection) == name for connection, name in connections.items())
+    for connection in connections:
+        connection.close()
+
+
+@contextlib.contextmanager
+def cable_out(lab, weir):
+    lab.switch.ip("link set lbport down")
+    yield
+    lab.switch.ip("link set lbport up")
+
+
+@contextlib.contextmanager
+def weir0_down(lab, weir):
+    deadline = time.monotonic() + TROUBLE_S
+    while time.monotonic() < deadline:
+        weir.netns.ip("link set weir0 down")
+        time.sleep(0.1)
+    yield
+    weir.netns.ip("link set weir0 up")
+
+
+@contextlib.contextmanager
+def no_address(lab, weir):
+    deadline = time.monotonic() + TROUBLE_S
+    while time.monotonic() < deadline:
+        weir.netns.ip("address flush dev weir0")
+        time.sleep(0.1)
+    yield
+    weir.netns.ip(f"address replace {VIP}/24 dev weir0")
+
+
+@contextlib.contextmanager
+def probes_dropped(lab, weir):
+    weir.netns.run("nft", "add table inet mistake; add chain inet mistake out "
+                   "{ type filter hook output priority 0; }; "
+                   "add rule inet mistake out tcp dport 8080-8081 drop")
+    yield
+    weir.netns.run("nft", "delete table inet mistake")
+
+
+@pytest.mark.parametrize("trouble", [cable_out, weir0_down, no_address, probes_dropped],
+                         ids=lambda trouble: trouble.__name__)
+def test_e2_own_trouble_is_nobodys_fault(lab, start_weir, trouble):
+    """Though it lasts for longer than a verdict and on_down_reset_ms together."""
+    weir = start_weir(services={"web": QUICK}, timeouts=TIMEOUTS)
+    connections = idle_connections(lab, 20)
+    with trouble(lab, weir):
+        time.sleep(TROUBLE_S)
+        named = weir.info().get("trouble")
+        held = {backend.get("resets_held") for backend in weir.backends().values()}
+    weir.wait_all_up()
+    assert weir.flows()[0]["reset"] == 0
+    all_live(connections)
+    assert trouble is not cable_out or named == "port: no link"
+    assert trouble is not probes_dropped or held == {1}
+    weir.wait(lambda: weir.info()["trouble"] == "", what="no trouble")
+    assert {cable_out: "port: no link", weir0_down: "weir0 is down", no_address: "",
+            probes_dropped: "hold_resets_s"}[trouble] in weir.log()
+
+
+def cut(*names):
+    def strike(lab):
+        for name in names:
+            lab.backend(name).cut()
+    return strike
+
+
+DEATHS = {"one_of_one": (("con1",), ("con1",), cut("con1")),
+          "one_of_two": (("con1", "con3"), ("con1",), cut("con1")),
+          "two_of_four": (ALL, ("con1", "con3"), cut("con1", "con3")),
+          "a_rack": (ALL, ("con1", "con2"), lambda lab: lab.unplug_host(0))}
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("death", DEATHS)
+def test_e2_who_is_dead_for_good_is_reset(lab, start_weir, death):
+    names, dead, strike = DEATHS[death]
+    weir = start_weir(**listing(lab, *names, on_down_reset_ms=1000, hold_resets_s=600))
+    connections = idle_connections(lab, 12)
+    strike(lab)
+    for connection, name in connections.items():
+        if name in dead:
+            wait_reset(connection, 30 * PATIENCE)
+    all_live({connection: name for connection, name in connections.items() if name not in dead})
+    assert weir.flows()[0]["reset"] == sum(name in dead for name in connections.values())
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("returns", [True, False])
+def test_e2_a_gateway_dies(start_weir, returns):
+    """Its backends' connections wait for it, but not for ever."""
+    with Lab(routed=True) as routed:
+        weir = start_weir(in_lab=routed, services={"web": {
+            **QUICK, "hold_resets_s": 600 if returns else 3}}, timeouts=TIMEOUTS)
+        connections = idle_connections(routed, 12)
+        routed.switch.ip("link set router1 down")
+        weir.wait(lambda: "hold_resets_s" in weir.log(), 30, "resets held back")
+        if returns:
+            time.sleep(TROUBLE_S)
+            routed.switch.ip("link set router1 up")
+            weir.wait_all_up()
+            all_live(connections)
+            assert weir.flows()[0]["reset"] == 0
+        else:
+            for connection in connections:
+                wait_reset(connection, 30 * PATIENCE)
+            assert weir.flows()[0]["reset"] == 12
+            routed.switch.ip("link set router1 up")
+            weir.wait_all_up()

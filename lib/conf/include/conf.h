@@ -164,6 +164,7 @@ struct conf_service {
 	enum conf_on_remove on_remove;
 	enum conf_on_down on_down;
 	unsigned on_down_reset_ms;
+	unsigned hold_resets_s;    // at most, when all backends of a vicinity are down; 0 = never
 	enum conf_on_idle on_idle; // what becomes of a connection that was idle for too long
 	unsigned timeout_s[CONF_TIMEOUTS]; // seconds; 0 = those of struct conf
 	unsigned connect_timeout_ms; // how long a backend may leave a SYN unanswered; 0 = any time

@@ -40,6 +40,9 @@ struct exception *exception_create(
 /* Tell whether weir0 was there already: addresses, routes and neighbours are those of before. */
 bool exception_taken_over(const struct exception *exception);
 
+/* Tell whether weir0 is there and up. Control core. */
+bool exception_is_up(const struct exception *exception);
+
 /* Start the thread, on the calling thread's CPU set. 0 or -errno. */
 int exception_start(struct exception *exception);
 

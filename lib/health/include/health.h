@@ -7,8 +7,10 @@
  * The process must ignore SIGPIPE.
  *
  * A failure is the backend's only when our own side was in order: a probe that can't be made (no
- * descriptor, memory, local port or link) is skipped and logged; a deadline moves on by what the
- * loop lost (a busy CPU), and a probe during which it lost more than a timeout is repeated at once.
+ * descriptor, memory, local port, address or route) is skipped and logged; none is made, and no
+ * failure counts, while our own side is in trouble (health_set_trouble()); a deadline moves on by
+ * what the loop lost (a busy CPU), and a probe during which it lost more than a timeout is repeated
+ * at once.
  */
 #ifndef WEIR_HEALTH_H
 #define WEIR_HEALTH_H
@@ -37,6 +39,9 @@ struct health_status {
 	uint64_t probes;   // probes that passed or failed; a skipped one doesn't count
 	uint64_t failures; // probes that failed
 	bool connects;     // the latest probe got a connection, whatever came after it
+	// Anything that came back is an answer, a refusal too.
+	uint64_t answered_ms; // clock_ms() of the latest one; 0 = none since the target was made
+	uint64_t silent_ms;   // when the first probe since failed for want of one; 0 = none has
 };
 
 /*
@@ -60,6 +65,13 @@ void health_set_served(struct health *health, health_served_fn served, void *con
 /* Let the local ports of all probes under way be in `ports`, which is the caller's. Before the
  * first target. */
 void health_set_ports(struct health *health, struct probe_ports *ports);
+
+/*
+ * Whether our own side is in trouble, or was at any time since clock_ms() `since_ms`: no link, no
+ * interface. Asked before each probe and at each failure.
+ */
+typedef bool (*health_trouble_fn)(void *context, uint64_t since_ms);
+void health_set_trouble(struct health *health, health_trouble_fn trouble, void *context);
 
 /* Drop every probe and free all targets, got or not. Some memory and sockets go only in the next
  * turn of the loop, or with the event_base. health_destroy(NULL) is fine. */

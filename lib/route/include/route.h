@@ -28,6 +28,7 @@ enum route_state {
 
 struct route_hop {
 	enum route_state state;
+	bool is_own; // UNREACHABLE for want of a route or of the interface: no neighbour's fault
 	struct net_addr gateway; // the neighbour's address: the target itself when on the link
 	struct net_mac mac;      // valid when RESOLVED
 };

@@ -366,8 +366,15 @@ static void closed_port_is_down_refused(void **state)
 	expect_first(*state, &server.endpoint, &tcp, HEALTH_DOWN, "connect: refused");
 }
 
-/* In a namespace of its own without routes: also shows that the probe's socket is made there. */
-static void unreachable_backend_is_down_with_the_reason(void **state)
+static void run_for(struct fixture *fixture, unsigned ms)
+{
+	for (uint64_t end_ms = clock_ms() + ms; clock_ms() < end_ms;)
+		turn(fixture);
+}
+
+/* In a namespace of its own without routes, which is no backend's fault (E2): also shows that the
+ * probe's socket is made there. */
+static void without_a_route_nothing_is_known(void **state)
 {
 	struct fixture *fixture = *state;
 	int own = open("/proc/self/ns/net", O_RDONLY);
@@ -382,7 +389,12 @@ static void unreachable_backend_is_down_with_the_reason(void **state)
 	health_destroy(fixture->health);
 	fixture->health = health_create(fixture->events, other, on_changed, fixture);
 	net_endpoint_parse(&endpoint, "192.0.2.1:80");
-	expect_first(fixture, &endpoint, &tcp, HEALTH_DOWN, "connect: network unreachable");
+	struct health_target *target = health_target_get(fixture->health, &endpoint, &tcp);
+	run_for(fixture, 10 * tcp.interval_ms);
+	assert_int_equal(health_target_status(target)->state, HEALTH_UNKNOWN);
+	assert_int_equal(health_target_status(target)->probes, 0);
+	assert_int_equal(fixture->changes, 0);
+	health_target_put(target);
 	health_destroy(fixture->health);
 	fixture->health = NULL;
 	close(own);
@@ -712,6 +724,43 @@ static void what_is_not_served_is_no_failure(void **state)
 	server_stop(&server);
 }
 
+static bool is_in_trouble(void *context, uint64_t since_ms)
+{
+	return *(bool *)context;
+}
+
+/* In trouble of our own nothing is sent, and what fails counts for nothing (E2). */
+static void own_trouble_is_no_failure(void **state)
+{
+	struct fixture *fixture = *state;
+	struct server server = {.reply = "HTTP/1.1 200 OK\r\n\r\n"};
+	struct conf_health conf = http_conf(100);
+	struct health_target *target;
+	bool in_trouble = false;
+
+	server_start(&server, fixture);
+	conf.fall = 1;
+	conf.interval_ms = 20;
+	health_set_trouble(fixture->health, is_in_trouble, &in_trouble);
+	target = health_target_get(fixture->health, &server.endpoint, &conf);
+	await(fixture, &fixture->changes, 1);
+	assert_true(health_target_status(target)->answered_ms != 0);
+	assert_int_equal(health_target_status(target)->silent_ms, 0);
+	server.reply = "";
+	in_trouble = true;
+	run_for(fixture, 300); // the one under way fails meanwhile
+	unsigned connections = server.connections;
+	run_for(fixture, 200);
+	assert_int_equal(server.connections, connections);
+	assert_int_equal(fixture->changes, 1);
+	assert_int_equal(health_target_status(target)->failures, 0);
+	in_trouble = false;
+	await(fixture, &fixture->changes, 2);
+	assert_int_equal(health_target_status(target)->state, HEALTH_DOWN);
+	health_target_put(target);
+	server_stop(&server);
+}
+
 static void local_trouble_is_not_counted(void **state)
 {
 	struct fixture *fixture = *state;
@@ -948,7 +997,7 @@ int main(void)
 		TEST(tcp_listener_on_ipv6_is_up),
 		TEST(the_port_of_a_probe_is_known_while_it_runs),
 		TEST(closed_port_is_down_refused),
-		TEST(unreachable_backend_is_down_with_the_reason),
+		TEST(without_a_route_nothing_is_known),
 		TEST(silent_connect_is_down_by_timeout),
 		TEST(http_status_in_range_is_up),
 		TEST(http_path_host_and_port_are_as_configured),
@@ -966,6 +1015,7 @@ int main(void)
 		TEST(rise_and_fall_are_counted_in_probes),
 		TEST(case_d16_halted_loop_is_no_failure),
 		TEST(what_is_not_served_is_no_failure),
+		TEST(own_trouble_is_no_failure),
 		TEST(local_trouble_is_not_counted),
 		TEST(equal_probes_share_one_target),
 		TEST(type_none_is_up_and_never_probed),
