@@ -33,6 +33,7 @@ def processes_of(text):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_hangs", pytest.param("test_is_deaf", marks=pytest.mark.ci)])
 def test_hanging_end_to_end_test(name, tmp_path):
     hang_file = tmp_path / "lab"
