@@ -17,6 +17,9 @@ static const char *endpoint_fault(const char *text)
 
 	if (text[0] == '\0')
 		return "is empty; expected \"address:port\", as in \"10.0.0.11:8080\"";
+	if (strchr(text, ' ') != NULL)
+		return "has more than address and port; a backend's keys stand in a group, as in "
+		       "{ address = \"10.0.0.11:8080\"; weight = 3; }";
 	if (strchr(text, '/') != NULL)
 		return "has a /; expected \"address:port\", as in \"10.0.0.11:8080\"";
 	if (net_addr_parse(&addr, text) == 0)

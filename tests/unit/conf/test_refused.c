@@ -291,6 +291,8 @@ static const struct bad addressed[] = {
 		"is an integer; expected \"address:port\""},
 	{PORT WEB("listen = \"host1:8080\";\n" BACKENDS), "3: services.web.listen",
 		"\"host1:8080\" is a name; give an address and port, as in \"10.0.0.11:8080\""},
+	{BACKEND("( \"10.0.0.1:80 weight=3\" )"), "4: services.web.backends[0]",
+		"has more than address and port; a backend's keys stand in a group"},
 	{BACKEND("( \"host1:99999\" )"), "4: services.web.backends[0]", "port out of range"},
 	{BACKEND("( \"host1\" )"), "4: services.web.backends[0]", "is a name"},
 	{BACKEND("( \"host..x:80\" )"), "4: services.web.backends[0]", "is a name"},
