@@ -19,10 +19,11 @@
  *    tcp_reset_check()). In SYN_SENT a backend's acknowledges the SYN (RFC 9293, 3.10.7.3).
  * SYN: opens; in a connection that is open it changes nothing (RFC 5961, 4): who has one answers by
  *    a challenge, and gets an exact RST. pipeline.c says when it starts a new flow.
- * FIN: seen, when it stands exactly where its side's stream ends; counts, when the other side
- *    acknowledges exactly the number behind it. If its side sends more before that, it was a
- *    stranger's, and forgotten. A FIN that counts ends the stream: nothing moves `end` any more.
- * No ACK: no receiver takes a segment without ACK, SYN and RST (RFC 9293, 3.10.7.4).
+ * FIN: seen, when it stands exactly where its side's stream ends, or, overtaken by what was sent
+ *    behind it, right before that; counts, when the other side acknowledges exactly the number
+ * behind it. If its side sends more before that, it was a stranger's, and forgotten. A FIN that
+ * counts ends the stream: nothing moves `end` any more. No ACK: no receiver takes a segment without
+ * ACK, SYN and RST (RFC 9293, 3.10.7.4).
  *
  * No rule asks where a frame comes from. A router's frames bear another address than the one that
  * it answers to in VRRP (RFC 5798, 8.1.2), and the other way about a forged packet comes by the
@@ -211,9 +212,11 @@ static void decide_stream(struct track *track)
 		track->new_end = end_behind(track);
 		if (track->new_end != track->end)
 			fins[own] = TCP_FIN_NONE;
+		uint32_t at = track->seq + track->packet->payload;
 		if ((track->packet->flags & RTE_TCP_FIN_FLAG) && fins[own] == TCP_FIN_NONE &&
-			track->seq + track->packet->payload == track->new_end) {
+			track->new_end - at <= 1) {
 			fins[own] = TCP_FIN_SENT;
+			track->new_end = at;
 			track->closes = true;
 		}
 	}

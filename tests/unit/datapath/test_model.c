@@ -152,9 +152,10 @@ static void model_stream(struct model *m, const struct move *s)
 		m->fin[side] = NO_FIN;
 		m->end[side] = end;
 	}
-	if ((s->flags & TCP_FIN) && m->fin[side] == NO_FIN && same(end, m->end[side])) {
+	if ((s->flags & TCP_FIN) && m->fin[side] == NO_FIN &&
+		(same(end, m->end[side]) || same(end + 1, m->end[side]))) { // or overtaken
 		m->fin[side] = FIN_UNDER_WAY;
-		m->end[side]++;
+		m->end[side] = end + 1;
 	}
 }
 

@@ -251,6 +251,27 @@ static void a_fin_behind_a_gap_counts(void **unused) // W16
 		}
 }
 
+/* Packets overtake each other on their way here: the answer to the other side's FIN comes before
+ * the FIN that was sent before it, and has the number behind it. */
+static void a_fin_that_was_overtaken_counts(void **unused)
+{
+	FOR_EACH_WORLD(world)
+	for (enum flow_direction first = 0; first < 2; first++)
+		for (unsigned payload = 0; payload <= MSS; payload += MSS) {
+			struct flowing f = flowing(&world, first * 2 + !payload);
+
+			say(&f, first, TCP_FIN | TCP_ACK, 0);
+			lose(&f, 1 - first, payload + 1);
+			say(&f, 1 - first, TCP_ACK, 0);
+			assert_open(&f, TCP_CLOSE_WAIT);
+			say_odd(&f, 1 - first, TCP_FIN | TCP_ACK,
+				(struct odd){.seq = -payload - 1, .payload = payload});
+			assert_open(&f, TCP_LAST_ACK);
+			say(&f, first, TCP_ACK, 0);
+			assert_over(&f, TCP_TIME_WAIT);
+		}
+}
+
 /* Anybody who knows where a stream ends may forge a FIN there, which its receiver ignores for its
  * acknowledgement; then the stream goes on. */
 static void a_forged_fin_is_forgotten_when_data_pass_it(void **unused)
@@ -638,6 +659,7 @@ int main(void)
 		cmocka_unit_test(a_repeated_fin_is_of_its_own_side),
 		cmocka_unit_test(a_fin_counts_when_all_is_acknowledged),
 		cmocka_unit_test(a_fin_behind_a_gap_counts),
+		cmocka_unit_test(a_fin_that_was_overtaken_counts),
 		cmocka_unit_test(a_forged_fin_is_forgotten_when_data_pass_it),
 		cmocka_unit_test(a_fin_to_a_dead_backend_has_the_closing_time),
 		cmocka_unit_test(a_forged_fin_costs_no_idle_time_when_it_is_blind),
