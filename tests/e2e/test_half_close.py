@@ -15,7 +15,7 @@ from capture import FIN, Capture
 from lab import VIP, VIP6
 
 CLOSING_SECONDS = 1                     # what the half-closed connection has to outlive
-TIMEOUTS = {"closing_s": CLOSING_SECONDS, "time_wait_s": 1}
+TIMEOUTS = {"closing_s": CLOSING_SECONDS, "time_wait_s": 1, "close_s": 1}
 PART = 65536
 
 
