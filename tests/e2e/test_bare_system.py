@@ -73,13 +73,16 @@ class BareSystem:
 
     def __init__(self, suite, directory):
         self.suite, self.root, self.cache = suite, f"{directory}/{suite}", f"{CACHE}/{suite}"
+
+    def create(self):
         os.makedirs(self.cache, exist_ok=True)
-        tried(self.make, tried(apt_mirror, suite))
+        tried(self.make, tried(apt_mirror, self.suite))
         with open(f"{self.root}/etc/apt/apt.conf.d/80weir-test", "w") as file:
             file.write(APT_SETTINGS)
         with open(f"{self.root}/etc/dpkg/dpkg.cfg.d/80weir-test", "w") as file:
             file.write("force-unsafe-io\n")         # the system needn't outlive a power failure
         shutil.copytree(ROOT, f"{self.root}/root/weir", ignore=shutil.ignore_patterns(*NOT_SOURCE))
+        tried(self.fetch)
 
     def make(self, mirror):
         self.remove()                   # what a try before has left
@@ -90,13 +93,25 @@ class BareSystem:
     def remove(self):
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def type(self, commands, seconds=700):
-        """All that is said; exits at the first command that fails."""
-        done = subprocess.run(
+    def fetch(self):
+        """Get README's packages from the mirror, so that it can't fail later. A name that isn't
+        known there is README's fault, which shows when the block is typed."""
+        install = re.search(r"apt-get install (?:[^\n]*\\\n)*[^\n]*", readme_commands()).group()
+        done = self.run(f"apt-get -o APT::Update::Error-Mode=any update\n{install} --download-only")
+        if done.returncode != 0 and "Unable to locate package" not in done.stdout:
+            raise CommandFailed(done.stdout[-300:])
+
+    def run(self, commands, seconds=700):
+        """In the system, until the first one that fails."""
+        return subprocess.run(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", ENTER, "enter",
              self.root, self.cache, "cd /root/weir\n" + commands],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             timeout=seconds * PATIENCE)
+
+    def type(self, commands):
+        """All that is said; none may fail."""
+        done = self.run(commands)
         assert done.returncode == 0, \
             f"README.md, on a bare {self.suite}:\n{commands}\n... {done.stdout[-3000:]}"
         return done.stdout
@@ -106,13 +121,12 @@ class BareSystem:
 def bare_system(request, tmp_path):
     if not shutil.which("debootstrap"):
         pytest.skip("debootstrap isn't installed")
-    system = None
+    system = BareSystem(request.param, tmp_path)
     try:
-        system = BareSystem(request.param, tmp_path)
+        system.create()
         yield system
     finally:
-        if system:
-            system.remove()
+        system.remove()
 
 
 @pytest.mark.slow
