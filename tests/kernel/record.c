@@ -16,6 +16,8 @@ static void read_flow(struct record *record, const struct trial *trial)
 		return;
 	record->is_there = true;
 	record->state = flow_state(flow);
+	for (enum flow_direction side = CLIENT; side <= BACKEND; side++)
+		record->fins[side] = tcp_status_fin(flow->status, side);
 	record->flags = flow->flags;
 	record->last_seen = flow->last_seen;
 	record->number = flow_table_number(rig_flows(trial->rig, trial->c.family), flow);
@@ -85,12 +87,20 @@ static const char *state_name(const struct record *record)
 	return tcp_state_names[record->is_there ? record->state : TCP_NONE];
 }
 
-/* Closed is closed: there, states differ by their idle time. */
-static enum tcp_state state_that_counts(const struct record *record)
+/* Closed is closed: there, states differ by their idle time. A FIN that is only seen sets the idle
+ * time, too, and nothing else. */
+static unsigned state_that_counts(const struct record *record)
 {
+	enum tcp_fin fins[2] = {record->fins[CLIENT], record->fins[BACKEND]};
+
 	if (!record->is_there)
 		return TCP_NONE;
-	return tcp_state_closed(record->state) ? TCP_CLOSE : record->state;
+	if (!tcp_state_open(record->state))
+		return tcp_state_closed(record->state) ? TCP_CLOSE : record->state;
+	for (enum flow_direction side = CLIENT; side <= BACKEND; side++)
+		if (fins[side] == TCP_FIN_SENT)
+			fins[side] = TCP_FIN_NONE;
+	return tcp_status(fins);
 }
 
 unsigned record_diff(
@@ -118,6 +128,8 @@ unsigned record_diff(
 	FIELD(RECORD_STATE, challenged);
 	FIELD(RECORD_STATE, fails);
 	FIELD(RECORD_STATE, moves);
+	FIELD(RECORD_NUMBERS, fins[CLIENT]);
+	FIELD(RECORD_NUMBERS, fins[BACKEND]);
 	FIELD(RECORD_NUMBERS, flags);
 	FIELD(RECORD_NUMBERS, end[CLIENT]);
 	FIELD(RECORD_NUMBERS, end[BACKEND]);

@@ -10,7 +10,9 @@
 
 struct record {
 	bool is_there;
-	uint8_t state, flags;
+	uint8_t state; // enum tcp_state
+	uint8_t flags;
+	enum tcp_fin fins[2];
 	uint16_t last_seen;
 	uint32_t number; // of the record
 	uint32_t end[2], ack[2], seq_offset, ts_offset;
