@@ -77,12 +77,14 @@ static uint32_t quoted_tcp6(const uint8_t *quote, uint32_t size, uint8_t *kind)
 	return payload.at;
 }
 
+/* Of the message, and of an IPv4 header before it. */
 static bool is_checksum_right(const struct packet *packet, const uint8_t *icmp, uint32_t size)
 {
 	if (packet->family == AF_INET6)
 		return checksum_l4(AF_INET6, &packet->ip6->src_addr, &packet->ip6->dst_addr,
 			       IPPROTO_ICMPV6, icmp, size) == 0;
-	return checksum_ip(icmp, size) == 0; // the same sum, without a pseudo header
+	return checksum_ip(packet->l3, icmp - packet->l3) == 0 &&
+		checksum_ip(icmp, size) == 0; // the same sum, without a pseudo header
 }
 
 /* A host quotes what it was sent, so the quote's source is whom it answers. */
