@@ -568,9 +568,9 @@ bool pipeline_connect_packet(struct pipeline *pipeline, const struct service_tab
 			!packet_sum_is_right(packet))
 			return false;
 	} else if (packet->flags & RTE_TCP_RST_FLAG) {
-		if (!(refuses = track_refuses(flow, packet)) || !packet_sum_is_right(packet))
+		if (!(refuses = track_refuses(flow, packet)) || !packet_may_be_taken(packet))
 			return false;
-	} else if (!track_challenges(flow, packet) || !packet_sum_is_right(packet)) {
+	} else if (!track_challenges(flow, packet) || !packet_may_be_taken(packet)) {
 		return false;
 	}
 	look_up_service(&c);

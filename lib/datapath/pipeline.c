@@ -169,7 +169,7 @@ static bool track(struct pipeline *pipeline, const struct service_table *table,
 		track_decide(&track, flow_status(flow));
 		if (!track.counts)
 			return track.status != TCP_NONE;
-		is_sound = (is_sound && track.next == track.status) || packet_sum_is_right(packet);
+		is_sound = (is_sound && track.next == track.status) || packet_may_be_taken(packet);
 		if (!is_sound)
 			return true;
 		track_before(&track);
@@ -223,7 +223,7 @@ static bool starts_anew(const struct service_table *table, const struct packet *
 	bool is_dead = id >= table->nb_backends || table->backends[id].tag != flow->backend ||
 		table->backends[id].down;
 	return (tcp_state_closed(state) || (tcp_state_open(state) && is_dead)) &&
-		packet_sum_is_right(packet);
+		packet_may_be_taken(packet);
 }
 
 /*
@@ -297,7 +297,7 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 	// What its receiver drops keeps no flow alive (case A16): the first one of a second is
 	// summed.
 	if (unlikely(!track_is_seen(flow, pipeline->now_s))) {
-		if (unlikely(!packet_sum_is_right(packet)))
+		if (unlikely(!packet_may_be_taken(packet)))
 			goto other;
 		track_seen(flow, pipeline->now_s);
 	}

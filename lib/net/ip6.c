@@ -8,8 +8,11 @@ bool ip6_skip_extensions(const uint8_t *bytes, uint32_t size, struct ip6_payload
 	for (unsigned walked = 0;; walked++) {
 		uint32_t at = payload->at, header_size;
 		switch (payload->protocol) {
-		case IPPROTO_HOPOPTS:
 		case IPPROTO_ROUTING:
+			// Segments left (RFC 8200, 4.4).
+			payload->is_refused |= at + 4 <= size && bytes[at + 3] != 0;
+			// fall through
+		case IPPROTO_HOPOPTS:
 		case IPPROTO_DSTOPTS:
 			header_size = at + 2 <= size ? (bytes[at + 1] + 1) * 8 : 0;
 			break;
@@ -18,6 +21,7 @@ bool ip6_skip_extensions(const uint8_t *bytes, uint32_t size, struct ip6_payload
 			payload->is_fragment = true;
 			break;
 		case IPPROTO_AH:
+			payload->is_refused = true;
 			header_size = at + 2 <= size ? (bytes[at + 1] + 2) * 4 : 0;
 			break;
 		default:

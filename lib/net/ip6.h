@@ -13,6 +13,7 @@ struct ip6_payload {
 	uint32_t at; // offset in the bytes
 	uint8_t protocol;
 	bool is_fragment; // a fragment header was passed
+	bool is_refused;  // so was one that an end takes only by agreement: AH, a route yet to go
 };
 
 /*

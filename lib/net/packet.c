@@ -2,6 +2,7 @@
 #include "packet.h"
 
 #include <netinet/icmp6.h>
+#include <netinet/ip.h>
 
 #include "checksum.h"
 #include "icmp.h"
@@ -236,6 +237,42 @@ bool packet_is_odd(const struct packet *packet)
 
 	return (size_t)((const uint8_t *)packet->tcp - packet->l3) != plain ||
 		tcp_option_signs(packet->tcp);
+}
+
+/* A source route among the options of an IPv4 header, or no end of them. */
+static bool has_source_route(const uint8_t *option, const uint8_t *end)
+{
+	while (option < end && *option != IPOPT_EOL) {
+		if (*option == IPOPT_LSRR || *option == IPOPT_SSRR)
+			return true;
+		if (*option == IPOPT_NOP)
+			option++;
+		else if (end - option < 2 || option[1] < 2)
+			return true;
+		else
+			option += option[1];
+	}
+	return false;
+}
+
+/* What a receiver drops for its headers, unless it was told to take such. */
+static bool is_refused(const struct packet *packet)
+{
+	const uint8_t *tcp = (const uint8_t *)packet->tcp;
+	struct ip6_payload payload = {.at = sizeof(*packet->ip6)};
+
+	if (tcp_option_signs(packet->tcp))
+		return true;
+	if (packet->family == AF_INET)
+		return has_source_route(packet->l3 + sizeof(*packet->ip4), tcp);
+	payload.protocol = packet->ip6->proto;
+	ip6_skip_extensions(packet->l3, tcp - packet->l3, &payload);
+	return payload.is_refused;
+}
+
+bool packet_may_be_taken(const struct packet *packet)
+{
+	return packet_sum_is_right(packet) && !(packet_is_odd(packet) && is_refused(packet));
 }
 
 bool packet_sum_is_right(const struct packet *packet)

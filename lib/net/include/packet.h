@@ -225,6 +225,14 @@ bool packet_bad_address(const struct packet *packet);
 bool packet_sum_is_right(const struct packet *packet);
 
 /*
+ * Tell whether the receiver of a PACKET_TCP may take it, whatever its numbers are: the checksums
+ * are right, and there is nothing that a host drops unless it was told otherwise: a signature,
+ * which covers the addresses and so is never right behind a translation, an authentication header,
+ * a source route. As dear as packet_sum_is_right().
+ */
+bool packet_may_be_taken(const struct packet *packet);
+
+/*
  * Tell whether a PACKET_TCP carries what hosts and routers drop in silence however well they are:
  * IP options, extension headers, a signature. That nobody answers it says nothing.
  */

@@ -26,11 +26,13 @@ struct odd {
 	unsigned payload;
 	bool other_mac;
 	bool wrong_sum;
+	bool is_signed; // RFC 2385
 };
 
 static void say_odd(struct flowing *f, enum flow_direction direction, uint8_t flags, struct odd odd)
 {
 	struct segment in = connection_segment(&f->c, direction, flags);
+	static const uint8_t md5[20] = {1, 1, 19, 18};
 	uint8_t frame[PACKETS_SIZE_MAX];
 	unsigned nb_workers = f->c.rig->options.nb_workers;
 
@@ -38,6 +40,10 @@ static void say_odd(struct flowing *f, enum flow_direction direction, uint8_t fl
 	in.payload_size = odd.payload;
 	if (flags & TCP_ACK)
 		in.ack += odd.ack + (direction == BACKEND ? f->moved : 0);
+	if (odd.is_signed) {
+		in.options = md5;
+		in.options_size = sizeof(md5);
+	}
 	if (odd.other_mac)
 		in.from.bytes[5] ^= 0x80;
 	unsigned size = packets_build(&in, frame);
@@ -625,6 +631,28 @@ static void forged_in_the_name_of_a_backend(void **unused) // W12
 	}
 }
 
+/* A kernel that has no key for a signature drops what bears one, without a word. */
+static void a_signed_segment_changes_nothing(void **unused)
+{
+	FOR_EACH_WORLD(world)
+	for (enum flow_direction side = 0; side < 2; side++) {
+		struct flowing f = flowing(&world, side);
+		const struct odd odd = {.is_signed = true};
+
+		say_odd(&f, side, TCP_FIN | TCP_ACK, odd);
+		say_odd(&f, side, TCP_RST, odd);
+		assert_open(&f, TCP_ESTABLISHED);
+		say(&f, side, TCP_FIN | TCP_ACK, 0);
+		say_odd(&f, 1 - side, TCP_ACK, odd);
+		assert_open(&f, TCP_FIN_WAIT);
+		say(&f, 1 - side, TCP_FIN | TCP_ACK, 0);
+		say(&f, side, TCP_ACK, 0);
+		assert_over(&f, TCP_TIME_WAIT);
+		say_odd(&f, CLIENT, TCP_SYN, odd);
+		assert_over(&f, TCP_TIME_WAIT);
+	}
+}
+
 /* What the client's receiver drops doesn't say where the client is. */
 static void answers_follow_only_what_is_taken(void **unused) // S5
 {
@@ -673,6 +701,7 @@ int main(void)
 		cmocka_unit_test(a_handshake_is_exact),
 		cmocka_unit_test(all_from_another_mac),
 		cmocka_unit_test(forged_in_the_name_of_a_backend),
+		cmocka_unit_test(a_signed_segment_changes_nothing),
 		cmocka_unit_test(answers_follow_only_what_is_taken),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

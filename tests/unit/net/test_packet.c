@@ -563,6 +563,86 @@ static void both_halves_agree(void **state)
 	}
 }
 
+static bool may_be_taken(const uint8_t *frame, unsigned size)
+{
+	struct rte_mbuf *mbuf = packets_mbuf(frame, size);
+	struct packet packet;
+
+	packet_parse(&packet, &packet, mbuf, packet_own(&own));
+	assert_int_equal(packet.kind, PACKET_TCP);
+	bool may = packet_may_be_taken(&packet);
+	packets_free(mbuf);
+	return may;
+}
+
+static void what_ip_options_a_receiver_takes(void **state)
+{
+	static const struct {
+		uint8_t options[8];
+		bool may;
+	} cases[] = {
+		{{1, 1, 1, 1, 1, 1, 1, 1}, true},
+		{{148, 4, 0, 0, 1, 1, 1, 0}, true}, // router alert
+		{{131, 7, 4, 10, 0, 0, 1, 0}, false},
+		{{137, 7, 4, 10, 0, 0, 1, 0}, false},
+		{{1, 131, 7, 8, 10, 0, 0, 1}, false}, // the route is behind it
+		{{0, 131, 7, 4, 10, 0, 0, 1}, true},  // behind the last
+		{{7, 1, 1, 1, 1, 1, 1, 1}, false},    // has no end
+		{{1, 1, 1, 1, 1, 1, 1, 7}, false},
+	};
+	uint8_t frame[PACKETS_SIZE_MAX];
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct segment segment = segment_of(AF_INET);
+		unsigned size = packets_build(&segment, frame);
+		memmove(frame + TCP4 + 8, frame + TCP4, size - TCP4);
+		memcpy(frame + TCP4, cases[i].options, 8);
+		frame[IP] += 2;
+		frame[IP + 3] += 8;
+		packets_seal_ip4(frame, 28);
+		assert_int_equal(may_be_taken(frame, size + 8), cases[i].may);
+		frame[IP + 10] ^= 1;
+		assert_false(may_be_taken(frame, size + 8));
+	}
+}
+
+static void what_extension_headers_a_receiver_takes(void **state)
+{
+	static const uint8_t types[] = {
+		IPPROTO_HOPOPTS, IPPROTO_DSTOPTS, IPPROTO_ROUTING, IPPROTO_AH};
+	uint8_t frame[PACKETS_SIZE_MAX];
+
+	for (unsigned t = 0; t < sizeof(types); t++)
+		for (unsigned count = 1; count <= 3; count++) {
+			unsigned size = with_extensions(frame, types[t], count);
+			assert_int_equal(may_be_taken(frame, size), types[t] != IPPROTO_AH);
+			frame[TCP6 + (count - 1) * 8 + 3] = 1; // segments left, of a route
+			assert_int_equal(may_be_taken(frame, size),
+				types[t] != IPPROTO_AH && types[t] != IPPROTO_ROUTING);
+		}
+}
+
+static void what_is_signed_no_receiver_takes(void **state) // RFC 2385, RFC 5925
+{
+	static const uint8_t signs[] = {19, 29};
+	uint8_t frame[PACKETS_SIZE_MAX], options[20] = {1, 1, 0, 18};
+
+	for (unsigned v6 = 0; v6 < 2; v6++) {
+		struct segment segment = segment_of(v6 ? AF_INET6 : AF_INET);
+		assert_true(may_be_taken(frame, packets_build(&segment, frame)));
+		segment.options = options;
+		segment.options_size = sizeof(options);
+		for (unsigned i = 0; i < 2; i++) {
+			options[2] = signs[i];
+			assert_false(may_be_taken(frame, packets_build(&segment, frame)));
+		}
+		options[2] = 254; // an experiment's
+		assert_true(may_be_taken(frame, packets_build(&segment, frame)));
+		frame[v6 ? TCP6 + 16 : TCP4 + 16] ^= 1;
+		assert_false(may_be_taken(frame, (v6 ? TCP6 : TCP4) + 40));
+	}
+}
+
 /* Whether the TCP checksum of a frame is right, whose first segment ends at `first`. */
 static bool sum_is_right(const uint8_t *frame, unsigned size, unsigned first)
 {
@@ -629,6 +709,9 @@ int main(void)
 		cmocka_unit_test(extension_headers_are_bounded),
 		cmocka_unit_test(extension_headers_cut_with_agreeing_lengths),
 		cmocka_unit_test(what_is_behind_extension_headers),
+		cmocka_unit_test(what_ip_options_a_receiver_takes),
+		cmocka_unit_test(what_extension_headers_a_receiver_takes),
+		cmocka_unit_test(what_is_signed_no_receiver_takes),
 		cmocka_unit_test(neighbour_discovery_comes_from_its_own_link),
 		cmocka_unit_test(neighbour_discovery_is_never_a_fragment),
 		cmocka_unit_test(a_multicast_router_is_on_the_link),
