@@ -146,13 +146,13 @@ void host_fini(struct host *host)
 	close(host->netns);
 }
 
-bool host_knows_md5(const struct host *host)
+bool host_knows(const struct host *host, enum host_key key)
 {
+	static const uint8_t nothing[512]; // is no key
 	int fd = netns_socket(host->netns, AF_INET, SOCK_STREAM, 0);
-	struct tcp_md5sig none = {0};
 
 	must(fd >= 0);
-	bool knows = setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &none, sizeof(none)) == 0 ||
+	bool knows = setsockopt(fd, IPPROTO_TCP, key, nothing, sizeof(nothing)) == 0 ||
 		errno != ENOPROTOOPT;
 	close(fd);
 	return knows;

@@ -34,8 +34,15 @@ void host_fini(struct host *host);
 /* A setting below /proc/sys/net. */
 void host_set(const struct host *host, const char *key, const char *value);
 
-/* Whether its kernel knows RFC 2385, and drops segments that are signed though no key is set. */
-bool host_knows_md5(const struct host *host);
+/* TCP's socket options that set the key of a signature, by Linux's numbers. */
+enum host_key {
+	HOST_MD5 = 14, // TCP_MD5SIG, RFC 2385
+	HOST_AO = 38,  // TCP_AO_ADD_KEY of Linux 6.7 on, RFC 5925
+};
+
+/* Whether the kernel knows such signatures, and drops segments that bear one though it has no key.
+ */
+bool host_knows(const struct host *host, enum host_key key);
 
 /* A stream socket, non-blocking, bound to the host's address and that port. */
 int host_socket(const struct host *host, sa_family_t family, uint16_t port);

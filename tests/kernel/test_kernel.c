@@ -129,12 +129,14 @@ static void check_row(const struct host hosts[2], const struct row *row, bool is
 static void check_mode(const struct host hosts[2], const struct trial_mode *mode,
 	const char *pattern, uint64_t *random, unsigned one_in)
 {
-	bool knows_md5 = host_knows_md5(&hosts[BACKEND]);
+	bool knows_md5 = host_knows(&hosts[BACKEND], HOST_MD5);
+	bool knows_ao = host_knows(&hosts[BACKEND], HOST_AO);
 
 	for (unsigned i = 0; i < rows_a_mode(); i++) {
 		struct row row = row_at(i, mode);
-		if (row.oddity == FORGE_MD5 && !knows_md5)
-			continue; // it would take them, and no other kernel does
+		if ((row.oddity == FORGE_MD5 && !knows_md5) ||
+			(row.oddity == FORGE_AO && !knows_ao))
+			continue; // who doesn't know the option takes what bears it
 		if (pattern != NULL ? fnmatch(pattern, row.name, FNM_EXTMATCH) == 0
 				    : packets_random(random) % one_in == 0)
 			check_row(hosts, &row, pattern != NULL);

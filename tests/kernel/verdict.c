@@ -31,7 +31,7 @@ static bool follows(const struct passage *p, const struct record *first, const s
 
 	if (state == HOST_NONE || state == HOST_CLOSE)
 		return is_over;
-	return (state == HOST_ESTABLISHED && last->state == TCP_ESTABLISHED) ||
+	return (state == HOST_ESTABLISHED && last->is_there && tcp_state_open(last->state)) ||
 		record_diff(first, last, NULL, 0) & RECORD_STATE;
 }
 
