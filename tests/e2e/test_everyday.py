@@ -234,10 +234,12 @@ def test_e12_a_reload_beside_an_upgrade_holds_or_is_refused(lab, start_weir):
 @pytest.mark.parametrize("how", ["stop", "SIGTERM"])
 def test_e12_a_stop_beside_an_upgrade_ends_both(lab, start_weir, how, wait_s):
     weir = start_weir(timeouts=TIMEOUTS)
+    begun = len(weir.log())             # the file has former starts, too
     upgrade = Command(weir, "upgrade")
-    weir.wait(lambda: "starts as pid" in weir.log(), what="a successor")
-    successor = int(re.search(r"starts as pid (\d+)", weir.log()).group(1))
+    weir.wait(lambda: "starts as pid" in weir.log()[begun:], what="a successor")
+    successor = int(re.search(r"starts as pid (\d+)", weir.log()[begun:]).group(1))
     time.sleep(wait_s)
+    os.kill(successor, signal.SIGSTOP)  # so that the stop isn't the later one
     if how == "stop":
         Command(weir, "stop").join()
     else:
