@@ -216,6 +216,7 @@ void control_backend_count(const struct backends *backends, const struct control
 	sum->opened -= before->opened;
 	sum->ended -= before->ended;
 	sum->closed -= before->closed;
+	sum->no_port -= before->no_port;
 }
 
 static void count_index(const struct backends *backends, uint32_t index, struct stats_service *sum)

@@ -54,6 +54,7 @@ struct control_backend {
 	struct route_hop hop;
 	struct stats_backend before; // what the id's former owners counted
 	struct stats_connect connects_before;
+	uint64_t no_port_told; // in the log
 	struct passive_backend passive;
 	uint16_t epoch;     // grows when it takes connections again
 	uint64_t plan;      // the last plan that lists it

@@ -97,6 +97,7 @@ static void count_id(void *context, uint32_t id, struct stats_backend *sum)
 		sum->opened += __atomic_load_n(&one->opened, __ATOMIC_RELAXED);
 		sum->ended += __atomic_load_n(&one->ended, __ATOMIC_RELAXED);
 		sum->closed += __atomic_load_n(&one->closed, __ATOMIC_RELAXED);
+		sum->no_port += __atomic_load_n(&one->no_port, __ATOMIC_RELAXED);
 	}
 }
 

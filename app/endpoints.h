@@ -30,7 +30,6 @@ struct endpoints {
 
 /* What the log says of a pool. */
 struct endpoint_told {
-	uint64_t refused;
 	bool is_high;
 };
 

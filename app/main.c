@@ -298,9 +298,10 @@ static int worker_init(struct daemon *daemon, struct worker *worker, unsigned nu
 	pipeline->active = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->active));
 	pipeline->connects = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->connects));
 	pipeline->retries = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->retries));
+	pipeline->handshakes = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->handshakes));
 	if (pipeline->backends == NULL || pipeline->cursors == NULL || pipeline->active == NULL ||
 		pipeline->connects == NULL || pipeline->retries == NULL ||
-		pipeline->service_stats == NULL)
+		pipeline->handshakes == NULL || pipeline->service_stats == NULL)
 		return -ENOMEM;
 	daemon->counters[number] = pipeline->backends;
 	daemon->fails[number] = &pipeline->fails;
@@ -357,6 +358,9 @@ static void workers_fini(struct daemon *daemon)
 			munmap(pipeline->connects, BACKENDS_IDS_MAX * sizeof(*pipeline->connects));
 		if (pipeline->retries != NULL)
 			munmap(pipeline->retries, BACKENDS_IDS_MAX * sizeof(*pipeline->retries));
+		if (pipeline->handshakes != NULL)
+			munmap(pipeline->handshakes,
+				BACKENDS_IDS_MAX * sizeof(*pipeline->handshakes));
 	}
 	free(daemon->workers);
 	daemon->workers = NULL;

@@ -37,41 +37,50 @@ void ports_use(const struct backends *backends, const struct control_backend *ba
 	use->used = snat_pool_used(pool);
 	use->size = snat_pool_size(pool);
 	use->percent = (uint64_t)use->used * 100 / use->size;
-	use->refused = snat_pool_refused(pool);
 	use->is_high = use->percent >= HIGH_PERCENT ||
 		(backend->endpoint->told[index].is_high && use->percent >= LOW_PERCENT);
 }
 
-/* What is new since the last look. */
-static void look_at(const struct ports *ports, struct control_backend *backend, uint32_t index)
+/* What is new since the last look, of one of its pools. */
+static void look_at_pool(const struct ports *ports, struct control_backend *backend, uint32_t index)
 {
 	struct endpoint_told *told = &backend->endpoint->told[index];
 	char endpoint[NET_ENDPOINT_TEXT], address[NET_ADDR_TEXT];
 	struct ports_use use;
 
 	ports_use(ports->backends, backend, index, &use);
-	if (use.refused == told->refused && use.is_high == told->is_high)
+	if (use.is_high == told->is_high)
 		return;
 	net_endpoint_format(&backend->conf.endpoint, endpoint);
 	net_addr_format(&ports_addresses(ports->backends, backend)->addrs[index], address);
-	if (use.is_high && !told->is_high)
+	if (use.is_high)
 		log_limited(LOG_LEVEL_WARNING,
 			"service %s: backend %s %s: %u %% of the SNAT ports of %s are in use (%u "
 			"of %u)",
 			backend->service->name, backend->conf.name, endpoint, use.percent, address,
 			use.used, use.size);
-	if (use.refused != told->refused)
-		log_limited(LOG_LEVEL_WARNING,
-			"service %s: backend %s %s: no SNAT port of %s was left, %lu times since "
-			"the start",
-			backend->service->name, backend->conf.name, endpoint, address,
-			(unsigned long)use.refused);
-	if (!use.is_high && told->is_high)
+	else
 		log_limited(LOG_LEVEL_INFO,
 			"service %s: backend %s %s: %u %% of the SNAT ports of %s are in use again",
 			backend->service->name, backend->conf.name, endpoint, use.percent, address);
-	told->refused = use.refused;
 	told->is_high = use.is_high;
+}
+
+static void look_at(const struct ports *ports, struct control_backend *backend)
+{
+	char endpoint[NET_ENDPOINT_TEXT];
+	struct stats_backend sum;
+
+	for (uint32_t i = 0; i < ports_addresses(ports->backends, backend)->count; i++)
+		look_at_pool(ports, backend, i);
+	control_backend_count(ports->backends, backend, &sum);
+	if (sum.no_port == backend->no_port_told)
+		return;
+	log_limited(LOG_LEVEL_WARNING,
+		"service %s: backend %s %s: no SNAT port was left, %lu times since the start",
+		backend->service->name, backend->conf.name,
+		net_endpoint_format(&backend->conf.endpoint, endpoint), (unsigned long)sum.no_port);
+	backend->no_port_told = sum.no_port;
 }
 
 static void look_due(evutil_socket_t fd, short what, void *context)
@@ -91,9 +100,7 @@ static void look_due(evutil_socket_t fd, short what, void *context)
 			ports->backend = 0;
 			continue;
 		}
-		struct control_backend *backend = service->backends[ports->backend++];
-		for (uint32_t i = 0; i < ports_addresses(backends, backend)->count; i++)
-			look_at(ports, backend, i);
+		look_at(ports, service->backends[ports->backend++]);
 	}
 	if (pause_ms == PERIOD_MS)
 		ports->service = ports->backend = 0;

@@ -22,8 +22,7 @@ struct ports_use {
 	uint32_t used;
 	uint32_t size;
 	unsigned percent;
-	bool is_high;     // four fifths, until it is below seven tenths again
-	uint64_t refused; // times that none was left; since the start
+	bool is_high; // four fifths, until it is below seven tenths again
 };
 
 /* Look at all backends about once a second. NULL and errno on failure. */

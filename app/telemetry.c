@@ -378,8 +378,10 @@ static void tell_ports(const struct daemon *daemon, uint32_t index, struct rte_t
 	const struct control_service *service = backends->services[s];
 	const struct service_snat *snat = ports_addresses(backends, service->backends[0]);
 	const struct control_backend *backend = service->backends[index / snat->count];
+	struct stats_backend sum;
 	struct ports_use use;
 	ports_use(backends, backend, index % snat->count, &use);
+	control_backend_count(backends, backend, &sum);
 	tell_text(object, "service", service->name);
 	tell_text(object, "backend", backend->conf.name);
 	tell_text(object, "address", net_endpoint_format(&backend->conf.endpoint, endpoint));
@@ -388,7 +390,7 @@ static void tell_ports(const struct daemon *daemon, uint32_t index, struct rte_t
 	tell(object, "size", use.size);
 	tell(object, "percent", use.percent);
 	tell(object, "high", use.is_high);
-	tell(object, "refused", use.refused);
+	tell(object, "refused", sum.no_port);
 }
 
 static int tell_snat(struct rte_tel_data *answer, const char *parameters)
@@ -515,6 +517,9 @@ static int tell_flows(struct rte_tel_data *answer, const char *parameters)
 		tell(object, "expired", flows->expired);
 		tell(object, "expired_reset", flows->expired_reset);
 		tell(object, "evicted", flows->evicted);
+		for (unsigned why = 0; why < STATS_GAVE_WAYS_COUNT; why++)
+			tell(object, stats_gave_way_names[why], flows->gave_way[why]);
+		tell(object, "gave_way_silent", flows->gave_way_silent);
 		tell(object, "renumbered", flows->renumbered);
 		tell(object, "reset", flows->reset);
 		tell(object, "moved", flows->moved);

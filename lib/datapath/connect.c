@@ -214,7 +214,7 @@ static bool choose(struct connecting *c, struct pipeline_syn *syn)
 	struct flow_side *side = c->side;
 
 	while (side->nb_tried < c->service->connect.tries) {
-		syn->id = pipeline_pick_other(pipeline, c->table, c->service,
+		syn->id = pipeline_pick_other(pipeline, c->table, c->flows, c->service,
 			&pipeline->cursors[c->index], syn->packet, side->tried, side->nb_tried,
 			c->now_ms);
 		if (syn->id == SERVICE_NONE)

@@ -8,10 +8,8 @@
 #include "snat.h"
 #include "tcp_options.h"
 
-#define RECORD_TRIES 4
-#define EVICT_BURST 16
+#define PORT_TRIES 4 // other workers may take what was left
 
-_Static_assert(EVICT_BURST <= FLOW_REMOVE_MAX, "room for them was asked for");
 _Static_assert(FLOW_REMOVE_MAX <= PIPELINE_BURST, "a sweep's idle flows end in one go");
 _Static_assert(SERVICE_ID_BITS == FLOW_BACKEND_ID_BITS, "a tag is what a flow holds");
 
@@ -89,6 +87,24 @@ bool pipeline_set_status(struct pipeline *pipeline, const struct service_table *
 	return true;
 }
 
+/* A flow is out of the table, of the state that it had. */
+static void give_back(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow, enum tcp_state state)
+{
+	uint32_t id = FLOW_BACKEND_ID(flow->backend);
+
+	// A worker that found the flow before may still write there, of an answer: then the side
+	// record is not to be had, and ends by its timer.
+	if (state == TCP_SYN_SENT)
+		pipeline_connect_end(pipeline, table, flows, flow,
+			__atomic_load_n(&flow->side, __ATOMIC_RELAXED), false);
+	if (!tcp_state_closed(state)) {
+		pipeline_count_ended(pipeline, id);
+		snat_put(table, flow, flows->family);
+	}
+	pipeline->backends[id].closed++;
+}
+
 uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow **ended, uint32_t count)
 {
@@ -97,27 +113,32 @@ uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_tabl
 
 	for (uint32_t i = 0; i < count; i++) {
 		flow_table_hashes(flows, ended[i], &hashes[i]);
-		flow_table_prefetch(flows, &hashes[i]);
+		flow_table_prefetch(flows, ended[i], &hashes[i]);
 	}
 	for (uint32_t i = 0; i < count; i++) {
 		enum tcp_state state =
 			flow_table_remove(flows, pipeline->worker, ended[i], &hashes[i]);
 		if (state == TCP_NONE)
 			continue;
-		uint32_t id = FLOW_BACKEND_ID(ended[i]->backend);
-		// A worker that found the flow before may still write there, of an answer: then the
-		// side record is not to be had, and ends by its timer.
-		if (state == TCP_SYN_SENT)
-			pipeline_connect_end(pipeline, table, flows, ended[i],
-				__atomic_load_n(&ended[i]->side, __ATOMIC_RELAXED), false);
-		if (!tcp_state_closed(state)) {
-			pipeline_count_ended(pipeline, id);
-			snat_put(table, ended[i], flows->family);
-		}
-		pipeline->backends[id].closed++;
+		give_back(pipeline, table, flows, ended[i], state);
 		nb_first++;
 	}
 	return nb_first;
+}
+
+enum tcp_state pipeline_end_half_open(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow)
+{
+	enum tcp_state state = flow_state(flow);
+	struct flow_hashes hashes;
+
+	flow_table_hashes(flows, flow, &hashes);
+	flow_table_prefetch(flows, flow, &hashes);
+	if (!tcp_state_half_open(state) ||
+		!flow_table_remove_from(flows, pipeline->worker, flow, &hashes, state))
+		return TCP_NONE;
+	give_back(pipeline, table, flows, flow, state);
+	return state;
 }
 
 void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table *table,
@@ -135,47 +156,6 @@ void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table 
 	} while (status != TCP_NONE && !tcp_state_closed(tcp_status_state(status)) &&
 		!pipeline_set_status(pipeline, table, flows, flow, status, TCP_CLOSE));
 	flow_table_detach(flows, flow);
-}
-
-/* The oldest flows that may give way are ended: closed ones several at a time, so that their misses
- * overlap, a half-open one alone. False: there is none. */
-static bool make_room(
-	struct pipeline *pipeline, const struct service_table *table, struct flow_table *flows)
-{
-	struct flow *oldest[EVICT_BURST];
-	uint32_t count = 0;
-
-	while (count < EVICT_BURST) {
-		struct flow *flow = flow_table_oldest(flows, pipeline->worker);
-		if (flow == NULL)
-			break;
-		oldest[count++] = flow;
-		if (!tcp_state_closed(flow_state(flow)))
-			break;
-	}
-	pipeline->stats->live.flows[stats_family(flows->family)].evicted +=
-		pipeline_end_flows(pipeline, table, flows, oldest, count);
-	return count != 0;
-}
-
-/*
- * A record; room is made for it in a full table. Other workers may take that, or make some, between
- * two steps of ours. Below the limit it is a grace period that is waited for, and nothing is won by
- * more room.
- */
-static struct flow *record_get(
-	struct pipeline *pipeline, const struct service_table *table, struct flow_table *flows)
-{
-	struct flow *flow = flow_table_alloc(flows, pipeline->worker);
-
-	for (unsigned i = 0; unlikely(flow == NULL) && i < RECORD_TRIES; i++) {
-		if (!flow_table_may_remove(flows, pipeline->worker) ||
-			(flow_table_used(flows) >= flows->limit &&
-				!make_room(pipeline, table, flows)))
-			return NULL;
-		flow = flow_table_alloc(flows, pipeline->worker);
-	}
-	return flow;
 }
 
 static void fill(struct pipeline *pipeline, struct pipeline_syn *syn)
@@ -201,7 +181,16 @@ static void fill(struct pipeline *pipeline, struct pipeline_syn *syn)
 	flow->worker = pipeline->worker;
 	flow->end[FLOW_FROM_CLIENT] = rte_be_to_cpu_32(packet->tcp->sent_seq) + packet->payload + 1;
 	flow->ack[FLOW_FROM_BACKEND] = rte_be_to_cpu_32(packet->tcp->sent_seq);
+	flow->since_ms = pipeline->now_us / 1000;
 	flow->backend = backend->generation << FLOW_BACKEND_ID_BITS | syn->id;
+}
+
+/* Another backend, since the first choice has no place or no port left. */
+static uint32_t pick_again(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct pipeline_syn *syn, uint64_t now_ms)
+{
+	return pipeline_pick_other(pipeline, table, flows, table->services[syn->service],
+		&pipeline->cursors[syn->service], syn->packet, NULL, 0, now_ms);
 }
 
 /* Which backend, and a record. False: refused. */
@@ -225,12 +214,14 @@ static bool choose(struct pipeline *pipeline, const struct service_table *table,
 	}
 	syn->id = pipeline_pick(
 		pipeline, service, &pipeline->cursors[syn->service], syn->packet, now_ms);
+	if (unlikely(syn->id == SERVICE_NONE))
+		syn->id = pick_again(pipeline, table, flows, syn, now_ms);
 	if (unlikely(syn->id == SERVICE_NONE)) {
 		refuse(pipeline, syn->packet, &counters->refused_max_conns);
 		count_up(&pipeline->service_stats[syn->service].refused_max_conns);
 		return false;
 	}
-	syn->flow = record_get(pipeline, table, flows);
+	syn->flow = pipeline_record_get(pipeline, table, flows, now_ms);
 	if (syn->flow == NULL) {
 		pipeline_count_opened(pipeline, syn->id, -1);
 		refuse(pipeline, syn->packet, &counters->refused_flows_full);
@@ -248,7 +239,7 @@ bool pipeline_fill(struct pipeline *pipeline, const struct service_table *table,
 		return false;
 	syn->hashes.of[FLOW_FROM_CLIENT] = syn->packet->hash;
 	syn->hashes.of[FLOW_FROM_BACKEND] = flow_table_hash(flows, syn->flow, FLOW_FROM_BACKEND);
-	flow_table_prefetch(flows, &syn->hashes);
+	flow_table_prefetch(flows, syn->flow, &syn->hashes);
 	return true;
 }
 
@@ -259,12 +250,21 @@ void pipeline_unfill(const struct service_table *table, struct flow_table *flows
 
 /* The SNAT address and port, and with it the whole record. False: refused. */
 static bool complete(struct pipeline *pipeline, const struct service_table *table,
-	struct flow_table *flows, struct pipeline_syn *syn)
+	struct flow_table *flows, struct pipeline_syn *syn, uint64_t now_ms)
 {
-	if (likely(pipeline_fill(pipeline, table, flows, syn)))
-		return true;
+	for (unsigned i = 0; i < PORT_TRIES; i++) {
+		if (likely(pipeline_fill(pipeline, table, flows, syn)))
+			return true;
+		pipeline->backends[syn->id].no_port++;
+		pipeline_count_opened(pipeline, syn->id, -1);
+		syn->id = pick_again(pipeline, table, flows, syn, now_ms);
+		if (syn->id == SERVICE_NONE)
+			break;
+		syn->backend = &table->backends[syn->id];
+	}
+	if (syn->id != SERVICE_NONE)
+		pipeline_count_opened(pipeline, syn->id, -1);
 	flow_table_give_back(flows, pipeline->worker, syn->flow);
-	pipeline_count_opened(pipeline, syn->id, -1);
 	refuse(pipeline, syn->packet,
 		&pipeline->stats->live.flows[stats_family(flows->family)].refused_snat_full);
 	return false;
@@ -319,8 +319,9 @@ static void prefetch_closed(
 		if (entries[i] == FLOW_NOT_FOUND)
 			continue;
 		struct flow_hashes hashes;
-		flow_table_hashes(flows, flow_entry_flow(flows, entries[i]), &hashes);
-		flow_table_prefetch(flows, &hashes);
+		struct flow *closed = flow_entry_flow(flows, entries[i]);
+		flow_table_hashes(flows, closed, &hashes);
+		flow_table_prefetch(flows, closed, &hashes);
 	}
 }
 
@@ -369,7 +370,7 @@ void pipeline_admit(struct pipeline *pipeline, const struct service_table *table
 		if (choose(pipeline, table, flows, &syns[i], now_ms))
 			chosen[nb_chosen++] = &syns[i];
 	for (uint32_t i = 0; i < nb_chosen; i++)
-		if (complete(pipeline, table, flows, chosen[i]))
+		if (complete(pipeline, table, flows, chosen[i], now_ms))
 			completed[nb_completed++] = chosen[i];
 	prefetch_closed(flows, completed, nb_completed);
 	for (uint32_t i = 0; i < nb_completed; i++)

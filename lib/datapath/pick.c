@@ -15,11 +15,15 @@
 #include "packet.h"
 #include "pipeline.h"
 #include "service_access.h"
+#include "snat.h"
 
 enum {
-	MAX_REFRESHED = 128, // backends a millisecond and service
-	MAX_PICKS = 8,       // by the scheduler, before any backend will do
-	MAX_LOOKED = 1024,   // backends, then, before the SYN is refused
+	MAX_REFRESHED = 128,     // backends a millisecond and service
+	MAX_PICKS = 8,           // by the scheduler, before any backend will do
+	MAX_LOOKED = 1024,       // backends, then, before the SYN is refused,
+	MAX_LOOKED_FURTHER = 64, // or a half-open flow gives way to it
+	MAX_SIBLINGS = 4096,     // backends of one address and port, in other services
+	MAX_GIVE_WAY = 4,        // half-open flows to one SYN
 };
 
 static uint32_t sum_active(const struct pipeline *pipeline, uint32_t id)
@@ -136,45 +140,185 @@ static bool is_among(uint32_t id, const uint32_t *tried, unsigned nb_tried)
 	return false;
 }
 
-uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_table *table,
-	const struct service *service, struct scheduler_cursor *cursor, const struct packet *packet,
-	const uint32_t *tried, unsigned nb_tried, uint64_t now_ms)
-{
-	const struct scheduler_ops *scheduler = service->scheduler;
-	const struct scheduler_load load = {pipeline->active, service->candidates, service->limits};
-	uint32_t count = service->nb_candidates, index = 0, found = SERVICE_NONE;
-	uint64_t hash = hash_of(scheduler, packet);
+/* Candidates that are looked at in place of the first choice: what the scheduler would choose next;
+ * behind its picks whoever comes first. */
+struct look {
+	struct pipeline *pipeline;
+	const struct service_table *table;
+	struct flow_table *flows;
+	const struct service *service;
+	struct scheduler_cursor *cursor;
+	uint64_t hash;
+	uint64_t now_ms;
+	const uint32_t *tried;
+	unsigned nb_tried;
 
-	if (count == 0)
-		return SERVICE_NONE;
-	if (scheduler->pick_by_load != NULL)
-		refresh(pipeline, service, cursor, now_ms);
-	// What the scheduler would choose next; behind its picks whoever comes first.
-	for (uint32_t looked = 0; looked < MAX_PICKS + RTE_MIN(count, (uint32_t)MAX_LOOKED);
-		looked++) {
-		if (looked == 0 && scheduler->pick_by_load != NULL)
-			index = scheduler->pick_by_load(service->schedule, &load, cursor);
-		else if (looked < MAX_PICKS && scheduler->pick != NULL)
-			index = scheduler->pick(service->schedule, hash = hash_again(hash), cursor);
+	uint32_t index; // the one at hand
+	uint32_t nb_looked;
+	uint64_t seen;         // of the first 64 candidates, a bit each
+	struct flow *oldest;   // may give way if none has room; NULL = nobody may,
+	uint32_t oldest_index; // at this one,
+	enum stats_gave_way why;
+};
+
+static bool next(struct look *look)
+{
+	const struct service *service = look->service;
+	const struct scheduler_ops *scheduler = service->scheduler;
+	const struct scheduler_load load = {
+		look->pipeline->active, service->candidates, service->limits};
+	uint32_t count = service->nb_candidates;
+	// With a flow at hand that may give way it isn't worth a look at all of many.
+	uint32_t most = look->oldest == NULL ? MAX_LOOKED : MAX_LOOKED_FURTHER;
+
+	while (look->nb_looked < MAX_PICKS + RTE_MIN(count, most)) {
+		uint32_t n = look->nb_looked++;
+		if (n == 0 && scheduler->pick_by_load != NULL)
+			look->index =
+				scheduler->pick_by_load(service->schedule, &load, look->cursor);
+		else if (n < MAX_PICKS && scheduler->pick != NULL)
+			look->index = scheduler->pick(service->schedule,
+				look->hash = hash_again(look->hash), look->cursor);
 		else
-			index = looked <= MAX_PICKS ? hash_again(hash) % count
-				: index + 1 < count ? index + 1
-						    : 0;
-		uint32_t id = service->candidates[index];
-		if (is_among(id, tried, nb_tried) || !table->backends[id].resolved ||
-			(service->limits != NULL && is_full(pipeline, service, index)))
+			look->index = n <= MAX_PICKS      ? hash_again(look->hash) % count
+				: look->index + 1 < count ? look->index + 1
+							  : 0;
+		uint64_t bit = look->index < 64 ? 1ULL << look->index : 0;
+		if ((look->seen & bit) != 0)
+			continue;
+		look->seen |= bit;
+		return true;
+	}
+	return false;
+}
+
+static bool has_port(const struct service_table *table, const struct service_backend *backend)
+{
+	uint32_t count = service_snat(table, backend->family)->count;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (snat_pool_used(backend->pools[i]) < snat_pool_size(backend->pools[i]))
+			return true;
+	return false;
+}
+
+/* The flow, unless it is younger than that or may not give way yet. */
+static struct flow *older(const struct look *look, struct flow *flow, struct flow *than)
+{
+	if (flow == NULL || !pipeline_may_give_way(look->pipeline, look->table, flow, look->now_ms))
+		return than;
+	return than == NULL ||
+			flow_half_open_ms(flow, look->now_ms) >
+				flow_half_open_ms(than, look->now_ms)
+		? flow
+		: than;
+}
+
+/* The oldest half-open flow that may give way to one that is to go to the backend: a place is that
+ * backend's, a port is anybody's who has the same address and port. */
+static struct flow *oldest_at(const struct look *look, uint32_t id, enum stats_gave_way why)
+{
+	struct flow *oldest = older(look, flow_table_half_open_of(look->flows, id), NULL);
+	uint32_t other = look->table->backends[id].sibling;
+
+	if (why == STATS_GAVE_WAY_PLACE)
+		return oldest;
+	for (unsigned i = 0; other != id && i < MAX_SIBLINGS; i++) {
+		oldest = older(look, flow_table_half_open_of(look->flows, other), oldest);
+		other = look->table->backends[other].sibling;
+	}
+	return oldest;
+}
+
+/* Whether a connection may go to the one at hand; else what would have to give way. */
+static bool has_room(struct look *look)
+{
+	uint32_t id = look->service->candidates[look->index];
+	enum stats_gave_way why;
+
+	if (look->service->limits != NULL && is_full(look->pipeline, look->service, look->index))
+		why = STATS_GAVE_WAY_PLACE;
+	else if (!has_port(look->table, &look->table->backends[id]))
+		why = STATS_GAVE_WAY_PORT;
+	else
+		return true;
+	if (look->oldest == NULL) {
+		look->oldest = oldest_at(look, id, why);
+		look->oldest_index = look->index;
+		look->why = why;
+	}
+	return false;
+}
+
+static bool is_a_choice(const struct look *look)
+{
+	uint32_t id = look->service->candidates[look->index];
+
+	return !is_among(id, look->tried, look->nb_tried) && look->table->backends[id].resolved;
+}
+
+/* One that has room; SERVICE_NONE = none. */
+static uint32_t look_around(struct look *look)
+{
+	uint32_t second = SERVICE_NONE;
+
+	while (next(look)) {
+		uint32_t id = look->service->candidates[look->index];
+		if (!is_a_choice(look) || !has_room(look))
 			continue;
 		// One that failed others lately is better than none.
-		if (stats_connect_is_suspect(&pipeline->connects[id])) {
-			found = found == SERVICE_NONE ? id : found;
-			continue;
-		}
-		found = id;
-		break;
+		if (!stats_connect_is_suspect(&look->pipeline->connects[id]))
+			return id;
+		second = second == SERVICE_NONE ? id : second;
 	}
-	if (found != SERVICE_NONE)
-		pipeline_count_opened(pipeline, found, 1);
-	return found;
+	return second;
+}
+
+/* The same by force. */
+static uint32_t make_room(struct look *look)
+{
+	uint32_t id = SERVICE_NONE;
+
+	for (unsigned i = 0; i < MAX_GIVE_WAY && id == SERVICE_NONE && look->oldest != NULL; i++) {
+		if (!flow_table_may_remove(look->flows, look->pipeline->worker))
+			return SERVICE_NONE;
+		pipeline_give_way(
+			look->pipeline, look->table, look->flows, look->oldest, look->why);
+		// Another worker may have taken what it left.
+		look->oldest = NULL;
+		look->index = look->oldest_index;
+		if (has_room(look))
+			id = look->service->candidates[look->index];
+	}
+	return id;
+}
+
+uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, const struct service *service, struct scheduler_cursor *cursor,
+	const struct packet *packet, const uint32_t *tried, unsigned nb_tried, uint64_t now_ms)
+{
+	struct look look = {
+		.pipeline = pipeline,
+		.table = table,
+		.flows = flows,
+		.service = service,
+		.cursor = cursor,
+		.hash = hash_of(service->scheduler, packet),
+		.now_ms = now_ms,
+		.tried = tried,
+		.nb_tried = nb_tried,
+	};
+
+	if (service->nb_candidates == 0)
+		return SERVICE_NONE;
+	if (service->scheduler->pick_by_load != NULL)
+		refresh(pipeline, service, cursor, now_ms);
+	uint32_t id = look_around(&look);
+	if (id == SERVICE_NONE)
+		id = make_room(&look);
+	if (id != SERVICE_NONE)
+		pipeline_count_opened(pipeline, id, 1);
+	return id;
 }
 
 bool pipeline_allows(const struct service *service, const struct packet *packet)

@@ -149,6 +149,17 @@ static inline void put_out(struct pipeline *pipeline, const struct packet *packe
 	pipeline_out_add(&pipeline->forward, packet->mbuf);
 }
 
+/* The handshake is complete: how long the client took counts for its service. */
+static void note_handshake(
+	struct pipeline *pipeline, const struct service_table *table, const struct flow *flow)
+{
+	uint32_t service = table->backends[FLOW_BACKEND_ID(flow->backend)].service;
+
+	if (service < table->nb_services)
+		handshake_done(&pipeline->handshakes[service],
+			flow_half_open_ms(flow, pipeline->now_us / 1000));
+}
+
 /*
  * What a segment changes. Whether its receiver takes it is a question of its checksum, too; that is
  * worth a look only where it changes more than how far its sender is. False: the flow is over, and
@@ -178,6 +189,8 @@ static bool track(struct pipeline *pipeline, const struct service_table *table,
 	if (track.status == TCP_SYN_SENT && track.next != track.status)
 		pipeline_connect_end(pipeline, table, flows, flow, side,
 			direction == FLOW_FROM_BACKEND && track.next != TCP_CLOSE);
+	if (track.status == TCP_SYN_RECV && tcp_state_open(tcp_status_state(track.next)))
+		note_handshake(pipeline, table, flow); // before its place is an acknowledgement's
 	track_behind(&track);
 	if (learns)
 		learn_client_mac(packet, flow);

@@ -54,23 +54,22 @@ static struct net_mac client_mac(const struct flow *flow)
 	return mac;
 }
 
-/* False when there is no buffer. */
+/* `flags`: RST, with ACK or without. False when there is no buffer. */
 static bool send_reset(struct pipeline *pipeline, sa_family_t family, struct flow *flow,
-	const struct end *end, const struct net_mac *to, uint32_t seq)
+	const struct end *end, const struct net_mac *to, uint32_t seq, uint8_t flags)
 {
 	struct rte_mbuf *mbuf = pipeline->new_mbuf(pipeline->new_mbuf_context);
 	struct segment_fields fields = {
 		.source = flow_addr(flow, family, end->source),
 		.destination = flow_addr(flow, family, end->destination),
 		.seq = rte_cpu_to_be_32(flow_seq_at_other(flow, end->from, seq)),
-		// The receiver's stream, as it counts itself.
-		.ack = rte_cpu_to_be_32(sent_by(flow, 1 - end->from)),
-		// In SYN_SENT a RST counts only with an ACK of the SYN (RFC 9293, 3.10.7.3).
-		.flags = RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG,
+		.flags = flags,
 	};
 
 	if (mbuf == NULL)
 		return false;
+	if (flags & RTE_TCP_ACK_FLAG) // the receiver's stream, as it counts itself
+		fields.ack = rte_cpu_to_be_32(sent_by(flow, 1 - end->from));
 	const uint16_t ports[2] = {flow->port[end->source], flow->port[end->destination]};
 	memcpy(&fields.ports, ports, sizeof(fields.ports));
 	struct rte_ether_hdr *ether = (struct rte_ether_hdr *)rte_pktmbuf_append(
@@ -84,16 +83,28 @@ static bool send_reset(struct pipeline *pipeline, sa_family_t family, struct flo
 	return true;
 }
 
+/*
+ * A client that waits for an answer takes a RST only with an ACK of its SYN (RFC 9293, 3.10.7.3). A
+ * backend that isn't known to have answered may have, by a number that isn't known: it takes one
+ * without an ACK only.
+ */
+static uint8_t reset_flags(const struct end *end, enum tcp_state state)
+{
+	return end == &to_backend && state == TCP_SYN_SENT ? RTE_TCP_RST_FLAG
+							   : RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG;
+}
+
 static bool reset_end(struct pipeline *pipeline, sa_family_t family, struct flow *flow,
 	const struct end *end, const struct net_mac *to)
 {
 	uint32_t sent = sent_by(flow, end->from), expected = track_load(&flow->ack[1 - end->from]);
+	uint8_t flags = reset_flags(end, flow_state(flow));
 
-	if (!send_reset(pipeline, family, flow, end, to, sent))
+	if (!send_reset(pipeline, family, flow, end, to, sent, flags))
 		return false;
 	return expected == sent || tcp_state_half_open(flow_state(flow)) ||
 		!flow_keeps_ack(flow, 1 - end->from) ||
-		send_reset(pipeline, family, flow, end, to, expected);
+		send_reset(pipeline, family, flow, end, to, expected, flags);
 }
 
 bool pipeline_reset_client(struct pipeline *pipeline, struct flow_table *flows, struct flow *flow)
@@ -102,7 +113,21 @@ bool pipeline_reset_client(struct pipeline *pipeline, struct flow_table *flows, 
 
 	return pipeline->reply.count < RTE_DIM(pipeline->reply.mbufs) &&
 		send_reset(pipeline, flows->family, flow, &to_client, &client,
-			sent_by(flow, FLOW_FROM_BACKEND));
+			sent_by(flow, FLOW_FROM_BACKEND), RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG);
+}
+
+bool pipeline_reset_backend(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow, enum tcp_state state)
+{
+	uint32_t id = FLOW_BACKEND_ID(flow->backend);
+	const struct service_backend *backend = &table->backends[id];
+
+	// The rest of the burst's packets may still be answered, each by one.
+	if (id >= table->nb_backends || backend->tag != flow->backend ||
+		pipeline->new_mbuf == NULL || pipeline->reply.count >= PIPELINE_BURST)
+		return false;
+	return send_reset(pipeline, flows->family, flow, &to_backend, &backend->next_hop,
+		track_load(&flow->end[FLOW_FROM_CLIENT]), reset_flags(&to_backend, state));
 }
 
 bool pipeline_reset_ends(struct pipeline *pipeline, const struct service_table *table,

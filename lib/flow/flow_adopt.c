@@ -14,6 +14,8 @@
 #include "flow_table.h"
 
 #define BATCH 16                    // records whose index misses overlap
+#define AGES 256                    // seconds; who is older is as old
+#define AGE_MAX_MS (1u << 30)       // no flow stays half open for so long
 #define VERSION_1_FIN_SEEN (1 << 2) // a flag
 
 const char *const flow_adopt_drop_names[FLOW_ADOPT_DROPS] = {
@@ -37,6 +39,7 @@ struct adoption {
 	struct flow *batch[BATCH];
 	struct flow_hashes hashes[BATCH];
 	uint32_t nb_batch;
+	uint32_t by_age[AGES]; // half-open flows by seconds: a list's first record + 1
 };
 
 static enum rank rank_of(enum tcp_state state)
@@ -220,7 +223,7 @@ static void place_batch(struct adoption *adoption)
 {
 	for (uint32_t i = 0; i < adoption->nb_batch; i++) {
 		flow_table_hashes(adoption->table, adoption->batch[i], &adoption->hashes[i]);
-		flow_table_prefetch(adoption->table, &adoption->hashes[i]);
+		flow_table_prefetch(adoption->table, adoption->batch[i], &adoption->hashes[i]);
 	}
 	for (uint32_t i = 0; i < adoption->nb_batch; i++)
 		place(adoption, adoption->batch[i], &adoption->hashes[i]);
@@ -252,6 +255,37 @@ static void place_all(struct adoption *adoption)
 	place_batch(adoption);
 }
 
+/* Half-open flows are queued by age, to the second. The links that the queues are going to use hold
+ * them meanwhile. */
+static void sort_in(struct adoption *adoption, struct flow *flow)
+{
+	uint32_t next_second_ms = (adoption->source->now_s + 1) * 1000;
+	uint32_t age_ms = next_second_ms - flow_since_ms(flow);
+
+	if (age_ms > AGE_MAX_MS) { // version 1 had another number there
+		age_ms = AGE_MAX_MS;
+		flow->since_ms = next_second_ms - age_ms;
+	}
+	uint32_t *first = &adoption->by_age[RTE_MIN(age_ms / 1000, (uint32_t)AGES - 1)];
+	uint32_t record = flow_table_number(adoption->table, flow);
+
+	adoption->table->links[record].next = *first;
+	*first = record + 1;
+}
+
+static void queue_half_open(struct adoption *adoption)
+{
+	struct flow_table *table = adoption->table;
+
+	for (uint32_t age_s = AGES; age_s-- > 0;) {
+		for (uint32_t at = adoption->by_age[age_s], next; at != 0; at = next) {
+			struct flow *flow = flow_table_record(table, at - 1);
+			next = table->links[at - 1].next;
+			flow_table_settle(table, flow, TCP_NONE, flow_state(flow));
+		}
+	}
+}
+
 /* Free records, queues and counts from what is left. */
 static void take_stock(struct adoption *adoption)
 {
@@ -265,16 +299,20 @@ static void take_stock(struct adoption *adoption)
 	// The lowest are lent first: the stack is filled from the top.
 	for (uint32_t r = table->fresh; r-- > 0;)
 		if (flow_state(flow_table_record(table, r)) == TCP_NONE)
-			table->free[table->nb_free++] = r;
+			flow_table_free(table, r);
 	for (uint32_t r = 0; r < table->fresh; r++) {
 		struct flow *flow = flow_table_record(table, r);
 		enum tcp_state state = flow_state(flow);
 		if (state == TCP_NONE)
 			continue;
 		table->used++;
-		flow_table_queue(table, flow_worker(flow), flow, state);
+		if (tcp_state_half_open(state))
+			sort_in(adoption, flow);
+		else
+			flow_table_settle(table, flow, TCP_NONE, state);
 		source->adopted(source->context, flow, state);
 	}
+	queue_half_open(adoption);
 	adoption->result->adopted = table->used;
 }
 

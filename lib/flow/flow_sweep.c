@@ -26,8 +26,6 @@ uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t co
 	uint32_t start = share_start(table, worker), size = flow_table_share(table, worker);
 	uint32_t nb_ended = 0;
 
-	struct flow_wanted wanted = flow_table_mend_queues(table, worker, count);
-
 	for (uint32_t i = 0; i < RTE_MIN(count, size) && flow_table_may_remove(table, worker);
 		i++) {
 		if (own->sweep >= size)
@@ -36,22 +34,16 @@ uint32_t flow_table_sweep(struct flow_table *table, unsigned worker, uint32_t co
 		rte_prefetch0((uint8_t *)flow + 8 * table->record_size);
 		enum tcp_state state = flow_state(flow);
 		uint16_t idle_s = now_s - __atomic_load_n(&flow->last_seen, __ATOMIC_RELAXED);
-		if (state == TCP_NONE)
-			continue;
 		// Another worker's clock may have been read a little later than ours.
-		if (unlikely(idle_s >= timeout_s[state] &&
-			    idle_s <= UINT16_MAX - FLOW_CLOCK_SLACK_S)) {
-			enum flow_idle verdict = idle(context, flow, idle_s);
-			nb_ended += verdict == FLOW_IDLE_ENDS;
-			if (verdict == FLOW_IDLE_LATER) {
-				own->sweep--;
-				break;
-			}
-			if (verdict == FLOW_IDLE_ENDS)
-				continue;
+		if (likely(state == TCP_NONE || idle_s < timeout_s[state] ||
+			    idle_s > UINT16_MAX - FLOW_CLOCK_SLACK_S))
+			continue;
+		enum flow_idle verdict = idle(context, flow, idle_s);
+		nb_ended += verdict == FLOW_IDLE_ENDS;
+		if (verdict == FLOW_IDLE_LATER) {
+			own->sweep--;
+			break;
 		}
-		if (unlikely(wanted.closed || wanted.half_open))
-			flow_table_queue_wanted(table, worker, flow, state, wanted);
 	}
 	return nb_ended;
 }

@@ -13,28 +13,12 @@
 #define FLOW_KILL_POINT() ((void)0)
 #endif
 
-static uint32_t power_of_two_at_least(uint32_t n)
-{
-	uint32_t power = 1;
-
-	while (power < n)
-		power *= 2;
-	return power;
-}
-
-static uint32_t fifo_entries(const struct flow_table *table)
-{
-	return power_of_two_at_least(table->capacity / 4 / table->nb_workers);
-}
-
-/* The parts of the one mapping, in this order: records if they aren't elsewhere, buckets, free
- * records, queues. */
-static size_t layout(const struct flow_table *table, size_t *buckets_at, size_t *free_at)
+/* The parts of the one mapping, in this order: records if they aren't elsewhere, buckets, links. */
+static size_t layout(const struct flow_table *table, size_t *buckets_at, size_t *links_at)
 {
 	*buckets_at = table->own_records ? (size_t)table->capacity * table->record_size : 0;
-	*free_at = *buckets_at + (size_t)table->index.nb_buckets * sizeof(struct flow_bucket);
-	return *free_at + (size_t)table->capacity * sizeof(uint32_t) +
-		(size_t)table->nb_workers * 2 * fifo_entries(table) * sizeof(uint32_t);
+	*links_at = *buckets_at + (size_t)table->index.nb_buckets * sizeof(struct flow_bucket);
+	return *links_at + (size_t)table->capacity * sizeof(struct flow_link);
 }
 
 struct flow_table *flow_table_create(sa_family_t family, uint32_t flows, uint32_t nb_workers,
@@ -49,7 +33,7 @@ struct flow_table *flow_table_create_over(void *records, sa_family_t family, uin
 	bool hugepages)
 {
 	struct flow_table *table;
-	size_t buckets_at, free_at;
+	size_t buckets_at, links_at;
 	int err;
 
 	if (posix_memalign((void **)&table, 64, sizeof(*table)) != 0) {
@@ -73,17 +57,20 @@ struct flow_table *flow_table_create_over(void *records, sa_family_t family, uin
 	flow_hasher_init(&table->hasher, key, false);
 
 	err = flow_memory_map(
-		&table->memory, layout(table, &buckets_at, &free_at), numa_node, hugepages);
+		&table->memory, layout(table, &buckets_at, &links_at), numa_node, hugepages);
 	if (err < 0)
 		goto fail_table;
 	err = -posix_memalign((void **)&table->workers, 64, nb_workers * sizeof(*table->workers));
 	if (err < 0)
 		goto fail_memory;
 	memset(table->workers, 0, nb_workers * sizeof(*table->workers));
+	err = flow_table_map_queues(table);
+	if (err < 0)
+		goto fail_workers;
 	table->sides = flow_sides_create(flow_sides_count(flows), nb_workers, numa_node, hugepages);
 	if (table->sides == NULL) {
 		err = -errno;
-		goto fail_workers;
+		goto fail_queues;
 	}
 
 	uint8_t *start = table->memory.start;
@@ -91,18 +78,11 @@ struct flow_table *flow_table_create_over(void *records, sa_family_t family, uin
 		table->records = start;
 	table->index.buckets = (struct flow_bucket *)(start + buckets_at);
 	flow_index_fit(&table->index, 0);
-	table->free = (uint32_t *)(start + free_at);
-	uint32_t *ring = table->free + table->capacity;
-	for (unsigned w = 0; w < nb_workers; w++) {
-		struct flow_fifo *fifos[] = {
-			&table->workers[w].closed, &table->workers[w].half_open};
-		for (unsigned i = 0; i < 2; i++, ring += fifo_entries(table)) {
-			fifos[i]->ring = ring;
-			fifos[i]->mask = fifo_entries(table) - 1;
-		}
-	}
+	table->links = (struct flow_link *)(start + links_at);
 	return table;
 
+fail_queues:
+	flow_table_unmap_queues(table);
 fail_workers:
 	free(table->workers);
 fail_memory:
@@ -119,17 +99,18 @@ void flow_table_destroy(struct flow_table *table)
 		return;
 	flow_sides_destroy(table->sides);
 	flow_memory_unmap(&table->memory);
+	flow_table_unmap_queues(table);
 	free(table->workers);
 	free(table);
 }
 
 size_t flow_table_size(const struct flow_table *table)
 {
-	size_t buckets_at, free_at;
+	size_t buckets_at, links_at;
 
 	size_t elsewhere = table->own_records ? 0 : (size_t)table->capacity * table->record_size;
 
-	return layout(table, &buckets_at, &free_at) + elsewhere + sizeof(*table) +
+	return layout(table, &buckets_at, &links_at) + elsewhere + sizeof(*table) +
 		table->nb_workers * sizeof(*table->workers) + flow_sides_size(table->sides);
 }
 
@@ -140,8 +121,9 @@ static void cache_refill(struct flow_table *table, struct flow_table_worker *wor
 	flow_lock_take(&table->lock);
 	while (worker->nb_cache < (table->cache_size + 1) / 2) {
 		uint32_t record;
-		if (table->nb_free != 0) {
-			record = table->free[--table->nb_free];
+		if (table->free != 0) {
+			record = table->free - 1;
+			table->free = table->links[record].next;
 		} else if (table->fresh < table->capacity) {
 			record = table->fresh;
 			// Read by the sweep of any worker.
@@ -154,11 +136,17 @@ static void cache_refill(struct flow_table *table, struct flow_table_worker *wor
 	flow_lock_release(&table->lock);
 }
 
+void flow_table_free(struct flow_table *table, uint32_t record)
+{
+	table->links[record].next = table->free;
+	table->free = record + 1;
+}
+
 static void cache_spill(struct flow_table *table, struct flow_table_worker *worker)
 {
 	flow_lock_take(&table->lock);
 	while (worker->nb_cache > table->cache_size / 2)
-		table->free[table->nb_free++] = worker->cache[--worker->nb_cache];
+		flow_table_free(table, worker->cache[--worker->nb_cache]);
 	flow_lock_release(&table->lock);
 }
 
@@ -267,7 +255,7 @@ struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct
 	__atomic_store_n(&flow->status, state, __ATOMIC_RELEASE);
 	FLOW_KILL_POINT();
 	tuple_unlock(&locks);
-	flow_table_queue(table, worker, flow, state);
+	flow_table_settle(table, flow, TCP_NONE, state);
 	return flow;
 }
 
@@ -301,12 +289,13 @@ bool flow_table_replace(struct flow_table *table, unsigned worker, struct flow *
 	flow_table_hashes(table, old, &old_hashes);
 	flow_index_remove(table, span, old, &old_hashes);
 	own->collected[own->nb_collected++] = flow_table_number(table, old);
-	flow_table_queue(table, worker, flow, from);
+	flow_table_settle(table, old, from, TCP_NONE);
+	flow_table_settle(table, flow, TCP_NONE, from);
 	return true;
 }
 
-enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow,
-	const struct flow_hashes *hashes)
+bool flow_table_remove_from(struct flow_table *table, unsigned worker, struct flow *flow,
+	const struct flow_hashes *hashes, enum tcp_state from)
 {
 	struct flow_table_worker *own = &table->workers[worker];
 	// Where its entries may be when it has no state any more, and nobody moves them.
@@ -316,8 +305,8 @@ enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, stru
 	FLOW_KILL_POINT();
 	// State first: from here on the record is nobody's, whatever happens to this process.
 	do {
-		if (status == TCP_NONE)
-			return TCP_NONE;
+		if (tcp_status_state(status) != from)
+			return false;
 	} while (!__atomic_compare_exchange_n(
 		&flow->status, &status, TCP_NONE, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
 	FLOW_KILL_POINT();
@@ -325,7 +314,19 @@ enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, stru
 	FLOW_KILL_POINT();
 	own->collected[own->nb_collected++] = flow_table_number(table, flow);
 	__atomic_fetch_sub(&table->used, 1, __ATOMIC_RELAXED);
-	return tcp_status_state(status);
+	flow_table_settle(table, flow, from, TCP_NONE);
+	return true;
+}
+
+enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow,
+	const struct flow_hashes *hashes)
+{
+	enum tcp_state state;
+
+	do {
+		state = flow_state(flow);
+	} while (state != TCP_NONE && !flow_table_remove_from(table, worker, flow, hashes, state));
+	return state;
 }
 
 bool flow_table_reclaim(struct flow_table *table, unsigned worker, uint64_t now_ms)
@@ -365,7 +366,6 @@ bool flow_table_set_status(
 		    &flow->status, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return false;
 	FLOW_KILL_POINT();
-	if (!tcp_state_closed(tcp_status_state(from)))
-		flow_table_queue(table, worker, flow, tcp_status_state(to));
+	flow_table_settle(table, flow, tcp_status_state(from), tcp_status_state(to));
 	return true;
 }

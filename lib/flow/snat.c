@@ -48,7 +48,6 @@ struct snat_pool {
 	uint64_t key;   // of this pool's permutation
 	uint8_t *taken; // by port, a bit each: passed over in the permutation; NULL = none
 	uint16_t rss_constant;
-	uint64_t refused; // atomic
 	struct snat_class classes[];
 };
 
@@ -241,24 +240,41 @@ static bool is_taken(const struct snat_pool *pool, uint16_t port)
 	return pool->taken != NULL && (pool->taken[port / 8] & 1 << port % 8) != 0;
 }
 
+/* Whether there is none, as far as can be seen without the lock: then nobody need take it. */
+static bool class_is_empty(const struct snat *snat, const struct snat_class *class)
+{
+	return __atomic_load_n(&class->cursor, __ATOMIC_RELAXED) == snat->size &&
+		__atomic_load_n(&class->head, __ATOMIC_RELAXED) ==
+		__atomic_load_n(&class->tail, __ATOMIC_RELAXED);
+}
+
+/* Written under the lock, read without. */
+static void class_set(uint32_t *field, uint32_t value)
+{
+	__atomic_store_n(field, value, __ATOMIC_RELAXED);
+}
+
 static uint16_t class_get(struct snat_pool *pool, unsigned c)
 {
 	struct snat *snat = pool->snat;
 	struct snat_class *class = &pool->classes[c];
 	uint16_t port = SNAT_NO_PORT;
 
+	if (unlikely(class_is_empty(snat, class)))
+		return SNAT_NO_PORT;
 	flow_lock_take(&class->lock);
 	while (class->cursor < snat->size && port == SNAT_NO_PORT) {
-		port = port_at(snat, permute(snat, pool->key, class->cursor++));
+		port = port_at(snat, permute(snat, pool->key, class->cursor));
+		class_set(&class->cursor, class->cursor + 1);
 		if (class_of(pool, port) != c || is_taken(pool, port))
 			port = SNAT_NO_PORT;
 	}
 	if (port == SNAT_NO_PORT && class->head != class->tail) {
 		port = class->ring[class->head];
-		class->head = next_place(snat, class->head);
+		class_set(&class->head, next_place(snat, class->head));
 	}
 	if (port != SNAT_NO_PORT)
-		__atomic_store_n(&class->lent, class->lent + 1, __ATOMIC_RELAXED);
+		class_set(&class->lent, class->lent + 1);
 	flow_lock_release(&class->lock);
 	return port;
 }
@@ -272,8 +288,6 @@ uint16_t snat_pool_get(struct snat_pool *pool, unsigned class)
 	for (unsigned c = 0; c < nb_classes && port == SNAT_NO_PORT; c++)
 		if (c != own)
 			port = class_get(pool, c);
-	if (port == SNAT_NO_PORT)
-		__atomic_fetch_add(&pool->refused, 1, __ATOMIC_RELAXED);
 	return port;
 }
 
@@ -285,8 +299,8 @@ void snat_pool_put(struct snat_pool *pool, uint16_t port)
 		return;
 	flow_lock_take(&class->lock);
 	class->ring[class->tail] = port;
-	class->tail = next_place(pool->snat, class->tail);
-	__atomic_store_n(&class->lent, class->lent - 1, __ATOMIC_RELAXED);
+	class_set(&class->tail, next_place(pool->snat, class->tail));
+	class_set(&class->lent, class->lent - 1);
 	flow_lock_release(&class->lock);
 }
 
@@ -315,9 +329,4 @@ uint32_t snat_pool_used(const struct snat_pool *pool)
 uint32_t snat_pool_size(const struct snat_pool *pool)
 {
 	return pool->snat->size;
-}
-
-uint64_t snat_pool_refused(const struct snat_pool *pool)
-{
-	return __atomic_load_n(&pool->refused, __ATOMIC_RELAXED);
 }

@@ -77,6 +77,37 @@ static int copy_snat(struct service_snat *to, const struct service_snat *from)
 	return 0;
 }
 
+/* Backends with the same pools, in a ring each. False for want of memory. */
+static bool link_siblings(struct service_table *table)
+{
+	uint32_t places = 1;
+
+	while (places < 2 * table->nb_backends)
+		places *= 2;
+	uint32_t *first = calloc(places, sizeof(*first)); // id + 1 of each ring's, by a hash
+	if (first == NULL)
+		return false;
+	for (uint32_t id = 0; id < table->nb_backends; id++) {
+		struct service_backend *backend = &table->backends[id];
+		uint32_t at = ((uintptr_t)backend->pools * 0x9e3779b97f4a7c15) >> 32;
+		backend->sibling = id;
+		if (backend->pools == NULL)
+			continue;
+		while (first[at & (places - 1)] != 0 &&
+			table->backends[first[at & (places - 1)] - 1].pools != backend->pools)
+			at++;
+		if (first[at & (places - 1)] == 0) {
+			first[at & (places - 1)] = id + 1;
+			continue;
+		}
+		struct service_backend *sibling = &table->backends[first[at & (places - 1)] - 1];
+		backend->sibling = sibling->sibling;
+		sibling->sibling = id;
+	}
+	free(first);
+	return true;
+}
+
 struct service_table *service_table_create(const struct service_table_source *source)
 {
 	struct service_table *table = calloc(1, sizeof(*table));
@@ -110,6 +141,11 @@ struct service_table *service_table_create(const struct service_table_source *so
 		table->has_resets |= backend->reset;
 		backend->tag = backend->resolved ? backend->generation << SERVICE_ID_BITS | i
 						 : SERVICE_NO_TAG;
+	}
+	if (!link_siblings(table)) {
+		service_table_destroy(table);
+		errno = ENOMEM;
+		return NULL;
 	}
 	for (; table->nb_services < source->nb_services; table->nb_services++) {
 		struct service *service = source->services[table->nb_services];

@@ -9,6 +9,12 @@ const char *const stats_drop_names[STATS_DROPS_COUNT] = {
 #undef X
 };
 
+const char *const stats_gave_way_names[STATS_GAVE_WAYS_COUNT] = {
+#define X(id, name) [STATS_GAVE_WAY_##id] = name,
+	STATS_GAVE_WAYS(X)
+#undef X
+};
+
 _Static_assert(sizeof(struct stats_counters) % sizeof(uint64_t) == 0, "copied by words");
 #define WORDS (sizeof(struct stats_counters) / sizeof(uint64_t))
 

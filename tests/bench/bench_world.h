@@ -38,6 +38,7 @@ struct world_worker {
 	uint32_t active[WORLD_BACKENDS];
 	struct stats_connect connects[WORLD_BACKENDS];
 	struct retry retries[WORLD_SERVICES];
+	struct handshakes handshakes[WORLD_SERVICES];
 	struct scheduler_cursor cursors[WORLD_SERVICES];
 	struct stats_service service_stats[WORLD_SERVICES];
 	struct rte_mbuf **mbufs; // BENCH_BATCH of them

@@ -187,6 +187,7 @@ static void make_worker(struct world *world, unsigned w)
 	pipeline->active = worker->active;
 	pipeline->connects = worker->connects;
 	pipeline->retries = worker->retries;
+	pipeline->handshakes = worker->handshakes;
 	pipeline->cursors = worker->cursors;
 	pipeline->service_stats = worker->service_stats;
 	pipeline->new_mbuf = new_mbuf;

@@ -166,14 +166,20 @@ def checksum(data):
 
 
 def tcp_packet(source, destination, sport, dport, flags, seq=1000, ack=0, payload=b""):
-    """An IPv4 packet with a right checksum, for a SOCK_RAW/IPPROTO_RAW socket."""
-    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
+    """An IP packet with right checksums, for a SOCK_RAW/IPPROTO_RAW socket of its family."""
+    family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    addresses = socket.inet_pton(family, source) + socket.inet_pton(family, destination)
     header = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, 65535, 0, 0)
+    # IPv6's pseudo header has more zeros in it; the sum is the same.
     pseudo = addresses + struct.pack("!BBH", 0, 6, len(header) + len(payload))
     header = header[:16] + struct.pack("!H", checksum(pseudo + header + payload)) + header[18:]
-    start = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(header) + len(payload), 1, 0x4000, 64, 6, 0)
-    start = start[:10] + struct.pack("!H", checksum(start + addresses)) + addresses
-    return start + header + payload
+    if family == socket.AF_INET6:
+        start = struct.pack("!IHBB", 6 << 28, len(header) + len(payload), 6, 64)
+    else:
+        size = 20 + len(header) + len(payload)
+        start = struct.pack("!BBHHHBBH", 0x45, 0, size, 1, 0x4000, 64, 6, 0)
+        start = start[:10] + struct.pack("!H", checksum(start + addresses))
+    return start + addresses + header + payload
 
 
 def icmp_error(source, destination, kind, code, rest, quote):

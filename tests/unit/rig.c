@@ -130,7 +130,9 @@ const struct service_table *rig_publish(struct rig *rig)
 			.family = addr.family,
 			.resolved = rig->is_resolved[id],
 			.down = !rig->is_up[id],
-			.pools = rig->pools[id],
+			.pools = rig->pools[rig->options.shared_pools
+					? id - id % rig->options.nb_backends
+					: id],
 		};
 		memcpy(backends[id].addr, addr.v6, 16);
 		service_key_set(&keys[nb_keys++], SERVICE_KEY_ENDPOINT, &addr, port, id);
@@ -161,13 +163,13 @@ void rig_set_backend(struct rig *rig, unsigned id, bool is_up, bool is_resolved)
 	service_table_destroy((struct service_table *)rig_publish(rig));
 }
 
-/* For what a pipeline makes by itself; NULL as long as nothing of the kind is on. */
+/* For what a pipeline makes by itself. */
 static struct rte_mbuf *new_mbuf(void *context)
 {
 	static const uint8_t room[PACKETS_SIZE_MAX];
 	const struct rig *rig = context;
 
-	if (rig->options.connect.tries == 0 && !rig->reset_when_idle)
+	if (rig->has_no_buffers)
 		return NULL;
 	struct rte_mbuf *mbuf = packets_mbuf(room, 256);
 	mbuf->data_len = mbuf->pkt_len = 0;
@@ -198,8 +200,21 @@ static void init_worker(struct rig *rig, unsigned worker)
 	pipeline->service_stats = rig->workers[worker].service_stats;
 	pipeline->connects = rig->workers[worker].connects;
 	pipeline->retries = rig->workers[worker].retries;
+	pipeline->handshakes = rig->workers[worker].handshakes;
 	pipeline->new_mbuf = new_mbuf;
 	pipeline->new_mbuf_context = rig;
+}
+
+/* Even ports are of worker 0, odd ones of worker 1. */
+static const struct snat_rss *by_turns(void)
+{
+	static uint16_t port_share[UINT16_MAX + 1];
+	static const uint8_t queue[] = {0, 1};
+	static const struct snat_rss rss = {port_share, queue, 1, 2};
+
+	for (unsigned port = 0; port <= UINT16_MAX; port++)
+		port_share[port] = port;
+	return &rss;
 }
 
 struct rig *rig_create(const struct rig_options *options)
@@ -226,7 +241,7 @@ struct rig *rig_create(const struct rig_options *options)
 	check(posix_memalign((void **)&rig->rcu, 64, rte_rcu_qsbr_get_memsize(8)) == 0);
 	check(rte_rcu_qsbr_init(rig->rcu, 8) == 0);
 	struct snat_range range = {o->first_port, o->first_port + o->nb_ports - 1};
-	rig->snat = snat_create(&range, 1, snat_key, NULL);
+	rig->snat = snat_create(&range, 1, snat_key, o->has_rss ? by_turns() : NULL);
 	check(rig->snat != NULL);
 	for (unsigned id = 0; id < 2 * o->nb_backends; id++) {
 		for (unsigned n = 0; n < o->nb_snats; n++)
@@ -569,10 +584,16 @@ static void check_moved_syn(const struct rig *rig, const struct rig_packet *out)
 	check(memcmp(out->frame + 6, &mac, 6) == 0);
 }
 
-/* Ends a client's waiting: of the service, and right. */
-static void check_reset(const struct rig_packet *out)
+/* Ends a client's or a backend's waiting: of the service, and right. */
+static void check_reset(const struct rig *rig, const struct rig_packet *out)
 {
+	const struct segment *rst = &out->segment;
+	sa_family_t family = rst->src.family;
 	struct net_mac mac = rig_mac();
+
+	check(is_vip(rst->src.v6, family, rst->sport) ||
+		(is_snat(rig, rst->src.v6, family, rst->sport) &&
+			is_backend(rig, rst->dst.v6, family, rst->dport))); // I3
 
 	check(packets_checksums_right(out->frame, out->size, 0)); // I4
 	check(out->segment.flags & TCP_RST);
@@ -636,6 +657,41 @@ static struct rig_frame untagged(const struct rig_frame *frame, uint8_t bytes[PA
 	return (struct rig_frame){bytes, size};
 }
 
+/* A packet that the pipeline has made itself. */
+static void take_made(struct rig *rig, unsigned worker, struct rte_mbuf *mbuf)
+{
+	struct rig_worker *own = &rig->workers[worker];
+	struct rig_packet *out = &own->made[own->nb_made++ % RIG_MADE];
+
+	out->fate = RIG_PUNTED + PUNT_CLASSES;
+	keep(out, mbuf, RIG_ANSWERED);
+	check(out->is_tcp);
+	if (is_moved_syn(out))
+		check_moved_syn(rig, out);
+	else
+		check_reset(rig, out);
+	packets_free(mbuf);
+}
+
+/* Resets to backends, among the answers to what came in. */
+static void take_resets(
+	struct rig *rig, unsigned worker, struct rte_mbuf *const *mbufs, unsigned count)
+{
+	struct pipeline_out *reply = &rig->workers[worker].pipeline.reply;
+	uint32_t nb_left = 0;
+
+	for (uint32_t i = 0; i < reply->count; i++) {
+		unsigned at = 0;
+		while (at < count && mbufs[at] != reply->mbufs[i])
+			at++;
+		if (at < count)
+			reply->mbufs[nb_left++] = reply->mbufs[i];
+		else
+			take_made(rig, worker, reply->mbufs[i]);
+	}
+	reply->count = nb_left;
+}
+
 void rig_run(struct rig *rig, unsigned worker, const struct rig_frame *frames, unsigned count)
 {
 	struct pipeline *pipeline = &rig->workers[worker].pipeline;
@@ -650,6 +706,7 @@ void rig_run(struct rig *rig, unsigned worker, const struct rig_frame *frames, u
 	}
 	uint64_t answered = live->answered, dropped = stats_dropped(live);
 	pipeline_run(pipeline, mbufs, count, __atomic_load_n(&rig->now_ms, __ATOMIC_RELAXED));
+	take_resets(rig, worker, mbufs, count);
 	check(live->answered - answered == pipeline->reply.count);
 	check(stats_dropped(live) - dropped == pipeline->drop.count);
 	count_out(rig, worker);
@@ -695,22 +752,12 @@ const struct rig_packet *rig_run_segment(
 
 bool rig_tick(struct rig *rig, unsigned worker, uint64_t now_ms, uint32_t budget)
 {
-	struct rig_worker *own = &rig->workers[worker];
-	struct pipeline *pipeline = &own->pipeline;
+	struct pipeline *pipeline = &rig->workers[worker].pipeline;
 	bool more = pipeline_tick(pipeline, now_ms, budget);
 
 	check(pipeline->forward.count == 0);
-	for (uint32_t i = 0; i < pipeline->reply.count; i++) {
-		struct rig_packet *out = &own->made[own->nb_made++ % RIG_MADE];
-		out->fate = RIG_PUNTED + PUNT_CLASSES;
-		keep(out, pipeline->reply.mbufs[i], RIG_ANSWERED);
-		check(out->is_tcp);
-		if (is_moved_syn(out))
-			check_moved_syn(rig, out);
-		else
-			check_reset(out);
-		packets_free(pipeline->reply.mbufs[i]);
-	}
+	for (uint32_t i = 0; i < pipeline->reply.count; i++)
+		take_made(rig, worker, pipeline->reply.mbufs[i]);
 	for (uint32_t i = 0; i < pipeline->drop.count; i++)
 		packets_free(pipeline->drop.mbufs[i]);
 	pipeline->reply.count = pipeline->drop.count = 0;

@@ -30,12 +30,14 @@ enum {
 };
 
 struct rig_options {
-	unsigned nb_workers;                   // 0 = 1
-	uint32_t flows;                        // 0 = 1024
-	unsigned nb_backends;                  // of each family; 0 = 4
-	unsigned nb_ports;                     // SNAT ports; 0 = 1000
-	uint16_t first_port;                   // of these; 0 = RIG_PORT
-	unsigned nb_snats;                     // SNAT addresses of each family; 0 = 1
+	unsigned nb_workers;  // 0 = 1
+	uint32_t flows;       // 0 = 1024
+	unsigned nb_backends; // of each family; 0 = 4
+	unsigned nb_ports;    // SNAT ports; 0 = 1000
+	uint16_t first_port;  // of these; 0 = RIG_PORT
+	unsigned nb_snats;    // SNAT addresses of each family; 0 = 1
+	bool shared_pools;    // all backends of a family lend the same ports, as if of one address
+	bool has_rss;         // ports are of workers, even and odd ones by turns
 	const struct scheduler_ops *scheduler; // NULL = maglev
 	bool drop_when_down;
 	struct service_connect connect; // zeroed: a connection has one backend, whatever it does
@@ -65,9 +67,10 @@ struct rig_worker {
 	uint32_t active[2 * RIG_BACKENDS];
 	struct stats_connect connects[2 * RIG_BACKENDS];
 	struct retry retries[2];
+	struct handshakes handshakes[2];
 	struct scheduler_cursor cursors[2];
 	struct stats_service service_stats[2];
-	struct rig_packet made[RIG_MADE]; // by its ticks, the last ones: the n-th at n % RIG_MADE
+	struct rig_packet made[RIG_MADE]; // by itself, the last ones: the n-th at n % RIG_MADE
 	unsigned nb_made;
 	struct rig_packet out[PIPELINE_BURST]; // of its last run, in the order they went in
 };
@@ -86,6 +89,7 @@ struct rig {
 	struct service_access *access;        // of the next table's services
 	uint16_t timeout_s[SERVICE_STATES];   // likewise
 	bool reset_when_idle;                 // likewise
+	bool has_no_buffers;                  // for what a pipeline makes by itself
 	struct stats_backend *counters[RIG_WORKERS];
 	struct rig_worker workers[RIG_WORKERS];
 };
@@ -134,7 +138,7 @@ uint32_t rig_ports_used(const struct rig *rig);
 struct flow_table *rig_flows(const struct rig *rig, sa_family_t family);
 unsigned rig_side_records(const struct rig *rig, sa_family_t family); // in use
 struct stats_connect *rig_connects(struct rig *rig, unsigned worker, unsigned id);
-/* What the worker's ticks have sent last; NULL = nothing yet. */
+/* What the worker has made itself last; NULL = nothing yet. */
 const struct rig_packet *rig_last_made(const struct rig *rig, unsigned worker);
 
 #define FOR_EACH_FAMILY(family)                                                                    \

@@ -23,6 +23,7 @@
 
 #include "addr.h"
 #include "flow_table.h"
+#include "handshake.h"
 #include "punt.h"
 #include "retry.h"
 #include "scheduler.h"
@@ -88,6 +89,7 @@ struct pipeline {
 	uint32_t *active;                   // by backend id: its connections, as this worker sees
 	struct stats_connect *connects;     // by backend id, this worker's own
 	struct retry *retries;              // by service index, this worker's own
+	struct handshakes *handshakes;      // likewise
 	struct stats_backend *const *peers; // `backends` of all workers, this one's too
 	unsigned nb_peers;
 	struct scheduler_cursor *cursors;    // by service index, this worker's own
@@ -179,10 +181,27 @@ uint32_t pipeline_pick(struct pipeline *pipeline, const struct service *service,
 /* Ask for what pipeline_pick() is going to read. */
 void pipeline_prefetch_pick(const struct service *service, const struct packet *packet);
 
-/* Another one for a connection that some did not take; one more of these is no choice. */
+/*
+ * Another one, with a place and a port left, when the first choice has none, or did not take the
+ * connection; one more of those that were `tried` is no choice. If none has, a half-open flow of
+ * one gives way.
+ */
 uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_table *table,
-	const struct service *service, struct scheduler_cursor *cursor, const struct packet *packet,
-	const uint32_t *tried, unsigned nb_tried, uint64_t now_ms);
+	struct flow_table *flows, const struct service *service, struct scheduler_cursor *cursor,
+	const struct packet *packet, const uint32_t *tried, unsigned nb_tried, uint64_t now_ms);
+
+/* A record, for which room is made in a full table. NULL = none. */
+struct flow *pipeline_record_get(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, uint64_t now_ms);
+
+/* Whether a half-open flow is older than nearly all clients of its service take to complete the
+ * handshake. */
+bool pipeline_may_give_way(const struct pipeline *pipeline, const struct service_table *table,
+	const struct flow *flow, uint64_t now_ms);
+/* End a half-open flow for a new one, and tell its backend. False: another worker did something
+ * else with it. flow_table_may_remove() must have said yes. */
+bool pipeline_give_way(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow, enum stats_gave_way why);
 
 /* Fill in the record of a SYN whose backend is known, all but its state, with a SNAT address and
  * port; and the hashes. False: no port is left. */
@@ -256,6 +275,11 @@ bool pipeline_set_status(struct pipeline *pipeline, const struct service_table *
 uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow **ended, uint32_t count);
 
+/* The same with one that is half open. Returns the state that it was in; TCP_NONE: it isn't, or
+ * another worker was faster. */
+enum tcp_state pipeline_end_half_open(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow);
+
 /* The client's tuple is to be another flow's. The closing flow ends; or it stays under the
  * backend's tuple, closed, when what it knows will be needed by who gets its SNAT port next. */
 void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table *table,
@@ -269,6 +293,11 @@ bool pipeline_reset_flows(struct pipeline *pipeline, uint64_t now_ms, uint32_t b
  * nothing was done: no room in the out burst. */
 bool pipeline_reset_ends(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow *flow);
+
+/* Its backend gets a RST for a flow that was half open, in that state, and has ended. False: no
+ * buffer, no room in the out burst, or no way to the backend. */
+bool pipeline_reset_backend(struct pipeline *pipeline, const struct service_table *table,
+	struct flow_table *flows, struct flow *flow, enum tcp_state state);
 
 /* Answer the packet by a RST in its own buffer (RFC 9293, 3.10.7.1). */
 void pipeline_reset(struct pipeline *pipeline, struct packet *packet);

@@ -86,6 +86,8 @@ struct flow {
 	union {
 		uint32_t ack[FLOW_DIRECTIONS]; // the highest acknowledgement sent by the side
 		uint32_t last_ts_moved; // the client's has this in its place: see flow_offsets.h
+		uint32_t since_ms; // or this, while the flow is half open: when its backend was
+				   // given the SYN; monotonic, the low bits
 	};
 	uint32_t seq_offset; // FLOW_TRANSLATED: what the backend sees the client's numbers moved by
 	union {

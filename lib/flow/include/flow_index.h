@@ -3,7 +3,7 @@
  * The index of a flow table: buckets of one cache line, ten slots of a 16-bit signature and a
  * 32-bit entry (record and direction). A key may stand in two buckets: the second is used when the
  * first is nearly full, so that most look-ups end in the first. Both tuples of a flow are keys.
- * With two choices, ten slots and 54 % load at the table's limit (90 % of the records), hardly a
+ * With two choices, ten slots and 56 % load at the table's limit (90 % of the records), hardly a
  * key finds both buckets full.
  *
  * A slot is taken by compare-and-swap, then gets its signature, and its entry last: from then on

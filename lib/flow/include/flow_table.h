@@ -29,12 +29,31 @@
 
 struct rte_rcu_qsbr;
 
-/* A queue of record numbers; what doesn't fit pushes the oldest out. */
-struct flow_fifo {
-	uint32_t *ring;
-	uint32_t mask;
-	uint32_t head; // next to pop
-	uint32_t tail; // next to push
+/*
+ * Where a record stands: in a queue of flows that may give way (flow_giving_way.c), in the stack of
+ * free records, or nowhere. Numbers of records + 1; 0 = none.
+ */
+struct flow_link {
+	uint64_t next : 27; // the younger one; the next free one
+	uint64_t previous : 27;
+	uint64_t place : 2;
+} __attribute__((packed));
+
+#define FLOW_RECORDS_MAX ((1u << 27) - 1)
+
+_Static_assert(sizeof(struct flow_link) == 7, "a flow may cost 96 bytes");
+
+/* Numbers of records + 1. */
+struct flow_queue {
+	uint32_t oldest; // atomic; written under the lock
+	uint32_t newest;
+	bool is_ranked; // one of half-open flows: its backend is in the heap
+};
+
+/* A backend, and when its oldest half-open flow began, or an older one that is gone. */
+struct flow_rank {
+	uint32_t since_ms;
+	uint32_t backend; // its id
 };
 
 #define FLOW_RETIRED_MAX 4096
@@ -43,8 +62,7 @@ struct flow_fifo {
 // A 16-bit age above UINT16_MAX less this is none: the flow was seen a little later than "now".
 #define FLOW_CLOCK_SLACK_S 64
 
-/* What one worker has for itself; but for the queues, which the others pop
- * when theirs are empty. */
+/* What one worker has for itself; but for the queues, of the flows that it made. */
 struct flow_table_worker {
 	uint32_t cache[FLOW_CACHE_MAX]; // free records at hand
 	uint32_t nb_cache;
@@ -53,9 +71,12 @@ struct flow_table_worker {
 	uint64_t token;
 	uint64_t token_ms; // when it was started
 	uint32_t sweep;    // next record of this worker's share to look at
-	uint32_t fifo_lock;
-	struct flow_fifo closed;    // under the lock
-	struct flow_fifo half_open; // under the lock
+	uint32_t queue_lock;
+	struct flow_queue closed;     // under the lock
+	struct flow_queue *half_open; // by backend id; under the lock
+	struct flow_rank *ranks;      // a heap of the backends that have some; under the lock
+	uint32_t nb_ranks;            // under the lock
+	uint32_t nb_half_open;        // atomic; written under the lock
 	uint32_t collected[FLOW_RETIRED_MAX + FLOW_REMOVE_MAX];
 	uint32_t waiting[FLOW_RETIRED_MAX + FLOW_REMOVE_MAX];
 } __attribute__((aligned(64)));
@@ -76,14 +97,14 @@ struct flow_table {
 	struct flow_table_worker *workers;
 	struct flow_memory memory;
 	struct flow_sides *sides; // of flows whose backend hasn't answered the SYN
+	struct flow_link *links;  // by record: under the lock of the queue that it is in, or `lock`
 
 	struct flow_index index;
 
 	// Shared by the workers, by atomics and under the lock.
 	uint32_t used __attribute__((aligned(64)));
 	uint32_t lock __attribute__((aligned(64)));
-	uint32_t nb_free;
-	uint32_t *free; // stack of free records that were used before
+	uint32_t free;  // stack of free records that were used before: the first one's number + 1
 	uint32_t fresh; // records from here on were never used
 };
 
@@ -111,7 +132,10 @@ static inline struct flow *flow_table_record(const struct flow_table *table, uin
 
 static inline uint32_t flow_table_number(const struct flow_table *table, const struct flow *flow)
 {
-	return ((const uint8_t *)flow - table->records) / table->record_size;
+	uint64_t at = (const uint8_t *)flow - table->records;
+
+	// By constants: a division takes longer than all the rest that asks for the number.
+	return table->family == AF_INET6 ? at / sizeof(struct flow6) : at / sizeof(struct flow4);
 }
 
 static inline struct flow *flow_entry_flow(const struct flow_table *table, uint32_t entry)
@@ -183,7 +207,12 @@ static inline enum tcp_state flow_state(const struct flow *flow)
 
 static inline unsigned flow_worker(const struct flow *flow)
 {
-	return flow->worker & FLOW_WORKER_MASK;
+	// Whole: whoever learns the client's MAC writes the word.
+	uint64_t word = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
+	uint8_t bytes[sizeof(word)];
+
+	memcpy(bytes, &word, sizeof(word));
+	return bytes[sizeof(word) - 1] & FLOW_WORKER_MASK;
 }
 
 /* Tell whether the flow is established, and of its packets nothing but the addresses is changed. */
@@ -232,13 +261,14 @@ struct flow_hashes {
 void flow_table_hashes(
 	const struct flow_table *table, struct flow *flow, struct flow_hashes *hashes);
 
-/* Ask for the buckets that an insert or a removal is going to touch. */
+/* Ask for the buckets, and the link, that an insert or a removal is going to touch. */
 static inline void flow_table_prefetch(
-	const struct flow_table *table, const struct flow_hashes *hashes)
+	const struct flow_table *table, const struct flow *flow, const struct flow_hashes *hashes)
 {
 	const struct flow_bucket *buckets = table->index.buckets;
 	uint32_t nb_buckets = flow_index_span(&table->index).wanted;
 
+	rte_prefetch0(&table->links[flow_table_number(table, flow)]);
 	for (unsigned d = 0; d < FLOW_DIRECTIONS; d++) {
 		rte_prefetch0(&buckets[flow_hash_primary(nb_buckets, hashes->of[d])]);
 		rte_prefetch0(&buckets[flow_hash_secondary(nb_buckets, hashes->of[d])]);
@@ -260,6 +290,9 @@ struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct
  */
 enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow,
 	const struct flow_hashes *hashes);
+/* The same if it is in that state; false: it isn't, or another worker was faster. */
+bool flow_table_remove_from(struct flow_table *table, unsigned worker, struct flow *flow,
+	const struct flow_hashes *hashes, enum tcp_state from);
 
 /*
  * Put a flow in the place of another one with the same client's tuple, which is half open; the new
@@ -306,15 +339,35 @@ bool flow_table_set_status(
 	struct flow_table *table, unsigned worker, struct flow *flow, uint8_t from, uint8_t to);
 
 /*
- * The next flow to give way when the table is full: closed ones first, then half-open ones, oldest
- * first, this worker's before the others'; NULL when there is none. The caller removes it. The
- * queues may hold numbers of flows that are gone; so many a call are passed over at most.
+ * Flows that may give way. They stay where they are until somebody ends them, and another worker
+ * may end them first.
+ *
+ * The oldest closed ones, `count` at most, of this worker's, or else of another's. Returns how
+ * many.
  */
-#define FLOW_STALE_MAX 256
-struct flow *flow_table_oldest(struct flow_table *table, unsigned worker);
+uint32_t flow_table_closed(
+	struct flow_table *table, unsigned worker, struct flow **flows, uint32_t count);
+/* The oldest half-open one of those that worker `maker` made; NULL = none. */
+struct flow *flow_table_half_open(struct flow_table *table, unsigned maker);
+/* The oldest half-open one of a backend's, whoever made it; NULL = none. Takes no lock. */
+struct flow *flow_table_half_open_of(struct flow_table *table, uint32_t backend);
 
-/* Whether the table is full and no queue names a flow to give way: a new one would be refused, and
- * nothing else need be asked. */
+/* When the backend of a half-open flow was given the SYN: ms, the low bits of the clock. */
+static inline uint32_t flow_since_ms(const struct flow *flow)
+{
+	return __atomic_load_n(&flow->since_ms, __ATOMIC_RELAXED);
+}
+
+/* How long ago that was. Another worker's clock may have been read a little later than ours. */
+static inline uint32_t flow_half_open_ms(const struct flow *flow, uint64_t now_ms)
+{
+	uint32_t age_ms = (uint32_t)now_ms - flow_since_ms(flow);
+
+	return age_ms > INT32_MAX ? 0 : age_ms;
+}
+
+/* Whether the table is full of flows that never give way: a new one would be refused, and nothing
+ * else need be asked. */
 bool flow_table_is_exhausted(const struct flow_table *table);
 
 /*
@@ -322,8 +375,7 @@ bool flow_table_is_exhausted(const struct flow_table *table);
  * idle for its state's time in `timeout_s`, the shortest there is; that says what becomes of it: it
  * stays for now, or was removed or will be, with up to FLOW_REMOVE_MAX others, or the sweep is to
  * end before it and to begin with it the next time. `now_s`: monotonic seconds. Returns how many
- * ended. Mends the queues for giving way besides: passes over flows that are gone, and fills an
- * empty queue from the share when the table is full.
+ * ended.
  */
 enum flow_idle { FLOW_IDLE_STAYS, FLOW_IDLE_ENDS, FLOW_IDLE_LATER };
 typedef enum flow_idle (*flow_idle_fn)(void *context, struct flow *flow, uint16_t idle_s);
@@ -359,23 +411,16 @@ void flow_table_unplace(
 void flow_index_remove(struct flow_table *table, union flow_span span, const struct flow *flow,
 	const struct flow_hashes *hashes);
 
-/* Into the worker's queue for giving way, if the state has one. */
-void flow_table_queue(
-	struct flow_table *table, unsigned worker, struct flow *flow, enum tcp_state state);
+/* Onto the stack of free records: under `lock`, or by the one who adopts. */
+void flow_table_free(struct flow_table *table, uint32_t record);
 
-/*
- * Pass over flows that are gone, `budget` of each queue at most: else a queue that nobody pops ends
- * up full of them, and the one who does waits. The other way about, when the table is full and a
- * queue is empty there may be flows that it had no room for: says whether the sweep is to look for
- * them.
- */
-struct flow_wanted {
-	bool closed, half_open;
-};
-struct flow_wanted flow_table_mend_queues(
-	struct flow_table *table, unsigned worker, uint32_t budget);
-/* Into the queue that wants it, if one does. */
-void flow_table_queue_wanted(struct flow_table *table, unsigned worker, struct flow *flow,
-	enum tcp_state state, struct flow_wanted wanted);
+/* The queues' memory, of all workers. 0 or -errno. */
+int flow_table_map_queues(struct flow_table *table);
+void flow_table_unmap_queues(struct flow_table *table);
+
+/* Behind a change of the flow's state: into the queue where it belongs, and out of the one where it
+ * doesn't any more. */
+void flow_table_settle(
+	struct flow_table *table, struct flow *flow, enum tcp_state from, enum tcp_state to);
 
 #endif

@@ -74,7 +74,5 @@ bool snat_pool_take(struct snat_pool *pool, uint16_t port);
 uint32_t snat_pool_used(const struct snat_pool *pool);
 /* Return how many ports the pool has. */
 uint32_t snat_pool_size(const struct snat_pool *pool);
-/* How often snat_pool_get() found none. */
-uint64_t snat_pool_refused(const struct snat_pool *pool);
 
 #endif

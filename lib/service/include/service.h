@@ -45,7 +45,11 @@ struct service_backend {
 	uint16_t epoch; // changes when it takes connections again; SYNs of before count for
 			// nothing
 	struct snat_pool *const *pools; // by SNAT address of the family, as in service_snat
+	uint32_t sibling; // id of the next one with these pools, in other services, and round to
+			  // itself; filled in by service_table_create()
 } __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct service_backend) == 64, "one cache line");
 
 /* What a connection that its backend doesn't take may cost. */
 struct service_connect {

@@ -50,16 +50,33 @@ enum stats_drop {
 
 extern const char *const stats_drop_names[STATS_DROPS_COUNT];
 
+/* What a half-open flow gave way for: id, and the name in telemetry. */
+#define STATS_GAVE_WAYS(X)                                                                         \
+	X(RECORD, "gave_way_for_record") /* in a full table */                                     \
+	X(PORT, "gave_way_for_port")     /* its SNAT port, towards its backend */                  \
+	X(PLACE, "gave_way_for_place")   /* under its backend's max_conns */
+
+enum stats_gave_way {
+#define X(id, name) STATS_GAVE_WAY_##id,
+	STATS_GAVE_WAYS(X)
+#undef X
+		STATS_GAVE_WAYS_COUNT
+};
+
+extern const char *const stats_gave_way_names[STATS_GAVE_WAYS_COUNT];
+
 struct stats_flows {
 	uint64_t created;
 	uint64_t expired;       // by time
 	uint64_t expired_reset; // expired ones whose ends got a RST (on_idle = "reset")
 	uint64_t evicted;       // closed or half-open ones that gave way to new ones
-	uint64_t renumbered;    // created ones whose numbers the backend sees moved by an offset
-	uint64_t reset;         // ended by Weir: the backend was down, or left the file
-	uint64_t moved;         // given another backend before the first one had answered
-	uint64_t over_budget;   // silent ones that stayed where they were: retry_budget
-	uint64_t given_up;      // as many backends as may be tried were silent: reset
+	uint64_t gave_way[STATS_GAVE_WAYS_COUNT]; // evicted ones that were half open
+	uint64_t gave_way_silent; // of these, those whose backend could be sent no RST
+	uint64_t renumbered;      // created ones whose numbers the backend sees moved by an offset
+	uint64_t reset;           // ended by Weir: the backend was down, or left the file
+	uint64_t moved;           // given another backend before the first one had answered
+	uint64_t over_budget;     // silent ones that stayed where they were: retry_budget
+	uint64_t given_up;        // as many backends as may be tried were silent: reset
 	uint64_t refused_no_backend; // SYN answered by RST: no backend is up
 	uint64_t refused_max_conns;  // SYN answered by RST: all backends have their max_conns
 	uint64_t refused_flows_full; // SYN answered by RST: the flow table is full
@@ -124,7 +141,7 @@ struct stats_backend {
 	uint64_t opened;     // connections given to it
 	uint64_t ended;      // opened ones that were closed, reset or given up: not open any more
 	uint64_t closed;     // ended ones that are forgotten: the flow is gone
-	uint64_t unused;
+	uint64_t no_port;    // times that no SNAT port towards it was left
 } __attribute__((aligned(64)));
 
 /* What one worker counted of new connections that a service didn't take; an array of these by

@@ -207,6 +207,8 @@ static void race_with(const struct scheduler_ops *scheduler, uint32_t max_conns)
 		sum.created += flows->created;
 		sum.expired += flows->expired;
 		sum.evicted += flows->evicted;
+		for (unsigned why = 0; why < STATS_GAVE_WAYS_COUNT; why++)
+			sum.gave_way[why] += flows->gave_way[why];
 		sum.moved += flows->moved;
 		sum.given_up += flows->given_up;
 		sum.refused_flows_full += flows->refused_flows_full;
@@ -215,16 +217,20 @@ static void race_with(const struct scheduler_ops *scheduler, uint32_t max_conns)
 	}
 	print_message(
 		"%u swaps; %lu packets forwarded; flows: %lu created, %lu expired, %lu evicted, "
-		"%lu moved, %lu given up; refused: %lu table, %lu ports, %lu backends\n",
+		"%lu moved, %lu given up; gave way: %lu records, %lu ports, %lu places; "
+		"refused: %lu table, %lu ports, %lu backends\n",
 		nb_swaps, workers[0].nb_forwarded + workers[1].nb_forwarded, sum.created,
-		sum.expired, sum.evicted, sum.moved, sum.given_up, sum.refused_flows_full,
-		sum.refused_snat_full, sum.refused_no_backend);
+		sum.expired, sum.evicted, sum.moved, sum.given_up,
+		sum.gave_way[STATS_GAVE_WAY_RECORD], sum.gave_way[STATS_GAVE_WAY_PORT],
+		sum.gave_way[STATS_GAVE_WAY_PLACE], sum.refused_flows_full, sum.refused_snat_full,
+		sum.refused_no_backend);
 	for (unsigned i = 0; i < 2; i++) {
 		const struct flow_sides *sides = i == 0 ? rig->flows4->sides : rig->flows6->sides;
 		for (uint32_t n = 0; n < sides->count; n++)
 			assert_int_equal(sides->records[n].owner, 0);
 	}
 	assert_true(sum.created > 100 && sum.evicted > 10 && sum.moved > 10);
+	assert_true(sum.gave_way[max_conns != 0 ? STATS_GAVE_WAY_PLACE : STATS_GAVE_WAY_PORT] != 0);
 	rig_destroy(rig);
 	free(race);
 }

@@ -420,13 +420,12 @@ static void offsets_stay_and_side_records_are_forgotten(void **state)
 	translated->ts_offset = 6;
 	struct flow *side = leave(&world, 1, 2, TCP_SYN_RECV, 0);
 	side->flags = FLOW_SIDE;
-	side->end[FLOW_FROM_BACKEND] = 8;
+	side->side = 8;
 	adopt(&world, 10, 10, 1);
 	assert_int_equal(translated->flags, FLOW_SEQ_MOVED | FLOW_PINNED);
 	assert_int_equal(translated->seq_offset, 5);
 	assert_int_equal(translated->ts_offset, 6);
 	assert_int_equal(side->flags, 0);
-	assert_int_equal(side->end[FLOW_FROM_BACKEND], 8);
 	world_fini(&world);
 }
 
@@ -505,15 +504,46 @@ static void closed_flows_are_queued_to_give_way(void **state)
 	for (uint32_t id = 1; id <= 80; id++)
 		leave(&world, id, id, id <= 70 ? TCP_ESTABLISHED : TCP_TIME_WAIT, 0)->worker = id;
 	adopt(&world, 100, 100, 2);
+	struct flow *flow;
 	for (unsigned i = 0; i < 10; i++) {
-		struct flow *flow = flow_table_oldest(world.table, i % 2);
-		assert_non_null(flow);
+		assert_int_equal(flow_table_closed(world.table, i % 2, &flow, 1), 1);
 		assert_int_equal(flow_state(flow), TCP_TIME_WAIT);
 		struct flow_hashes hashes;
 		flow_table_hashes(world.table, flow, &hashes);
 		assert_int_equal(flow_table_remove(world.table, 0, flow, &hashes), TCP_TIME_WAIT);
 	}
-	assert_null(flow_table_oldest(world.table, 0));
+	assert_int_equal(flow_table_closed(world.table, 0, &flow, 1), 0);
+	world_fini(&world);
+}
+
+/* By age, to the second; where version 1 left another number they are older than all that come. */
+static void half_open_flows_are_queued_by_age(void **state)
+{
+	static const uint32_t age_ms[] = {7000, 61000, 100, 3500, 61000, 250000, 1200};
+	static const uint8_t order[] = {5, 1, 4, 0, 3, 6, 2};
+	struct world world;
+	struct flow_hashes hashes;
+
+	world_init(&world, AF_INET, 100);
+	for (uint32_t i = 0; i < 7; i++)
+		leave(&world, 10 + 7 * i, 1 + i, TCP_SYN_RECV, 0)->since_ms =
+			NOW_S * 1000 - age_ms[i];
+	struct flow *other = leave(&world, 5, 50, TCP_SYN_RECV, 0);
+	other->since_ms = NOW_S * 1000 + 0x12345678;
+	adopt(&world, 100, 100, 1);
+	assert_ptr_equal(flow_table_half_open(world.table, 0), other);
+	assert_true(flow_half_open_ms(other, NOW_S * 1000) > 1000000);
+	flow_table_hashes(world.table, other, &hashes);
+	flow_table_remove(world.table, 0, other, &hashes);
+	for (unsigned i = 0; i < 7; i++) {
+		struct flow *flow = flow_table_half_open(world.table, 0);
+		uint32_t rank = age_ms[order[i]] / 1000;
+		assert_ptr_equal(flow_table_half_open_of(world.table, 4711), flow);
+		assert_int_equal(flow_half_open_ms(flow, NOW_S * 1000) / 1000, rank);
+		flow_table_hashes(world.table, flow, &hashes);
+		flow_table_remove(world.table, 0, flow, &hashes);
+	}
+	assert_null(flow_table_half_open(world.table, 0));
 	world_fini(&world);
 }
 
@@ -573,6 +603,7 @@ int main(void)
 		cmocka_unit_test(fins_are_told_apart),
 		cmocka_unit_test(a_status_that_cant_be_is_damaged),
 		cmocka_unit_test(closed_flows_are_queued_to_give_way),
+		cmocka_unit_test(half_open_flows_are_queued_by_age),
 		cmocka_unit_test(random_bytes_do_no_harm),
 		cmocka_unit_test(a_million_flows_take_less_than_a_second),
 	};

@@ -204,9 +204,9 @@ static void come(struct life *life, unsigned client)
 	struct flow_hashes hashes;
 
 	if (flow == NULL) {
-		struct flow *oldest = flow_table_oldest(life->table, 0);
-		if (oldest != NULL && tcp_state_closed(flow_state(oldest)))
-			forget(life, oldest);
+		struct flow *closed;
+		if (flow_table_closed(life->table, 0, &closed, 1) == 1)
+			forget(life, closed);
 		return; // freed records wait for their grace period
 	}
 	fill(life, client, flow, &hashes);
