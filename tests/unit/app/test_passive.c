@@ -565,6 +565,30 @@ static void one_that_flaps_is_back_ever_later(void **state) // W2
 	end(control);
 }
 
+/* Two services have the same server: what one's clients meet is no other's. */
+static void each_service_has_its_own(void **state) // W2
+{
+	struct control *control =
+		start(FILE_OF("web = { listen = \":80\"; health = { type = \"none\"; }; " PASSIVE
+			      " backends = ( " TWO " ); };\n"
+			      "api = { listen = \":81\"; health = { type = \"none\"; }; " PASSIVE
+			      " backends = ( " TWO " ); };\n"));
+	struct control_backend *web = first(control);
+	struct control_backend *api = find(&control->registry, "api", "10.0.0.1:80");
+
+	bring_up(&control->registry, api);
+	bring_up(&control->registry, find(&control->registry, "api", "10.0.0.2:80"));
+	for (unsigned i = 0; i < 30; i++) {
+		count_fails(control, 0, web, 1, 0);
+		count_answers(control, api, 10);
+		go_by(control, LOOK_MS);
+	}
+	assert_true(web->passive.is_out);
+	assert_false(api->passive.is_out);
+	assert_true(control_backend_usable(api));
+	end(control);
+}
+
 /* Whatever the clock says at first: the slots' numbers have 32 bits. */
 static void the_window_is_the_same_at_any_time(void **state) // W17
 {
@@ -613,6 +637,7 @@ int main(void)
 		cmocka_unit_test(a_gap_shorter_than_half_the_window_takes_nobody_out),
 		cmocka_unit_test(one_that_answers_every_other_stays),
 		cmocka_unit_test(one_that_flaps_is_back_ever_later),
+		cmocka_unit_test(each_service_has_its_own),
 		cmocka_unit_test(the_window_is_the_same_at_any_time),
 	};
 
