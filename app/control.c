@@ -46,7 +46,6 @@ struct control {
 	struct event *publish_event;
 	struct event *grow_event; // a weight of a backend that came up grows
 	struct event *withdraw_event;
-	struct withdraw withdraw;
 	struct on_down *on_down;
 	struct ports *ports;
 	struct passive *passive;
@@ -251,8 +250,8 @@ static void withdraw_due(evutil_socket_t fd, short what, void *context)
 {
 	struct control *control = context;
 
-	if (!withdraw_update(&control->withdraw, &control->backends, &control->daemon->conf->port,
-		    control->daemon->exception))
+	if (!withdraw_update(control->daemon->withdrawn, &control->backends,
+		    &control->daemon->conf->port, control->daemon->exception))
 		start_timer(control->withdraw_event, WITHDRAW_RETRY_MS);
 }
 

@@ -50,6 +50,7 @@ struct daemon {
 	const struct pipeline_fails *fails[CONF_WORKERS_MAX]; // NULL: not there yet
 	struct probe_ports probe_ports;                       // control: writes; workers: read
 	struct worker_spray *spray;                           // tests only
+	bool withdrawn[CONF_ADDRESSES_MAX];                   // addresses that weir0 hasn't for now
 	uint64_t started_ms;
 
 	// Control core and telemetry threads, never workers: held while the control core changes

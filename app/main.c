@@ -557,12 +557,12 @@ static int run(struct daemon *daemon)
 	tell_times(step_ns);
 	if (upgrade_is_successor(daemon))
 		upgrade_ready(daemon);
-	// Probes start with the event loop: not before they can succeed.
-	dev_port_wait_link(&daemon->port);
 	event_base_dispatch(daemon->events);
 	undo(daemon, STEPS);
 	if (upgrade_is_awaited(daemon))
 		upgrade_finish(daemon);
+	if (upgrade_starts_again(daemon))
+		upgrade_exec(daemon);
 	return EXIT_SUCCESS;
 }
 
@@ -581,12 +581,13 @@ int main(int argc, char **argv)
 	}
 	daemon.started_ms = clock_ms();
 	upgrade_init(&daemon, argv);
-	daemon.conf = conf_load(daemon.options.config, &error);
+	daemon.conf = conf_load(upgrade_config(&daemon), &error);
 	if (daemon.conf == NULL) {
 		log_error("%s", error.text);
 		upgrade_failed(&daemon, error.text);
 		return EXIT_FAILURE;
 	}
+	upgrade_config_read(&daemon);
 	int status = EXIT_SUCCESS;
 	if (daemon.options.check)
 		printf("%s: right\n", daemon.options.config);

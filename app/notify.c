@@ -17,6 +17,7 @@
 #include "upgrade.h"
 
 #define LONGEST_MS 1000 // between two words
+#define START_MS 120000 // that a start may take, with all flows of a large table
 
 struct notify {
 	struct daemon *daemon;
@@ -69,10 +70,21 @@ static uint64_t watchdog_us(const struct daemon *daemon)
 	return usec == NULL ? 0 : strtoull(usec, NULL, 10);
 }
 
+/* Have the watchdog wait for so long; 0 = there is none. */
+static void tell_watchdog(uint64_t ms)
+{
+	char text[64];
+
+	if (ms == 0 || getenv("WATCHDOG_USEC") == NULL)
+		return;
+	snprintf(text, sizeof(text), "WATCHDOG=1\nWATCHDOG_USEC=%lu", (unsigned long)ms * 1000);
+	tell(text);
+}
+
 struct notify *notify_create(struct daemon *daemon)
 {
 	struct notify *notify = calloc(1, sizeof(*notify));
-	uint64_t ms = watchdog_us(daemon) / 3000;
+	uint64_t watchdog_ms = watchdog_us(daemon) / 1000, ms = watchdog_ms / 3;
 
 	if (notify == NULL)
 		return NULL;
@@ -91,6 +103,7 @@ struct notify *notify_create(struct daemon *daemon)
 	char text[64];
 	snprintf(text, sizeof(text), "READY=1\nMAINPID=%d", getpid());
 	tell(text);
+	tell_watchdog(watchdog_ms);
 	return notify;
 }
 
@@ -98,8 +111,11 @@ void notify_destroy(struct notify *notify)
 {
 	if (notify == NULL)
 		return;
-	// A successor is ready in a moment: that isn't the unit's end.
-	if (!upgrade_is_awaited(notify->daemon))
+	// A successor is ready in a moment, or this process again: that isn't the unit's end, and
+	// nobody feeds the watchdog until then.
+	if (upgrade_is_awaited(notify->daemon) || upgrade_starts_again(notify->daemon))
+		tell_watchdog(START_MS);
+	else
 		tell("STOPPING=1");
 	if (notify->event != NULL)
 		event_free(notify->event);

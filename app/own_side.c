@@ -11,6 +11,7 @@
 #include "daemon.h"
 #include "exception.h"
 #include "log.h"
+#include "upgrade.h"
 
 #define LOOK_MS 250
 #define FRESH_MS 10 // a look that was made so long ago does for a question
@@ -18,6 +19,8 @@
 struct own_side {
 	struct daemon *daemon;
 	struct event *event;
+	unsigned index; // of the kernel interface behind the port; 0 = none
+	bool starts_again;
 	uint64_t looked_ms;
 	uint64_t troubled_ms; // when trouble was seen last, or seen to be over; 0 = never
 	char trouble[80];     // "" = none
@@ -34,9 +37,11 @@ static void find_trouble(const struct own_side *own_side, char *text, size_t siz
 	const struct dev_port *port = &daemon->port;
 
 	text[0] = '\0';
-	if (!dev_port_link_up(port))
+	if (own_side->index != 0 && dev_port_index(port) == 0)
+		snprintf(text, size, "%s is gone", port_name(port));
+	else if (!dev_port_link_up(port))
 		snprintf(text, size, "%s: no link", port_name(port));
-	else if (!exception_is_up(daemon->exception))
+	else if (exception_state(daemon->exception) != EXCEPTION_UP)
 		snprintf(text, size, EXCEPTION_INTERFACE " is down");
 }
 
@@ -60,9 +65,60 @@ static void look(struct own_side *own_side, uint64_t now_ms)
 	pthread_mutex_unlock(&own_side->daemon->lock);
 }
 
+/* What can't be put back while this process has it; NULL = nothing. */
+static const char *find_loss(const struct own_side *own_side)
+{
+	const struct daemon *daemon = own_side->daemon;
+	unsigned index = dev_port_index(&daemon->port);
+
+	if (index != 0 && index != own_side->index)
+		return "the port was deleted and made anew";
+	if (exception_state(daemon->exception) == EXCEPTION_GONE)
+		return EXCEPTION_INTERFACE " was deleted";
+	if (!exception_netns_is_named(daemon->exception))
+		return "the network namespace of " EXCEPTION_INTERFACE " was deleted";
+	return NULL;
+}
+
+static void mend_mute(const struct own_side *own_side)
+{
+	const char *interface = dev_eal_interface();
+	char message[DEV_MESSAGE] = "";
+
+	// Without the interface there is nothing to mute.
+	if (interface[0] == '\0' || dev_port_index(&own_side->daemon->port) != own_side->index ||
+		exception_is_mute(interface))
+		return;
+	if (exception_mute(interface, message) < 0)
+		log_limited(LOG_LEVEL_ERROR, "%s isn't mute any more: %s", interface, message);
+	else
+		log_limited(LOG_LEVEL_WARNING,
+			"%s wasn't mute any more: mute again; was nftables flushed "
+			"(nft flush ruleset, systemctl restart nftables)?",
+			interface);
+}
+
+static void mend(struct own_side *own_side)
+{
+	struct daemon *daemon = own_side->daemon;
+	const char *loss = find_loss(own_side);
+
+	if (own_side->starts_again || upgrade_is_under_way(daemon))
+		return;
+	if (loss != NULL) {
+		log_warning("%s: starting again", loss);
+		own_side->starts_again = true;
+		upgrade_start_again(daemon);
+		return;
+	}
+	exception_mend(daemon->exception, &daemon->conf->port, daemon->withdrawn);
+	mend_mute(own_side);
+}
+
 static void look_due(evutil_socket_t fd, short what, void *context)
 {
 	look(context, clock_ms());
+	mend(context);
 }
 
 bool own_side_in_trouble(struct own_side *own_side, uint64_t since_ms)
@@ -88,6 +144,7 @@ struct own_side *own_side_create(struct daemon *daemon)
 	if (own_side == NULL)
 		return NULL;
 	own_side->daemon = daemon;
+	own_side->index = dev_port_index(&daemon->port);
 	own_side->event = event_new(daemon->events, -1, EV_PERSIST, look_due, own_side);
 	if (own_side->event == NULL ||
 		event_add(own_side->event, &(struct timeval){.tv_usec = LOOK_MS * 1000}) < 0) {

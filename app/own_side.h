@@ -1,8 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Our own side: whether the port has its link and weir0 is up. While it is in trouble nothing that
- * fails says anything about a backend: no probe is made, no failure counts, and the clocks that run
- * against a backend which is down stand.
+ * Our own side: what the kernel gave, and others can take away. Four times a second it is looked
+ * at, and a line says what is wrong.
+ *
+ * - weir0 is down, or has lost an address or its default route; the port isn't mute any more (a
+ *   flush of nftables): put back in place.
+ * - weir0, or the name of its namespace, is gone; the port was deleted and made anew: the process
+ *   starts again (upgrade.h), which costs no connection.
+ * - The port has no link, or is gone: that can only be waited for.
+ *
+ * While it is in trouble nothing that fails says anything about a backend: no probe is made, no
+ * failure counts, and the clocks that run against a backend which is down stand.
  *
  * Thread rule: control core.
  */
@@ -15,8 +23,7 @@
 struct daemon;
 struct own_side;
 
-/* Look at port and weir0 from the event loop from now on, and say what changes. NULL and errno:
- * -ENOMEM. */
+/* Look at port and weir0 from the event loop from now on. NULL and errno: -ENOMEM. */
 struct own_side *own_side_create(struct daemon *daemon);
 /* Stop to look; own_side_destroy(NULL) is fine. */
 void own_side_destroy(struct own_side *own_side);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <sched.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,6 +21,7 @@
 #include "notify.h"
 
 #define VARIABLE "WEIR_SUCCESSOR_SOCKET"
+#define CONFIG "WEIR_CONFIG_FD"
 #define SUCCESSOR_FD 3
 #define RELEASE_WAIT_MS 30000
 #define READY_WAIT_MS 30000
@@ -34,28 +37,49 @@ static struct {
 	int fd; // to the successor, or to the process before; -1 = none
 	bool is_successor;
 	bool is_prepared; // the successor waits for the port
-	pid_t pid;        // of the successor
+	bool starts_again;
+	int config_fd; // what ran before; -1 = the file counts
+	char config[32];
+	pid_t pid; // of the successor
 	struct event *event;
 	upgrade_told_fn told;
 	void *context;
 	uint64_t began_ms;
 	uint64_t released_ms;
-} upgrade = {.fd = -1};
+} upgrade = {.fd = -1, .config_fd = -1};
 
 void upgrade_init(struct daemon *daemon, char **argv)
 {
-	const char *number = getenv(VARIABLE);
+	const char *number = getenv(VARIABLE), *config = getenv(CONFIG);
 	ssize_t length = readlink("/proc/self/exe", upgrade.binary, sizeof(upgrade.binary) - 1);
 
 	// Taken now: it names the file by its path, whoever replaces that later.
 	upgrade.binary[length < 0 ? 0 : length] = '\0';
 	upgrade.argv = argv;
 	sched_getaffinity(0, sizeof(upgrade.cpus), &upgrade.cpus);
+	upgrade.config_fd = config != NULL ? atoi(config) : -1;
+	unsetenv(CONFIG);
+	snprintf(upgrade.config, sizeof(upgrade.config), "/proc/self/fd/%d", upgrade.config_fd);
 	if (number == NULL)
 		return;
 	upgrade.fd = atoi(number);
 	upgrade.is_successor = true;
 	unsetenv(VARIABLE);
+}
+
+const char *upgrade_config(const struct daemon *daemon)
+{
+	return upgrade.config_fd >= 0 ? upgrade.config : daemon->options.config;
+}
+
+void upgrade_config_read(struct daemon *daemon)
+{
+	if (upgrade.config_fd < 0)
+		return;
+	log_info("going on with the configuration that ran before; %s is taken by a reload",
+		daemon->options.config);
+	close(upgrade.config_fd);
+	upgrade.config_fd = -1;
 }
 
 bool upgrade_is_successor(const struct daemon *daemon)
@@ -254,11 +278,44 @@ void upgrade_finish(struct daemon *daemon)
 	}
 	log_error("upgrade: %s; starting again", word[0] ? word : "the successor failed");
 	kill(upgrade.pid, SIGKILL);
+	upgrade_exec(daemon);
+}
+
+void upgrade_start_again(struct daemon *daemon)
+{
+	upgrade.starts_again = true;
+	daemon_end(daemon, !daemon->conf->flows_persist);
+}
+
+bool upgrade_starts_again(const struct daemon *daemon)
+{
+	return upgrade.starts_again;
+}
+
+/* The configuration that runs, for the next start; without it that reads the file. */
+static void pass_config(const struct conf *conf)
+{
+	char number[16];
+	size_t size = strlen(conf->text);
+	int fd = memfd_create("weir.conf", 0);
+
+	if (fd < 0 || write(fd, conf->text, size) != (ssize_t)size) {
+		log_warning("the running configuration can't be kept: %s", strerror(errno));
+		return;
+	}
+	snprintf(number, sizeof(number), "%d", fd);
+	setenv(CONFIG, number, 1);
+	fcntl(fd, F_SETFD, 0);
+}
+
+void upgrade_exec(struct daemon *daemon)
+{
 	sched_setaffinity(0, sizeof(upgrade.cpus), &upgrade.cpus);
 	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC); // threads of the library still use some
+	pass_config(daemon->conf);
 	// This very program, whatever has come into its file's place.
 	execv("/proc/self/exe", upgrade.argv);
-	log_error("upgrade: can't start again: %s", strerror(errno));
+	log_error("can't start again: %s", strerror(errno));
 }
 
 /* --- the successor --- */

@@ -12,7 +12,7 @@
  *
  * They talk over a socket pair that the successor inherits. As long as it isn't prepared the
  * running process goes on as if nothing had been; if it fails after that, the former process starts
- * itself again, and the connections are adopted once more.
+ * itself again, with the configuration that it ran with, and the connections are adopted once more.
  *
  * Thread rule: control core.
  */
@@ -27,6 +27,12 @@ struct upgrade;
 /* Keep what a successor is to be started with, and find out whether this process is one.
  * Called before anything else. */
 void upgrade_init(struct daemon *daemon, char **argv);
+
+/* Return the path of the configuration to start with: the file's, or of what ran before this
+ * process started again. */
+const char *upgrade_config(const struct daemon *daemon);
+/* The configuration is read: forget what ran before. */
+void upgrade_config_read(struct daemon *daemon);
 
 /* Tell whether this process takes over from another one that still runs. */
 bool upgrade_is_successor(const struct daemon *daemon);
@@ -53,6 +59,16 @@ bool upgrade_is_awaited(const struct daemon *daemon);
 void upgrade_released(struct daemon *daemon);
 /* Wait until the successor is ready; if it fails this doesn't return, but starts weir again. */
 void upgrade_finish(struct daemon *daemon);
+
+/* --- another start of this very process --- */
+
+/* End, and start again: what weir has of the kernel can't be had again in place. */
+void upgrade_start_again(struct daemon *daemon);
+/* Tell whether the process is to start again. Asked at the end. */
+bool upgrade_starts_again(const struct daemon *daemon);
+/* Start again, with the program and the configuration that ran, whatever has come into their files'
+ * place. Returns only when that fails. */
+void upgrade_exec(struct daemon *daemon);
 
 /* --- the successor --- */
 

@@ -14,7 +14,7 @@ static void want_withdrawn(
 				&conf->listens[l].endpoint.addr, &port->addresses[a].addr);
 }
 
-bool withdraw_update(struct withdraw *withdraw, const struct backends *backends,
+bool withdraw_update(bool withdrawn[CONF_ADDRESSES_MAX], const struct backends *backends,
 	const struct conf_port *port, struct exception *exception)
 {
 	bool wanted[CONF_ADDRESSES_MAX] = {false}, done = true;
@@ -26,7 +26,7 @@ bool withdraw_update(struct withdraw *withdraw, const struct backends *backends,
 	}
 	for (unsigned a = 0; a < port->nb_addresses; a++) {
 		char text[NET_ADDR_TEXT];
-		if (wanted[a] == withdraw->withdrawn[a])
+		if (wanted[a] == withdrawn[a])
 			continue;
 		net_addr_format(&port->addresses[a].addr, text);
 		int err = exception_set_address(exception, &port->addresses[a], !wanted[a]);
@@ -36,7 +36,7 @@ bool withdraw_update(struct withdraw *withdraw, const struct backends *backends,
 			done = false;
 			continue;
 		}
-		withdraw->withdrawn[a] = wanted[a];
+		withdrawn[a] = wanted[a];
 		log_info("address %s %s", text,
 			wanted[a] ? "withdrawn: a service on it has no backend" : "is back");
 	}

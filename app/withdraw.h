@@ -15,12 +15,9 @@
 struct backends;
 struct exception;
 
-struct withdraw {
-	bool withdrawn[CONF_ADDRESSES_MAX]; // by address of the port
-};
-
-/* Bring weir0 in line with what the services have. False: something failed, try again. */
-bool withdraw_update(struct withdraw *withdraw, const struct backends *backends,
+/* Bring weir0 in line with what the services have. `withdrawn`: by address of the port, as it is,
+ * and will be. False: something failed, try again. */
+bool withdraw_update(bool withdrawn[CONF_ADDRESSES_MAX], const struct backends *backends,
 	const struct conf_port *port, struct exception *exception);
 
 #endif

@@ -103,6 +103,8 @@ static struct conf *load(const char *path, const struct conf *former, struct con
 		err = read_and_check(&reader, conf, config_root_setting(&config));
 	}
 	config_destroy(&config);
+	conf->text = scan.whole;
+	scan.whole = NULL;
 	conf_scan_fini(&scan);
 	if (err == 0)
 		return conf;
@@ -172,5 +174,6 @@ void conf_free(struct conf *conf)
 	free(conf->port.netns);
 	free(conf->port.device);
 	free(conf->instance);
+	free(conf->text);
 	free(conf);
 }

@@ -51,6 +51,7 @@ struct conf_block {
 
 struct conf_scan {
 	char *text;                // for libconfig
+	char *whole;               // as it was read, what is included in its place
 	struct conf_place *places; // of line n + 1 of the text
 	size_t nb_places;
 	size_t places_room;

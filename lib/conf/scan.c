@@ -18,6 +18,7 @@ struct open_file {
 	struct conf_token_reader tokens;
 	unsigned depth;              // levels that were open where it was included
 	struct conf_include include; // the last one in it
+	const char *copied;          // up to here it is in the whole text
 };
 
 struct reader {
@@ -27,6 +28,7 @@ struct reader {
 	size_t block_places;      // before it
 	uint32_t nb_elements;     // services that libconfig has
 	struct conf_grammar grammar;
+	FILE *whole;
 	size_t nb_bytes; // of all the files
 	unsigned nb_open;
 	struct open_file open[CONF_INCLUDE_DEPTH_MAX + 1];
@@ -73,6 +75,7 @@ static int enter_file(struct reader *r, struct conf_file *file)
 	memset(open, 0, sizeof(*open));
 	open->file = kept;
 	open->depth = r->grammar.depth;
+	open->copied = kept->text;
 	conf_token_init(&open->tokens, kept->text, kept->size);
 	follow(r);
 	nul = memchr(kept->text, '\0', kept->size);
@@ -123,6 +126,12 @@ static int include_next(struct reader *r, struct conf_include *include)
 	return include_fail(r, include, name, fault);
 }
 
+static void copy_until(const struct reader *r, struct open_file *open, const char *end)
+{
+	fwrite(open->copied, 1, end - open->copied, r->whole);
+	open->copied = end;
+}
+
 /* They are entered one after the other, as if there were a line for each. */
 static int include(struct reader *r, const struct conf_token *token)
 {
@@ -131,6 +140,8 @@ static int include(struct reader *r, const struct conf_token *token)
 
 	if (r->block != NULL)
 		r->block->text = NULL; // it isn't whole in one place
+	copy_until(r, open, memrchr(open->copied, '@', token->text - open->copied));
+	open->copied = open->tokens.at;
 	conf_include_fini(&open->include);
 	fault = conf_include_find(
 		&open->include, open->file->name, token->text, token->length, token->line);
@@ -143,7 +154,10 @@ static int leave_file(struct reader *r, const struct conf_token *end)
 
 	if (err < 0)
 		return err;
-	conf_include_fini(&r->open[--r->nb_open].include);
+	struct open_file *open = &r->open[--r->nb_open];
+	copy_until(r, open, open->file->text + open->file->size);
+	putc('\n', r->whole); // its last line may be a comment
+	conf_include_fini(&open->include);
 	if (r->nb_open > 0)
 		follow(r);
 	return 0;
@@ -302,7 +316,7 @@ int conf_scan_read(struct conf_scan *scan, const char *path, const struct conf *
 	struct reader reader = {.scan = scan};
 	struct conf_file file;
 	const char *fault;
-	size_t size;
+	size_t size, whole_size;
 	FILE *out;
 	int err;
 
@@ -311,7 +325,12 @@ int conf_scan_read(struct conf_scan *scan, const char *path, const struct conf *
 	if (fault != NULL)
 		return conf_error_set(error, path, 0, "", "%s", fault);
 	out = open_memstream(&scan->text, &size);
-	if (out == NULL) {
+	reader.whole = open_memstream(&scan->whole, &whole_size);
+	if (out == NULL || reader.whole == NULL) {
+		if (out != NULL)
+			fclose(out);
+		if (reader.whole != NULL)
+			fclose(reader.whole);
 		conf_file_fini(&file);
 		return conf_error_memory(error, path);
 	}
@@ -324,7 +343,8 @@ int conf_scan_read(struct conf_scan *scan, const char *path, const struct conf *
 	conf_carry_fini(&reader.carry);
 	while (reader.nb_open > 0) // after an error
 		conf_include_fini(&reader.open[--reader.nb_open].include);
-	if ((ferror(out) | fclose(out)) != 0 && err == 0)
+	if ((ferror(out) | fclose(out) | ferror(reader.whole) | fclose(reader.whole)) != 0 &&
+		err == 0)
 		err = conf_error_memory(error, path);
 	if (err == 0)
 		err = check_settings(scan, error);
@@ -341,6 +361,7 @@ void conf_scan_fini(struct conf_scan *scan)
 	free(scan->places);
 	free(scan->blocks);
 	free(scan->text);
+	free(scan->whole);
 	memset(scan, 0, sizeof(*scan));
 }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #include <rte_errno.h>
 #include <rte_lcore.h>
 
+#include "clock.h"
 #include "dev_args.h"
 #include "dev_channels.h"
 #include "dev_eal.h"
@@ -29,7 +31,9 @@
 #include "log.h"
 
 #define EAL_MEMORY (32u << 20) // of hugepages beside the packet buffers: rings, drivers
-#define NO_HUGE_MEMORY_MB 512  // at least, without them: it is taken only when touched
+#define QUEUES_WAIT_MS 3000    // for a process before this one to let go of its queues
+#define QUEUES_STEP_US 10000
+#define NO_HUGE_MEMORY_MB 512 // at least, without them: it is taken only when touched
 
 // EAL is one per process, and so is what it was started from.
 static struct {
@@ -130,25 +134,49 @@ static int pick_cores(const struct conf *conf, char *message)
 	return 0;
 }
 
+static bool is_af_xdp(void)
+{
+	return eal.device.kind == DEV_KIND_INTERFACE && eal.device.af_xdp;
+}
+
+/* Not by how many there are now: a process before this one may have made them fewer. */
+static int check_queues(char *message)
+{
+	unsigned queues = is_af_xdp() ? dev_link_max_queues(&eal.link) : UINT_MAX;
+	unsigned workers = eal.cores.nb_workers;
+
+	if (queues >= workers)
+		return 0;
+	snprintf(message, DEV_MESSAGE, "%s offers %u rx queue%s, cores.workers names %u",
+		eal.device.interface, queues, queues == 1 ? "" : "s", workers);
+	return -EINVAL;
+}
+
+/* Fewer are refused as long as the process before has sockets on the others. */
+static int set_queues(unsigned count)
+{
+	uint64_t until_ms = clock_ms() + QUEUES_WAIT_MS;
+	int failed;
+
+	do
+		failed = dev_link_set_queues(&eal.link, count);
+	while ((failed == -EINVAL || failed == -EBUSY) && clock_ms() < until_ms &&
+		usleep(QUEUES_STEP_US) == 0);
+	return failed;
+}
+
 /*
  * AF_XDP receives from the queues that have a socket, a worker's; what the interface puts on others
  * would be lost in the kernel. So it must have as many as there are workers.
  */
 static int match_queues(char *message)
 {
-	if (eal.device.kind != DEV_KIND_INTERFACE || !eal.device.af_xdp)
-		return 0;
 	const char *interface = eal.device.interface;
-	unsigned queues = dev_link_queues(&eal.link);
+	unsigned queues = is_af_xdp() ? dev_link_queues(&eal.link) : 0;
 	unsigned workers = eal.cores.nb_workers;
-	if (queues < workers) {
-		snprintf(message, DEV_MESSAGE, "%s offers %u rx queue%s, cores.workers names %u",
-			interface, queues, queues == 1 ? "" : "s", workers);
-		return -EINVAL;
-	}
-	if (queues == workers)
+	if (!is_af_xdp() || queues == workers)
 		return 0;
-	int failed = dev_link_set_queues(&eal.link, workers);
+	int failed = set_queues(workers);
 	if (failed) {
 		snprintf(message, DEV_MESSAGE,
 			"%s has %u queues, which can't be made %u (%s), and AF_XDP needs one a "
@@ -346,6 +374,8 @@ static int prepare(const struct conf *conf, const char *name, bool beside, int a
 		eal.mtu);
 	if (dev_args_hugepages(conf, argc, argv))
 		failed = dev_machine_check_hugepages(plan.bytes + EAL_MEMORY, message);
+	if (failed == 0)
+		failed = check_queues(message);
 	if (failed == 0 && !beside)
 		failed = match_queues(message);
 	if (failed == 0)

@@ -121,6 +121,17 @@ unsigned dev_link_queues(const struct dev_link *link)
 	return count > 0 ? count : 1;
 }
 
+unsigned dev_link_max_queues(const struct dev_link *link)
+{
+	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+	if (dev_ethtool(link->fd, link->name, &channels) != 0)
+		return 1;
+	if (channels.max_combined > 0)
+		return channels.max_combined;
+	unsigned count = channels.max_rx < channels.max_tx ? channels.max_rx : channels.max_tx;
+	return count > 0 ? count : 1;
+}
+
 void dev_link_driver(const struct dev_link *link, char *driver)
 {
 	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
@@ -139,6 +150,12 @@ static int set_flags(const struct dev_link *link, unsigned flags)
 {
 	struct ifreq ifr = {.ifr_flags = (short)flags};
 	return request(link, SIOCSIFFLAGS, &ifr);
+}
+
+unsigned dev_link_index(const struct dev_link *link)
+{
+	struct ifreq ifr = {0};
+	return request(link, SIOCGIFINDEX, &ifr) == 0 ? (unsigned)ifr.ifr_ifindex : 0;
 }
 
 bool dev_link_running(const struct dev_link *link)

@@ -32,8 +32,12 @@ void dev_link_close(struct dev_link *link);
 unsigned dev_link_mtu(const struct dev_link *link);
 /* Return how many pairs of rx and tx queues there are. */
 unsigned dev_link_queues(const struct dev_link *link);
+/* Return how many there can be. */
+unsigned dev_link_max_queues(const struct dev_link *link);
 /* Read the driver's name ("veth") into `driver`, which holds 32 bytes; "" = not known. */
 void dev_link_driver(const struct dev_link *link, char *driver);
+/* Return the index of the interface of that name; 0: it is gone. */
+unsigned dev_link_index(const struct dev_link *link);
 /* Tell whether the interface is up with a carrier, as the kernel sees it. */
 bool dev_link_running(const struct dev_link *link);
 

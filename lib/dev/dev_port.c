@@ -21,8 +21,6 @@
 #include "dev_xdp.h"
 #include "log.h"
 
-#define LINK_WAIT_MS 5000
-#define LINK_POLL_MS 20
 #define QUEUE_WAIT_MS 3000
 
 /* What the user calls the device. */
@@ -376,29 +374,9 @@ bool dev_port_link_up(const struct dev_port *port)
 		link.link_status == RTE_ETH_LINK_UP;
 }
 
-static void tell_link_up(const struct dev_port *port, unsigned waited_ms)
+unsigned dev_port_index(const struct dev_port *port)
 {
-	struct rte_eth_link link = {0};
-	// What a kernel interface's driver says here is not its speed.
-	if (port->link != NULL || rte_eth_link_get_nowait(port->port_id, &link) != 0)
-		return;
-	char speed[32] = "";
-	if (link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN)
-		snprintf(speed, sizeof(speed), ", %u Mbit/s", link.link_speed);
-	log_info("%s: link up after %u ms%s", title(port), waited_ms, speed);
-}
-
-void dev_port_wait_link(const struct dev_port *port)
-{
-	for (unsigned waited_ms = 0; waited_ms <= LINK_WAIT_MS; waited_ms += LINK_POLL_MS) {
-		if (dev_port_link_up(port)) {
-			tell_link_up(port, waited_ms);
-			return;
-		}
-		rte_delay_us_sleep(LINK_POLL_MS * 1000);
-	}
-	log_warning("%s: no link after %u s: no packet comes or goes until the cable is in",
-		title(port), LINK_WAIT_MS / 1000);
+	return port->link != NULL ? dev_link_index(port->link) : 0;
 }
 
 void dev_port_stats(const struct dev_port *port, struct dev_port_stats *stats)

@@ -21,6 +21,7 @@
 #include "exception_thread.h"
 #include "dev.h"
 #include "log.h"
+#include "netlink.h"
 #include "netns.h"
 
 #define TO_KERNEL_SIZE 256 // slots of a ring; one stays free
@@ -120,6 +121,18 @@ static struct exception *allocate(const struct conf *conf, const struct dev_port
 	return exception;
 }
 
+static int open_looks(struct exception *exception)
+{
+	exception->look_fd = netns_socket(exception->netns.fd, AF_INET, SOCK_DGRAM, 0);
+	if (exception->look_fd < 0)
+		return exception->look_fd;
+	exception->requests = netlink_open(exception->netns.fd, 0);
+	if (exception->requests == NULL)
+		return -errno;
+	exception->index = exception_interface_index(exception->look_fd);
+	return 0;
+}
+
 /* `remove`: the namespace too, if Weir made it. */
 static void release(struct exception *exception, bool remove)
 {
@@ -130,6 +143,8 @@ static void release(struct exception *exception, bool remove)
 		close(exception->event_fd);
 	if (exception->look_fd >= 0)
 		close(exception->look_fd);
+	if (exception->requests != NULL)
+		mnl_socket_close(exception->requests);
 	exception_namespace_close(&exception->netns, remove);
 	free(exception);
 }
@@ -153,10 +168,8 @@ struct exception *exception_create(
 		goto failed;
 	exception->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	err = exception->event_fd < 0 ? -errno : create_rings(exception);
-	if (err == 0) {
-		exception->look_fd = netns_socket(exception->netns.fd, AF_INET, SOCK_DGRAM, 0);
-		err = exception->look_fd < 0 ? exception->look_fd : 0;
-	}
+	if (err == 0)
+		err = open_looks(exception);
 	if (err < 0) {
 		snprintf(message, DEV_MESSAGE, "queues of " EXCEPTION_INTERFACE ": %s",
 			strerror(-err));
@@ -211,11 +224,6 @@ void exception_keep(struct exception *exception)
 bool exception_taken_over(const struct exception *exception)
 {
 	return exception->taken_over;
-}
-
-bool exception_is_up(const struct exception *exception)
-{
-	return exception_interface_is_up(exception->look_fd);
 }
 
 int exception_forget(const struct conf *conf, char *message)

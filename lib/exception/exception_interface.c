@@ -25,8 +25,7 @@
 #define BUSY_WAIT_MS 1000
 #define BUSY_STEP_US 10000
 
-#define ADDRESSES_MAX 256 // that a weir0 which is taken over may have
-#define REQUEST_SIZE 256  // bytes: room for any of the requests below
+#define REQUEST_SIZE 256 // bytes: room for any of the requests below
 
 /* weir0 with these IFF_ flags: a descriptor or -errno. */
 static int attach(unsigned short flags)
@@ -152,6 +151,14 @@ int exception_interface_up(struct mnl_socket *socket, int index)
 	return netlink_talk(socket, link_request(buffer, index, IFF_UP), NULL, NULL);
 }
 
+unsigned exception_interface_index(int fd)
+{
+	struct ifreq request = {0};
+
+	strcpy(request.ifr_name, EXCEPTION_INTERFACE);
+	return ioctl(fd, SIOCGIFINDEX, &request) == 0 ? (unsigned)request.ifr_ifindex : 0;
+}
+
 bool exception_interface_is_up(int fd)
 {
 	struct ifreq request = {0};
@@ -160,7 +167,7 @@ bool exception_interface_is_up(int fd)
 	return ioctl(fd, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP) != 0;
 }
 
-static int change_address(
+int exception_interface_change(
 	struct mnl_socket *socket, int index, const struct net_prefix *prefix, bool present)
 {
 	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
@@ -189,27 +196,32 @@ int exception_interface_address(const struct net_prefix *prefix, bool present)
 
 	if (socket == NULL)
 		return -errno;
-	int err = change_address(socket, index, prefix, present);
+	int err = exception_interface_change(socket, index, prefix, present);
 	mnl_socket_close(socket);
 	return err == (present ? -EEXIST : -EADDRNOTAVAIL) ? 0 : err;
 }
 
-/* Addresses of weir0 that a dump tells. */
-struct address_list {
-	int index;
-	unsigned count;
-	struct net_prefix prefixes[ADDRESSES_MAX];
-};
-
 static int take_address(const struct nlmsghdr *header, void *context)
 {
-	struct address_list *list = context;
+	struct exception_addresses *list = context;
 	const struct ifaddrmsg *message = mnl_nlmsg_get_payload(header);
 
 	if ((int)message->ifa_index == list->index && message->ifa_scope == RT_SCOPE_UNIVERSE &&
-		list->count < ADDRESSES_MAX)
+		list->count < EXCEPTION_ADDRESSES_MAX)
 		netlink_address(header, &list->prefixes[list->count++]);
 	return MNL_CB_OK;
+}
+
+int exception_addresses_read(struct mnl_socket *socket, struct exception_addresses *addresses)
+{
+	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+
+	addresses->count = 0;
+	request->nlmsg_type = RTM_GETADDR;
+	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	mnl_nlmsg_put_extra_header(request, sizeof(struct ifaddrmsg));
+	return netlink_talk(socket, request, take_address, addresses);
 }
 
 static bool is_configured(const struct conf_port *conf, const struct net_prefix *prefix)
@@ -224,24 +236,19 @@ static bool is_configured(const struct conf_port *conf, const struct net_prefix 
 /* What weir0 has from before and isn't configured any more. */
 static int remove_old_addresses(struct mnl_socket *socket, int index, const struct conf_port *conf)
 {
-	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
-	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
-	struct address_list *list = calloc(1, sizeof(*list));
+	struct exception_addresses *list = calloc(1, sizeof(*list));
 	char text[NET_ADDR_TEXT];
 
 	if (list == NULL)
 		return -ENOMEM;
 	list->index = index;
-	request->nlmsg_type = RTM_GETADDR;
-	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	mnl_nlmsg_put_extra_header(request, sizeof(struct ifaddrmsg));
-	int err = netlink_talk(socket, request, take_address, list);
+	int err = exception_addresses_read(socket, list);
 	for (unsigned i = 0; i < list->count && err == 0; i++) {
 		if (is_configured(conf, &list->prefixes[i]))
 			continue;
 		log_info(EXCEPTION_INTERFACE ": address %s is not in port.address any more",
 			net_prefix_format(&list->prefixes[i], text));
-		err = change_address(socket, index, &list->prefixes[i], false);
+		err = exception_interface_change(socket, index, &list->prefixes[i], false);
 		if (err == -EADDRNOTAVAIL)
 			err = 0;
 	}
@@ -264,8 +271,7 @@ static bool has_link(int index, const struct net_mac *mac, unsigned mtu)
 	return same;
 }
 
-/* `replace`: take the place of one that weir0 has from before. */
-static int add_default_route(
+int exception_interface_default_route(
 	struct mnl_socket *socket, int index, const struct net_addr *gateway, bool replace)
 {
 	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
@@ -367,7 +373,7 @@ static int add_addresses(struct mnl_socket *socket, int index, const struct conf
 			strerror(-err));
 
 	for (unsigned i = 0; i < conf->nb_addresses && err == 0; i++) {
-		err = change_address(socket, index, &conf->addresses[i], true);
+		err = exception_interface_change(socket, index, &conf->addresses[i], true);
 		if (err == -EEXIST && taken_over)
 			err = 0;
 		if (err < 0)
@@ -396,7 +402,7 @@ static int add_gateway(struct mnl_socket *socket, int index, const struct net_ad
 			text, text);
 		return 0;
 	}
-	int err = add_default_route(socket, index, gateway, taken_over);
+	int err = exception_interface_default_route(socket, index, gateway, taken_over);
 	if (err == -EEXIST) {
 		log_warning("the namespace has a default route already; none by %s is added", text);
 		return 0;

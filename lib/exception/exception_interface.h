@@ -8,8 +8,9 @@
 
 #include <stdbool.h>
 
+#include "addr.h"
+
 struct conf_port;
-struct net_prefix;
 struct dev_port;
 struct mnl_socket;
 
@@ -39,8 +40,29 @@ int exception_interface_configure(const struct conf_port *conf, const struct dev
 /* Add an address, or delete it; fine when it is so already. 0 or -errno. */
 int exception_interface_address(const struct net_prefix *prefix, bool present);
 
+/* Return weir0's index by a socket of its namespace; 0: it isn't there. */
+unsigned exception_interface_index(int fd);
 /* Tell whether weir0 is there and up, by a socket of its namespace. */
 bool exception_interface_is_up(int fd);
+
+#define EXCEPTION_ADDRESSES_MAX 256 // that a weir0 which is taken over may have
+
+/* weir0's addresses of global scope. */
+struct exception_addresses {
+	int index; // of weir0
+	unsigned count;
+	struct net_prefix prefixes[EXCEPTION_ADDRESSES_MAX];
+};
+
+/* Read the addresses of weir0, whose index the caller has set. 0 or -errno. */
+int exception_addresses_read(struct mnl_socket *socket, struct exception_addresses *addresses);
+
+/* Add an address to the interface, or delete it. 0 or -errno. */
+int exception_interface_change(
+	struct mnl_socket *socket, int index, const struct net_prefix *prefix, bool present);
+/* Add a default route out of weir0; `replace`: in place of one that is there. 0 or -errno. */
+int exception_interface_default_route(
+	struct mnl_socket *socket, int index, const struct net_addr *gateway, bool replace);
 
 /* Set the device up. 0 or -errno. */
 int exception_interface_up(struct mnl_socket *socket, int index);

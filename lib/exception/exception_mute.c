@@ -9,7 +9,9 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <nftables/libnftables.h>
@@ -25,6 +27,7 @@
 #include "netlink.h"
 #include "netns.h"
 
+#define CHAIN "ingress"
 #define REQUEST_SIZE 64 // bytes: a dump request
 #define COMMENT_FORMAT "made by Weir: ifindex %u disable_ipv6 %u"
 
@@ -223,7 +226,7 @@ static int set_drop(struct nft_ctx *nft, const char *table, const char *interfac
 		"delete table netdev %s\n"
 		"table netdev %s {\n"
 		"	comment \"%s\"\n"
-		"	chain ingress {\n"
+		"	chain " CHAIN " {\n"
 		"		type filter hook ingress device \"%s\" priority -500;\n"
 		"		policy drop;\n"
 		"	}\n"
@@ -283,6 +286,37 @@ int exception_mute(const char *interface, char *message)
 		exception_unmute(interface);
 	}
 	return err;
+}
+
+/* Ask the kernel for the chain: 0, or -ENOENT. */
+static int find_chain(struct mnl_socket *socket, const char *table)
+{
+	_Alignas(struct nlmsghdr) char buffer[256];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+
+	request->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN;
+	request->nlmsg_flags = NLM_F_REQUEST;
+	struct nfgenmsg *message = mnl_nlmsg_put_extra_header(request, sizeof(*message));
+	message->nfgen_family = NFPROTO_NETDEV;
+	message->version = NFNETLINK_V0;
+	mnl_attr_put_strz(request, NFTA_CHAIN_TABLE, table);
+	mnl_attr_put_strz(request, NFTA_CHAIN_NAME, CHAIN);
+	return netlink_talk(socket, request, NULL, NULL);
+}
+
+bool exception_is_mute(const char *interface)
+{
+	struct mnl_socket *socket = netlink_open_protocol(-1, NETLINK_NETFILTER);
+	char table[64], value[EXCEPTION_SYSCTL_TEXT];
+
+	if (socket == NULL || !name_fits(interface))
+		return true; // not known
+	table_name(interface, table);
+	int err = find_chain(socket, table);
+	mnl_socket_close(socket);
+	return err != -ENOENT &&
+		(exception_sysctl_get("ipv6", interface, "disable_ipv6", value) < 0 ||
+			atoi(value) != 0);
 }
 
 void exception_unmute(const char *interface)

@@ -41,11 +41,7 @@ static void count(_Atomic uint64_t *counter, uint64_t n)
 
 static void note_error(struct exception *exception, int err)
 {
-	if (err != EBADFD || exception->broken)
-		return;
-	exception->broken = true;
-	log_error(EXCEPTION_INTERFACE " is gone: somebody deleted it; ARP, ping and health checks "
-				      "don't work until Weir is restarted");
+	exception->broken |= err == EBADFD;
 }
 
 /* Whether the kernel took the packet. */

@@ -12,6 +12,7 @@
 #include "exception_budget.h"
 #include "exception_namespace.h"
 
+struct mnl_socket;
 struct rte_mempool;
 struct rte_ring;
 
@@ -53,7 +54,10 @@ struct exception {
 
 	// Control core only.
 	bool running;
-	int look_fd; // a socket of weir0's namespace, to ask about it
+	// Of weir0's namespace, to ask about it.
+	int look_fd;
+	struct mnl_socket *requests;
+	unsigned index; // of weir0
 	struct exception_namespace netns;
 };
 

@@ -12,9 +12,9 @@
 #include "addr.h"
 #include "netns.h"
 
-struct mnl_socket *netlink_open(int netns_fd, unsigned groups)
+static struct mnl_socket *open_socket(int netns_fd, int protocol, unsigned groups)
 {
-	int fd = netns_socket(netns_fd, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+	int fd = netns_socket(netns_fd, AF_NETLINK, SOCK_RAW, protocol);
 
 	if (fd < 0) {
 		errno = -fd;
@@ -41,6 +41,16 @@ struct mnl_socket *netlink_open(int netns_fd, unsigned groups)
 		return NULL;
 	}
 	return socket;
+}
+
+struct mnl_socket *netlink_open(int netns_fd, unsigned groups)
+{
+	return open_socket(netns_fd, NETLINK_ROUTE, groups);
+}
+
+struct mnl_socket *netlink_open_protocol(int netns_fd, int protocol)
+{
+	return open_socket(netns_fd, protocol, 0);
 }
 
 /* NLM_F_DUMP shares its bits with NLM_F_REPLACE and NLM_F_EXCL: only a GET can be a dump. */

@@ -18,6 +18,7 @@ from lab import VIP, Lab
 from netns import PATIENCE
 from test_on_down import connections_of, wait_reset
 from test_reload import TIMEOUTS, backends_of, reload, usual, write
+import weir as weir_module
 from weir import ROOT, merged
 
 ALL = ("con1", "con2", "con3", "con4")
@@ -331,7 +332,7 @@ def probes_dropped(lab, weir):
 def test_e2_own_trouble_is_nobodys_fault(lab, start_weir, trouble):
     """Though it lasts for longer than a verdict and on_down_reset_ms together."""
     weir = start_weir(services={"web": QUICK}, timeouts=TIMEOUTS)
-    connections = idle_connections(lab, 20)
+    connections, begin = idle_connections(lab, 20), len(weir.log())
     with trouble(lab, weir):
         time.sleep(TROUBLE_S)
         named = weir.info().get("trouble")
@@ -342,8 +343,9 @@ def test_e2_own_trouble_is_nobodys_fault(lab, start_weir, trouble):
     assert trouble is not cable_out or named == "port: no link"
     assert trouble is not probes_dropped or held == {1}
     weir.wait(lambda: weir.info()["trouble"] == "", what="no trouble")
-    assert {cable_out: "port: no link", weir0_down: "weir0 is down", no_address: "",
-            probes_dropped: "hold_resets_s"}[trouble] in weir.log()
+    assert {cable_out: "port: no link", weir0_down: "weir0 had lost its being up",
+            no_address: f"weir0 had lost its address {VIP}/24",
+            probes_dropped: "hold_resets_s"}[trouble] in weir.log()[begin:]
 
 
 def cut(*names):
@@ -395,3 +397,121 @@ def test_e2_a_gateway_dies(start_weir, returns):
             assert weir.flows()[0]["reset"] == 12
             routed.switch.ip("link set router1 up")
             weir.wait_all_up()
+
+
+# E4, E5: what the kernel gave can be taken away
+
+def no_link(lab, weir):
+    lab.switch.ip("link set lbport down")
+    yield "port: no link"
+    lab.switch.ip("link set lbport up")
+
+
+def weir0_set_down(lab, weir):
+    weir.netns.ip("link set weir0 down")
+    yield "weir0 had lost its being up"
+
+
+def addresses_flushed(lab, weir):
+    weir.netns.ip("address flush dev weir0")
+    yield f"weir0 had lost its address {VIP}/24"
+
+
+def rules_flushed(lab, weir):
+    lab.lb.run("nft", "flush", "ruleset")
+    yield "port wasn't mute any more: mute again"
+    assert "weir_port" in lab.lb.run("nft", "list", "tables").stdout
+
+
+def weir0_deleted(lab, weir):
+    weir.netns.ip("link delete weir0")
+    yield "weir0 was deleted: starting again"
+
+
+def namespace_deleted(lab, weir):
+    lab.lb.run("ip", "netns", "delete", weir.netns.name)
+    yield "the network namespace of weir0 was deleted: starting again"
+
+
+def port_deleted(lab, weir):
+    lab.lb.ip("link delete port")
+    lab.port_queues = 0
+    yield "port is gone"
+    assert weir.info()["trouble"] == "port is gone"
+    begin = len(weir.log())
+    lab.plug_port(1)
+    weir.wait(lambda: "made anew: starting again" in weir.log()[begin:], what="it is seen")
+
+
+TAKEN = (no_link, weir0_set_down, addresses_flushed, rules_flushed, weir0_deleted,
+         namespace_deleted, port_deleted)
+
+
+@pytest.mark.parametrize("driver", ["af_xdp", pytest.param("af_packet", marks=pytest.mark.ci)])
+def test_e5_what_the_kernel_gave_is_taken_away(lab, start_weir, driver):
+    """E4 and E5, one after the other, while the same connections live: said in one line, and
+    mended by whoever can, or by another start of the same process."""
+    weir = start_weir(driver=driver, timeouts=TIMEOUTS)
+    connections = idle_connections(lab, 50)
+    pid = weir.info()["pid"]
+    for take in TAKEN:
+        begin = len(weir.log())         # it is of all weirs of the lab
+        done = take(lab, weir)
+        line = next(done)
+        weir.wait(lambda: line in weir.log()[begin:], what=line)
+        next(done, None)
+        if "starting again" in weir.log()[begin:]:
+            weir.wait(lambda: "started in" in weir.log()[begin:], what="another start")
+        weir.wait(lambda: running_pid(weir) == pid, what="it answers")
+        weir.wait(lambda: weir.info()["trouble"] == "", what="no trouble")
+        weir.wait_all_up()
+        assert all(traffic.ask(connection) == name for connection, name in connections.items())
+    assert traffic.errors(traffic.requests(lab.client, 20)) == []
+    all_live(connections)
+
+
+def test_e5_a_default_route_is_put_back(start_weir):
+    with Lab(routed=True) as routed:
+        weir = start_weir(in_lab=routed, timeouts=TIMEOUTS)
+        weir.netns.ip("route delete default")
+        weir.wait(lambda: "weir0 had lost the default route by 192.0.2.1" in weir.log(),
+                  what="it is put back")
+        weir.wait_all_up()
+        assert traffic.errors(traffic.requests(routed.client, 20)) == []
+
+
+def workers(lab, count):
+    config = weir_module.config(lab, workers=count, timeouts=TIMEOUTS)
+    return {**config, "cores": {**config["cores"], "idle_sleep_us": 1000}}
+
+
+def test_e32_another_number_of_workers(lab, start_weir):
+    """Over AF_XDP it is another number of queues. What fails when the port is let go of already, as
+    here with a peer that has too many queues, makes the former process go on as it was."""
+    weir = start_weir(text=None, workers=2, timeouts=TIMEOUTS)
+    connections = idle_connections(lab, 20)
+    pid, begin = weir.process.pid, len(weir.log())
+    write(weir, workers(lab, 1))
+    Command(weir, "upgrade").join()
+    weir.wait(lambda: "started in" in weir.log()[begin:], 30, "the former process again")
+    weir.wait(lambda: running_pid(weir) == pid and len(weir.workers()) == 2, what="as it was")
+    assert "going on with the configuration that ran before" in weir.log()[begin:]
+    assert all(traffic.ask(connection) == name for connection, name in connections.items())
+
+    write(weir, workers(lab, 3))
+    refused = Command(weir, "upgrade")
+    refused.join()
+    assert refused.code != 0 and "offers 2 rx queues" in refused.said
+    assert running_pid(weir) == pid
+
+    lab.switch.run("ethtool", "-L", "lbport", "tx", "1")
+    write(weir, workers(lab, 1))
+    restart(weir)
+    assert len(weir.workers()) == 1
+    write(weir, workers(lab, 2))        # as many as there were, though there is one queue now
+    weir.upgrade()
+    assert len(weir.workers()) == 2
+    assert all(traffic.ask(connection) == name for connection, name in connections.items())
+    restart(weir)
+    all_live(connections)
+    lab.port_mac = None                 # its queues are others now: made anew for the next test

@@ -214,3 +214,29 @@ def test_reload(unit):
     assert f"{unit.path}:1: nonsense" in unit.log()
     assert unit.shows("ActiveState") == "active" and unit.info()["reloads_failed"] == 0
     put(weir_module.dump(changed))
+
+
+def test_e6_without_a_link(lab, unit):
+    """Server and switch boot together: weir is ready, says what is missing and waits, for longer
+    than its watchdog does."""
+    lab.switch.ip("link set lbport down")
+    unit.systemctl("restart", "weir.service")
+    pid = unit.follow_unit()
+    unit.wait(lambda: unit.info()["trouble"] == "port: no link", what="it is seen")
+    time.sleep(2 * WATCHDOG_MS / 1000)
+    assert unit.info()["pid"] == pid == int(unit.shows("MainPID"))
+    assert (unit.shows("ActiveState"), unit.shows("NRestarts")) == ("active", "0")
+    assert "port: no link" in unit.log()
+    lab.switch.ip("link set lbport up")
+    unit.wait_all_up()
+
+
+def test_e5_another_start_is_no_end_of_the_unit(lab, unit):
+    """weir0 is deleted: weir starts again by itself, for systemd it is the same process."""
+    pid = unit.process.pid
+    unit.netns.ip("link delete weir0")
+    unit.wait(lambda: unit.log().count("started in") == 2, what="another start")
+    unit.wait_all_up()
+    time.sleep(2 * WATCHDOG_MS / 1000)
+    assert unit.info()["pid"] == pid == int(unit.shows("MainPID"))
+    assert (unit.shows("ActiveState"), unit.shows("NRestarts")) == ("active", "0")

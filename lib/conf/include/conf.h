@@ -195,6 +195,7 @@ struct conf {
 	unsigned nb_resolvers;
 	struct conf_service **services; // shared with the configuration before a reload
 	unsigned nb_services;
+	char *text; // the file's, with what it includes in place of the includes
 };
 
 /* What was wrong, ready to print: "file:line: key: what is wrong; what would be right". */

@@ -104,15 +104,12 @@ int dev_port_start(struct dev_port *port, char *message);
 /* Stop and close the port; the workers must have ended. */
 void dev_port_close(struct dev_port *port);
 
-/*
- * Wait for the link, five seconds at most: a card negotiates it once its queues run, and what is
- * sent before is lost. Says how it went. Workers may run meanwhile.
- */
-void dev_port_wait_link(const struct dev_port *port);
-
 /* Tell whether the link is up. Asks the kernel for its interfaces, whose DPDK
  * drivers say "up" always. */
 bool dev_port_link_up(const struct dev_port *port);
+
+/* Return the index of the kernel interface behind the port; 0: it is gone, or there is none. */
+unsigned dev_port_index(const struct dev_port *port);
 
 /* The device's own totals since the start. What it lost stands apart from Weir's accounting. */
 struct dev_port_stats {

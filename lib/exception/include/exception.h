@@ -17,6 +17,7 @@
 #include "punt.h"
 
 struct conf;
+struct conf_port;
 struct dev_port;
 struct exception;
 struct rte_mbuf;
@@ -40,8 +41,25 @@ struct exception *exception_create(
 /* Tell whether weir0 was there already: addresses, routes and neighbours are those of before. */
 bool exception_taken_over(const struct exception *exception);
 
-/* Tell whether weir0 is there and up. Control core. */
-bool exception_is_up(const struct exception *exception);
+enum exception_state {
+	EXCEPTION_UP,
+	EXCEPTION_DOWN,
+	EXCEPTION_GONE, // deleted: it can't be had again but by a restart
+};
+
+/* Tell how weir0 is. Control core. */
+enum exception_state exception_state(const struct exception *exception);
+
+/*
+ * Put back what somebody took from weir0: that it is up, its addresses, the default routes by
+ * port.gateway where no other leads out. Says in the log what was missing. `withdrawn`: by address
+ * of `conf`, those that it is not to have. Control core. 0, or -errno of what can't be put back.
+ */
+int exception_mend(
+	const struct exception *exception, const struct conf_port *conf, const bool *withdrawn);
+
+/* Tell whether the namespace of that name is still weir0's. Control core. */
+bool exception_netns_is_named(const struct exception *exception);
 
 /* Start the thread, on the calling thread's CPU set. 0 or -errno. */
 int exception_start(struct exception *exception);
@@ -112,6 +130,8 @@ void exception_totals(const struct exception *exception, struct exception_totals
  * that muting would cut the machine off.
  */
 int exception_mute(const char *interface, char *message);
+/* Tell whether the interface is mute: somebody may have flushed nftables. Control core. */
+bool exception_is_mute(const char *interface);
 /* Undo exception_mute(), also what a killed process left: the table's comment keeps what was there
  * before. In the calling thread's namespace; control core. */
 void exception_unmute(const char *interface);

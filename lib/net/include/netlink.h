@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* rtnetlink requests by libmnl. One thread per socket. */
+/* Netlink requests by libmnl. One thread per socket. */
 #ifndef WEIR_NETLINK_H
 #define WEIR_NETLINK_H
 
@@ -12,6 +12,9 @@ struct net_prefix;
 /* Open an rtnetlink socket in the namespace (-1 = the thread's own), subscribed to `groups`
  * (RTMGRP_* bits, 0 = none). Closed by mnl_socket_close(). NULL and errno on failure. */
 struct mnl_socket *netlink_open(int netns_fd, unsigned groups);
+
+/* Open a netlink socket of another protocol than rtnetlink (NETLINK_NETFILTER), without groups. */
+struct mnl_socket *netlink_open_protocol(int netns_fd, int protocol);
 
 /*
  * Send a request and wait for its end. NLM_F_ACK is added when it is no dump. `received` (may be

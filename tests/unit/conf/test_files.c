@@ -2,6 +2,8 @@
 /* Case D8: what isn't a file of sane size and form, and files that include others. */
 #include "conf_test.h"
 
+#include "conf_diff.h"
+
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -170,6 +172,18 @@ static void included_files_are_found_beside_the_including_one(void **state)
 	assert_int_equal(conf->nb_services, 2);
 	assert_int_equal(conf->services[0]->nb_backends, 2);
 	assert_string_equal(conf->services[1]->name, "api");
+	/* As one text it is the same (E32). */
+	assert_null(strstr(conf->text, "@include"));
+	assert_non_null(strstr(conf->text, "# two\n\"10.0.0.1:80\",\n\"10.0.0.2:80\"\n\n); };"));
+	write_text("whole.conf", conf->text);
+	struct conf *whole = conf_load(test_path("whole.conf"), &error);
+	if (whole == NULL)
+		fail_msg("%s", error.text);
+	struct conf_diff *diff = conf_diff_create(conf, whole, "", &error);
+	assert_non_null(diff);
+	assert_false(diff->any);
+	conf_diff_destroy(diff);
+	conf_free(whole);
 	conf_free(conf);
 
 	/* An absolute name, and one without any directory. */

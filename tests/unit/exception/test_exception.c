@@ -581,6 +581,39 @@ static void test_weir0_is_set_up(void **state)
 	assert_setting("ipv6/conf/all/forwarding", "0");
 }
 
+/* E4, E5: all of it, and but once. */
+static void test_what_was_taken_from_weir0_is_put_back(void **state)
+{
+	static const char *const thefts[] = {"link set weir0 down", "addr flush dev weir0",
+		"route del default", "-6 route del default", "addr del 192.0.2.11/32 dev weir0"};
+	bool withdrawn[CONF_ADDRESSES_MAX] = {false};
+
+	create();
+	for (unsigned i = 0; i < sizeof(thefts) / sizeof(thefts[0]); i++) {
+		must("ip -n %s %s", netns_name, thefts[i]);
+		assert_int_equal(exception_mend(exception, &conf.port, withdrawn), 0);
+		assert_int_equal(exception_state(exception), EXCEPTION_UP);
+		char *text = output("ip -n %s addr show dev weir0", netns_name);
+		assert_non_null(strstr(text, "inet 192.0.2.10/24"));
+		assert_non_null(strstr(text, "inet 192.0.2.11/32"));
+		assert_non_null(strstr(text, "inet6 2001:db8::10/64"));
+		text = output("ip -n %s route; ip -n %s -6 route", netns_name, netns_name);
+		assert_non_null(strstr(text, "default via 192.0.2.1 dev weir0"));
+		assert_non_null(strstr(text, "default via 2001:db8::1 dev weir0"));
+	}
+	// What weir itself took away stays away.
+	withdrawn[1] = true;
+	must("ip -n %s addr del 192.0.2.11/32 dev weir0", netns_name);
+	assert_int_equal(exception_mend(exception, &conf.port, withdrawn), 0);
+	assert_null(strstr(output("ip -n %s addr show dev weir0", netns_name), "192.0.2.11"));
+	assert_true(exception_netns_is_named(exception));
+	must("ip -n %s link del weir0", netns_name);
+	assert_int_equal(exception_state(exception), EXCEPTION_GONE);
+	must("ip -n %s link add weir0 type bridge", netns_name); // another one of the name
+	assert_int_equal(exception_state(exception), EXCEPTION_GONE);
+	must("ip -n %s link del weir0", netns_name);
+}
+
 static void test_without_an_ipv6_address_ipv6_is_off(void **state)
 {
 	without_ipv6();
@@ -807,6 +840,7 @@ int main(void)
 		TEST(test_no_buffers_for_the_kernels_packets),
 		TEST(test_deleted_weir0_does_not_keep_the_thread_busy),
 		TEST(test_weir0_is_set_up),
+		TEST(test_what_was_taken_from_weir0_is_put_back),
 		TEST(test_without_an_ipv6_address_ipv6_is_off),
 		TEST(test_mtu_below_ipv6s_minimum),
 		TEST(test_local_port_range_is_that_of_the_namespace),
