@@ -157,12 +157,14 @@ static struct control_backend *make_backend(struct adoption *adoption,
 		return NULL;
 	service->backends = list;
 	net_endpoint_format(endpoint, name);
-	struct control_backend *backend =
-		control_backend_create(backends, service, &conf, endpoint, &unprobed);
+	struct control_backend *backend = control_backend_create(backends, service, &conf, endpoint,
+		service->conf != NULL ? &service->conf->health : &unprobed);
 	if (backend == NULL)
 		return NULL;
-	unwatch_health(backends->watch, backend);
-	backend->health = (struct health_status){.since_ms = clock_ms()};
+	if (service->conf == NULL) {
+		unwatch_health(backends->watch, backend);
+		backend->health = (struct health_status){.since_ms = clock_ms()};
+	}
 	backend->life = BACKEND_REMOVED;
 	backend->left_at = control_next_publication(adoption->daemon->control);
 	if (service->resets_removed && !has_names(service)) {

@@ -341,7 +341,7 @@ void backends_row_update(struct backends *backends, const struct control_backend
 	}
 	memset(&row, 0, sizeof(row)); // what lies between its members is compared, too
 	row.generation = backend->generation;
-	row.service = backend->life == BACKEND_LISTED ? backend->service->index : SERVICE_NONE;
+	row.service = backend->service->index; // of one that left the file, too
 	row.next_hop = backend->hop.mac;
 	row.port = endpoint->port;
 	row.family = endpoint->addr.family;

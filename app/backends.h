@@ -6,7 +6,8 @@
  *
  * A backend's life:
  *     LISTED   in the file (or an address of a name in it)
- *     REMOVED  not any more, but flows may be left: its id, next hop and SNAT ports stay
+ *     REMOVED  not any more, but flows may be left: its id, next hop and SNAT ports stay, and as
+ *              long as the file has its service, so do that one's timeouts, probes and judgement
  *     GONE     without flows; its row is blank, and its id is free again once no worker has a table
  *              that says otherwise
  * Put back into the file while REMOVED, it is LISTED again, flows and all.

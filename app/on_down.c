@@ -36,7 +36,7 @@ static bool hop_is_down(const struct control_backend *backend)
 
 static bool is_down(const struct control_backend *backend)
 {
-	return backend->life == BACKEND_LISTED &&
+	return backend->life != BACKEND_GONE &&
 		(backend->health.state == HEALTH_DOWN || hop_is_down(backend));
 }
 
@@ -163,12 +163,18 @@ bool on_down_holds(const struct control_backend *backend)
 
 /* --- down --- */
 
+/* Whether its connections live while it is up: of one that left the file that is on_remove's. */
+static bool is_kept(const struct control_backend *backend)
+{
+	return backend->life == BACKEND_LISTED || !backend->service->resets_removed;
+}
+
 /* True when it is down and to be looked at again. */
 static bool look_at(struct on_down *on_down, struct control_backend *backend, uint64_t now_ms)
 {
 	if (!is_down(backend)) {
 		backend->down_ms = backend->held_ms = backend->spared_ms = 0;
-		if (backend->reset && backend->life == BACKEND_LISTED)
+		if (backend->reset && is_kept(backend))
 			set_reset(on_down, backend, false);
 		return false;
 	}
@@ -225,7 +231,7 @@ bool on_down_look(struct on_down *on_down, uint64_t now_ms)
 
 	look_at_link(on_down, now_ms);
 	for (uint32_t s = 0; s < backends->nb_listed; s++)
-		for (uint32_t b = 0; b < backends->services[s]->nb_listed; b++) {
+		for (uint32_t b = 0; b < backends->services[s]->nb_backends; b++) {
 			struct control_backend *backend = backends->services[s]->backends[b];
 			if (backend->down_ms == 0)
 				continue;

@@ -29,8 +29,8 @@ struct on_down *on_down_create(struct event_base *events, struct control *contro
 /* Free the judge; on_down_destroy(NULL) is fine. */
 void on_down_destroy(struct on_down *on_down);
 
-/* Take in that health or next hop of a listed backend changed: marks its row, and publishes,
- * when it is time. `now_ms`: clock_ms(). */
+/* Take in that health or next hop of a backend changed, listed or with flows left: marks its row,
+ * and publishes, when it is time. `now_ms`: clock_ms(). */
 void on_down_update(struct on_down *on_down, struct control_backend *backend, uint64_t now_ms);
 
 /* Look at all that are down, ten times a second while some are: true when some are to be looked at

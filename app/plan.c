@@ -264,7 +264,6 @@ static void remove_backend(struct plan *plan, struct control_backend *backend, u
 		return;
 	backend->life = BACKEND_REMOVED;
 	backend->left_at = publication;
-	backend->down_ms = 0;
 	if (backend->service->resets_removed) {
 		backend->reset = true;
 		plan->backends->reset_round++;
@@ -286,10 +285,10 @@ static void take_backends(
 			!has_new_index && !backend->reset;
 		backend->conf = wanted->confs[b];
 		wanted->confs[b] = former;
-		if (backend->life != BACKEND_LISTED) {
+		if (backend->life != BACKEND_LISTED && backend->health_target == NULL)
 			backend->health = (struct health_status){.since_ms = clock_ms()};
+		if (backend->life != BACKEND_LISTED)
 			backend->reset = false;
-		}
 		backend->life = BACKEND_LISTED;
 		if (!same_row)
 			backends_row_update(plan->backends, backend);
@@ -312,6 +311,12 @@ static void take_backends(
 	service->changed = true;
 }
 
+static void update_rows(struct backends *backends, const struct control_service *service)
+{
+	for (uint32_t b = 0; b < service->nb_backends; b++)
+		backends_row_update(backends, service->backends[b]);
+}
+
 static void take_service(struct plan *plan, struct plan_service *wanted, uint64_t publication)
 {
 	struct control_service *service = wanted->service;
@@ -331,6 +336,8 @@ static void take_service(struct plan *plan, struct plan_service *wanted, uint64_
 	if (!wanted->changed)
 		return;
 	take_backends(plan, wanted, has_new_index, publication);
+	if (has_new_index)
+		update_rows(plan->backends, service);
 	backends_keys_of_service(plan->backends, &plan->conf->port, service, 1);
 }
 
@@ -338,10 +345,14 @@ static void remove_service(struct plan *plan, struct control_service *service, u
 {
 	service->conf = NULL;
 	service->nb_listed = 0;
-	for (uint32_t b = 0; b < service->nb_backends; b++)
+	for (uint32_t b = 0; b < service->nb_backends; b++) {
 		remove_backend(plan, service->backends[b], publication);
-	if (service->index != SERVICE_NONE)
-		control_service_leave_index(plan->backends, service);
+		service->backends[b]->down_ms = 0; // nobody judges it any more
+	}
+	if (service->index == SERVICE_NONE)
+		return;
+	control_service_leave_index(plan->backends, service);
+	update_rows(plan->backends, service);
 }
 
 /* The addresses of services that leave, or may have others now: they go before any comes, which may
@@ -401,7 +412,7 @@ int plan_finish(struct plan *plan, uint64_t until_ns)
 			continue;
 		for (uint32_t b = 0; b < service->nb_backends; b++) {
 			struct control_backend *backend = service->backends[b];
-			if (backend->life != BACKEND_LISTED)
+			if (service->conf == NULL)
 				unwatch_health(backends->watch, backend);
 			else if (watch_again(backends->watch, backend, &service->conf->health) < 0)
 				log_error("service %s: backend %s is still probed as before: no "

@@ -34,7 +34,7 @@ static uint64_t silent_ms(const struct control_backend *backend)
 
 static bool is_member(const struct control_backend *backend)
 {
-	return backend->service->conf != NULL && backend->life == BACKEND_LISTED &&
+	return backend->service->conf != NULL && backend->life != BACKEND_GONE &&
 		control_backend_state(backend) != CONF_STATE_DISABLED;
 }
 
@@ -133,7 +133,7 @@ bool vicinities_look(struct vicinities *vicinities, const struct backends *backe
 	vicinities->count = 0;
 	for (unsigned pass = 0; pass < 2; pass++)
 		for (uint32_t s = 0; s < backends->nb_listed; s++)
-			for (uint32_t b = 0; b < backends->services[s]->nb_listed; b++)
+			for (uint32_t b = 0; b < backends->services[s]->nb_backends; b++)
 				whole &= look_at(
 					vicinities, backends->services[s]->backends[b], pass == 1);
 	return whole;

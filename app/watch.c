@@ -165,7 +165,9 @@ static int watch_health(struct watch *watch, struct control_backend *backend,
 		return -ENOMEM;
 	}
 	struct health_status known;
-	if (watch->source.known_health(watch->source.context, backend, &known))
+	// The others that share the target wait to be told what it finds.
+	if (LIST_EMPTY(&watched->backends) &&
+		watch->source.known_health(watch->source.context, backend, &known))
 		health_target_know(target, &known);
 	const struct health_status *status = health_target_status(target);
 	bool has_verdict = status->state != HEALTH_UNKNOWN || backend->health_target == NULL;

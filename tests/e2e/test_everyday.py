@@ -515,3 +515,25 @@ def test_e32_another_number_of_workers(lab, start_weir):
     restart(weir)
     all_live(connections)
     lab.port_mac = None                 # its queues are others now: made anew for the next test
+
+
+@pytest.mark.parametrize("life", ["fresh", "restarted"])
+def test_e34_who_left_the_file_is_still_judged(lab, start_weir, life):
+    """It dies behind that: its connections are reset as if it were listed, and those of one that
+    lives go on, idle for as long as its service says."""
+    def config(*names):
+        return listing(lab, *names, on_down_reset_ms=1000, on_idle="reset",
+                       timeouts={"established_s": 4})
+
+    weir = start_weir(**config(*ALL))
+    dead, = connections_of(lab, weir, "con2")
+    idle, = connections_of(lab, weir, "con3")
+    assert reload(weir, config("con1", "con4")) == ""
+    LIVES[life](weir)
+    served_by(lab, weir, "con1", "con4")
+    assert weir.backends()["con2" if life == "fresh" else "192.0.2.21:8081"]["state"] == "removed"
+    lab.backend("con2").cut()
+    wait_reset(dead, 20 * PATIENCE)
+    assert weir.flows()[0]["reset"] == 1
+    wait_reset(idle, 30 * PATIENCE)
+    assert weir.flows()[0]["expired_reset"] == 1

@@ -21,7 +21,7 @@
 
 #define WEB(backends, more)                                                                        \
 	PORT "services = { web = { listen = \":80\"; " more " backends = ( " backends " ); }; "    \
-										      "};\n"
+	     "};\n"
 #define ONE "\"192.0.2.21:80\""
 #define TWO ONE ", \"192.0.2.22:80\""
 #define SAME_HOST ONE ", \"192.0.2.21:81\", \"192.0.2.21:82\", \"192.0.2.21:83\""
@@ -297,6 +297,27 @@ static void a_refusal_is_an_answer(void **state)
 	end(control);
 }
 
+/* With connections left, whether it died before or after (E34). */
+static void one_that_left_the_file(void **state)
+{
+	for (unsigned dies_first = 0; dies_first < 2; dies_first++) {
+		struct control *control = start(WEB(TWO, ""));
+		silence(control, 0, dies_first, true);
+		go_by(control, 5000 + 1);
+		apply(&control->registry, WEB("\"192.0.2.22:80\"", ""));
+		assert_int_equal(control->backends[0]->life, BACKEND_REMOVED);
+		silence(control, 0, 1, true);
+		go_by(control, 30000);
+		assert_int_equal(nb_reset(control), 1);
+		assert_reset_after(control, 0, RESET_MS);
+		// It is back: those that it gets now live.
+		silence(control, 0, 1, false);
+		go_by(control, 5000);
+		assert_false(control->backends[0]->reset);
+		end(control);
+	}
+}
+
 /* --- what may be the way there --- */
 
 static void all_at_once_are_held_for_so_long(void **state)
@@ -475,6 +496,7 @@ int main(void)
 		cmocka_unit_test(one_after_the_other),
 		cmocka_unit_test(a_rack_whose_neighbour_lives),
 		cmocka_unit_test(a_refusal_is_an_answer),
+		cmocka_unit_test(one_that_left_the_file),
 		cmocka_unit_test(all_at_once_are_held_for_so_long),
 		cmocka_unit_test(all_come_back_and_none_was_reset),
 		cmocka_unit_test(those_that_stay_down_have_as_long_again),

@@ -40,8 +40,8 @@ static void what_leaves_the_file_stays_until_it_is_gone(void **state)
 	assert_false(control_backend_usable(backend));
 	assert_int_equal(backend->service->nb_listed, 1);
 	assert_int_equal(backend->service->nb_backends, 2);
-	// Its flows go on: the row has its address, but no service.
-	assert_int_equal(registry.backends.rows[id].service, SERVICE_NONE);
+	// Its flows go on, with its service's timeouts and moves (E34).
+	assert_int_equal(registry.backends.rows[id].service, backend->service->index);
 	assert_int_equal(registry.backends.rows[id].port, htons(80));
 	// Put back it is the same one.
 	apply(&registry, FILE_OF(SERVICE("web", ":80", TWO)));
@@ -83,10 +83,16 @@ static void a_removed_service_returns_with_its_backends(void **state)
 	assert_null(registry.backends.by_index[index]);
 	assert_int_equal(registry.backends.nb_listed, 1);
 	assert_int_equal(registry.backends.nb_services, 2);
+	// Another service may have its index now.
+	for (uint32_t b = 0; b < 2; b++)
+		assert_int_equal(
+			registry.backends.rows[api->backends[b]->id].service, SERVICE_NONE);
 	apply(&registry, FILE_OF(SERVICE("api", ":81", TWO) SERVICE("web", ":80", TWO)));
 	assert_ptr_equal(registry.backends.services[0], api); // in the order of the file
 	assert_ptr_equal(registry.backends.by_index[api->index], api);
 	assert_int_equal(api->nb_listed, 2);
+	for (uint32_t b = 0; b < 2; b++)
+		assert_int_equal(registry.backends.rows[api->backends[b]->id].service, api->index);
 	registry_end(&registry);
 }
 
