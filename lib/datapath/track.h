@@ -30,23 +30,24 @@ static inline void track_store(uint32_t *number, uint32_t value)
 
 /* --- a plain segment of a plain flow --- */
 
-/* Whether the segment says nothing but how far its sender is: that it has no FIN, and an ACK. */
+/* Tell whether the segment has an ACK and no FIN: it says nothing but how far its sender is. */
 static inline bool track_is_plain(const struct packet *packet)
 {
 	return (packet->flags & (TRACK_STATE_FLAGS | RTE_TCP_ACK_FLAG)) == RTE_TCP_ACK_FLAG;
 }
 
-/* Without a branch: whether data is new is no better known than the toss of a coin. */
+/* Return the later of two sequence numbers. It takes no branch, since whether data is new is no
+ * better known than the toss of a coin. */
 static inline uint32_t track_later(uint32_t highest, uint32_t value)
 {
 	return tcp_seq_after(value, highest) ? value : highest;
 }
 
-/* The part of track_numbers() that few segments need: one begins beyond what is known of its
- * sender's stream, or acknowledges what isn't known of the other's. */
+/* Note the numbers of a plain segment that begins beyond what is known of its sender's stream, or
+ * acknowledges what isn't known of the other's. Few do. */
 void track_beyond(struct flow *flow, const struct packet *packet, enum flow_direction direction);
 
-/* How far the sender of a plain segment, in a plain flow, has sent and acknowledged. */
+/* Note how far the sender of a plain segment, in a plain flow, has sent and acknowledged. */
 static inline void track_numbers(
 	struct flow *flow, const struct packet *packet, enum flow_direction direction)
 {
@@ -91,14 +92,14 @@ void track_decide(struct track *track, uint8_t status);
 void track_before(const struct track *track);
 void track_behind(const struct track *track);
 
-/* Whether the RST of a backend is an answer to the client's SYN: RFC 9293, 3.10.7.3. */
+/* Tell whether the RST of a backend is an answer to the client's SYN: RFC 9293, 3.10.7.3. */
 bool track_refuses(const struct flow *flow, const struct packet *packet);
 
-/* Whether a backend's segment acknowledges anything but the client's SYN: it has a connection of
- * that tuple, or what is left of one (RFC 9293, 3.10.7.3; RFC 5961's challenge ACK). */
+/* Tell whether a backend's segment acknowledges anything but the client's SYN: it has a connection
+ * of that tuple, or what is left of one (RFC 9293, 3.10.7.3; RFC 5961's challenge ACK). */
 bool track_challenges(const struct flow *flow, const struct packet *packet);
 
-/* Whether a packet has kept the flow alive in this second. */
+/* Tell whether a packet has kept the flow alive in this second. */
 static inline bool track_is_seen(const struct flow *flow, uint32_t now_s)
 {
 	return __atomic_load_n(&flow->last_seen, __ATOMIC_RELAXED) == (uint16_t)now_s;

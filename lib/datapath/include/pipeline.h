@@ -182,8 +182,8 @@ uint32_t pipeline_pick(struct pipeline *pipeline, const struct service *service,
 void pipeline_prefetch_pick(const struct service *service, const struct packet *packet);
 
 /*
- * Another one, with a place and a port left, when the first choice has none, or did not take the
- * connection; one more of those that were `tried` is no choice. If none has, a half-open flow of
+ * Choose another backend, with a place and a port left, when the first choice has none, or did not
+ * take the connection; none of those that were `tried`. If no other has both, a half-open flow of
  * one gives way.
  */
 uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_table *table,
@@ -194,8 +194,8 @@ uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_tab
 struct flow *pipeline_record_get(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, uint64_t now_ms);
 
-/* Whether a half-open flow is older than nearly all clients of its service take to complete the
- * handshake. */
+/* Tell whether a half-open flow is older than nearly all clients of its service take to complete
+ * the handshake. */
 bool pipeline_may_give_way(const struct pipeline *pipeline, const struct service_table *table,
 	const struct flow *flow, uint64_t now_ms);
 /* End a half-open flow for a new one, and tell its backend. False: another worker did something
@@ -275,13 +275,14 @@ bool pipeline_set_status(struct pipeline *pipeline, const struct service_table *
 uint32_t pipeline_end_flows(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow **ended, uint32_t count);
 
-/* The same with one that is half open. Returns the state that it was in; TCP_NONE: it isn't, or
- * another worker was faster. */
+/* End one flow if it is half open. Returns the state that it was in; TCP_NONE: it isn't, or another
+ * worker was faster. */
 enum tcp_state pipeline_end_half_open(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow *flow);
 
-/* The client's tuple is to be another flow's. The closing flow ends; or it stays under the
- * backend's tuple, closed, when what it knows will be needed by who gets its SNAT port next. */
+/* Take the client's tuple from a closing flow, for it is to be another one's. The flow ends; or it
+ * stays under the backend's tuple, closed, when what it knows will be needed by who gets its SNAT
+ * port next. */
 void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow *flow);
 

@@ -93,7 +93,7 @@ void flow_file_alive(struct flow_file *file, uint64_t now_s);
 /* Let go of the file; `remove` deletes it. Fine on one that isn't open (fd -1). */
 void flow_file_close(struct flow_file *file, bool remove);
 
-/* Whether a table of that name is in the directory, whoever has it. */
+/* Tell whether a table of that name is in the directory, whoever has it. */
 bool flow_file_exists(const struct flow_file_place *place, const char *name);
 
 /* Delete the table of that name in a directory, and a refused one, unless somebody has it: true

@@ -254,10 +254,12 @@ void flow_table_give_back(struct flow_table *table, unsigned worker, struct flow
 uint64_t flow_table_hash(
 	const struct flow_table *table, struct flow *flow, enum flow_direction direction);
 
-/* Of both tuples, by direction. */
+/* The hashes of both tuples, by direction. */
 struct flow_hashes {
 	uint64_t of[FLOW_DIRECTIONS];
 };
+
+/* Hash both of the flow's tuples. */
 void flow_table_hashes(
 	const struct flow_table *table, struct flow *flow, struct flow_hashes *hashes);
 
@@ -290,7 +292,9 @@ struct flow *flow_table_insert(struct flow_table *table, unsigned worker, struct
  */
 enum tcp_state flow_table_remove(struct flow_table *table, unsigned worker, struct flow *flow,
 	const struct flow_hashes *hashes);
-/* The same if it is in that state; false: it isn't, or another worker was faster. */
+
+/* Take a flow out, as flow_table_remove() does, if it is in that state; false: it isn't, or another
+ * worker was faster. */
 bool flow_table_remove_from(struct flow_table *table, unsigned worker, struct flow *flow,
 	const struct flow_hashes *hashes, enum tcp_state from);
 
@@ -366,8 +370,8 @@ static inline uint32_t flow_half_open_ms(const struct flow *flow, uint64_t now_m
 	return age_ms > INT32_MAX ? 0 : age_ms;
 }
 
-/* Whether the table is full of flows that never give way: a new one would be refused, and nothing
- * else need be asked. */
+/* Tell whether the table is full of flows that never give way: a new one would be refused, and
+ * nothing else need be asked. */
 bool flow_table_is_exhausted(const struct flow_table *table);
 
 /*

@@ -83,7 +83,7 @@ static inline enum tcp_fin tcp_status_fin(uint8_t status, enum flow_direction si
 	return status >> (TCP_STATE_BITS + side * TCP_FIN_BITS) & ((1 << TCP_FIN_BITS) - 1);
 }
 
-/* Of an established or closing connection. */
+/* Return the status of an established or closing connection that has these FINs. */
 static inline uint8_t tcp_status(const enum tcp_fin fins[FLOW_DIRECTIONS])
 {
 	return tcp_closing[fins[FLOW_FROM_CLIENT]][fins[FLOW_FROM_BACKEND]] |
@@ -91,7 +91,7 @@ static inline uint8_t tcp_status(const enum tcp_fin fins[FLOW_DIRECTIONS])
 		fins[FLOW_FROM_BACKEND] << (TCP_STATE_BITS + TCP_FIN_BITS);
 }
 
-/* Sequence numbers are compared modulo 2^32 (RFC 9293, 3.4). */
+/* Tell whether sequence number a is after b, modulo 2^32 (RFC 9293, 3.4). */
 static inline bool tcp_seq_after(uint32_t a, uint32_t b)
 {
 	return (int32_t)(b - a) < 0;
