@@ -103,7 +103,7 @@ static void note_port(struct probe *probe)
 		struct sockaddr any;
 		struct sockaddr_in v4;
 		struct sockaddr_in6 v6;
-	} local;
+	} local = {.any = {.sa_family = AF_UNSPEC}};
 	socklen_t size = sizeof(local);
 
 	if (probe->task->ports == NULL || getsockname(probe->fd, &local.any, &size) < 0)

@@ -33,8 +33,8 @@ struct snat_pool;
 struct service_backend {
 	uint32_t tag; // generation << SERVICE_ID_BITS | id as in a flow, SERVICE_NO_TAG when not
 		      // resolved; filled in by service_table_create()
-	uint32_t generation; // of the id; 12 bits
-	uint32_t service; // index in struct service_table; SERVICE_NONE = that left the file
+	uint32_t generation;     // of the id; 12 bits
+	uint32_t service;        // index in struct service_table; SERVICE_NONE = that left the file
 	struct net_mac next_hop; // valid when resolved
 	uint16_t port;           // network byte order
 	uint8_t addr[16];        // 4 or 16 bytes
