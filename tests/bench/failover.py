@@ -27,6 +27,7 @@ SECONDS = 5                         # from the death on: 1,000 connections
 PATIENCE = 5                        # seconds after which a client gives up
 ESTABLISHED = 64
 BEFORE = 100                        # answers before the death
+SWITCH_SECONDS = 15                 # that a switch takes to reboot
 RESTART_SECONDS = 0.1               # from the balancer's death to its start, as by a supervisor
 # The added connect time to reach: connect_timeout_ms (by default), and 50 ms.
 CONNECT_TIMEOUT_MS, SLACK_MS = 250, 50
@@ -164,11 +165,11 @@ class Load:
 
 
 class Outcome:
-    """Of one load, for the connections begun since the death."""
+    """Of one load, for the connections begun since the death, or `begin`."""
 
-    def __init__(self, load, died):
+    def __init__(self, load, died, begin=None):
         before = [one for one in load.attempts if one.end and one.end < died]
-        since = [one for one in load.attempts if one.start >= died]
+        since = [one for one in load.attempts if one.start >= (begin or died)]
         wrong = [one.error for one in before if one.error]
         if wrong:
             raise RuntimeError(f"the load fails before the death: {wrong[0]}")
@@ -180,7 +181,7 @@ class Outcome:
         usual_ms = statistics.median((one.end - one.start) * 1000 for one in before)
         self.added_p99_ms = max(0.0, self.p99_ms - usual_ms) if times else None
         self.established, self.lost = ESTABLISHED, load.lost
-        ends = sorted([died, *(one.end for one in answered)])
+        ends = sorted([begin or died, *(one.end for one in answered)])
         # The longest time without any answer to a connection begun after the death.
         self.stall_ms = max((b - a) * 1000 for a, b in zip(ends, ends[1:])) if answered else None
 
@@ -267,6 +268,12 @@ def upgrade(rig):
     rig.weir.upgrade()
 
 
+def reboot_switch(rig):
+    rig.lab.switch.ip("link set lbport down")
+    time.sleep(SWITCH_SECONDS)
+    rig.lab.switch.ip("link set lbport up")
+
+
 # Of the peers only what is done to Weir, too: their own way to upgrade leaves the old process
 # running as long as its connections.
 EVENTS = {
@@ -275,6 +282,8 @@ EVENTS = {
                 again(stop),
                 RIGS),
     "upgrade": ("upgraded in place (weirctl upgrade)", upgrade, (rigs.WeirRig,)),
+    "switch": (f"without its switch, which reboots, for {SWITCH_SECONDS} s; what is counted begins "
+               "when it is back", reboot_switch, RIGS),
 }
 
 
@@ -290,8 +299,10 @@ def own_death(cpus, result, only=()):
                 with kind(lab, cpus) as rig, Load(lab.client) as load:
                     died = time.monotonic()
                     act(rig)
-                    time.sleep(max(0.0, died + SECONDS - time.monotonic()))
-                outcome = Outcome(load, died)
+                    # Without the switch no connection can be made, whoever the balancer is.
+                    begin = time.monotonic() if act is reboot_switch else died
+                    time.sleep(max(0.0, begin + SECONDS - time.monotonic()))
+                outcome = Outcome(load, died, begin)
                 rows.append({"name": kind.name, "event": event, "established": outcome.established,
                              "lost": outcome.lost, "stall_ms": outcome.stall_ms,
                              "connections": outcome.connections, "failed": outcome.failed})
