@@ -6,7 +6,10 @@
 #include <linux/if_xdp.h>
 #include <net/if.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +19,22 @@
 #define STEP_MS 1     // between two looks
 #define RELEASE_MS 20 // that the kernel is given to let go of a queue that a look took
 #define FRAME 4096
+
+/* A mapped ring holds its socket, and that its queue. The driver leaves those of all queues but the
+ * first when it closes its device. */
+static void unmap_rings(void)
+{
+	void *start, *end;
+	char line[512];
+	FILE *maps = fopen("/proc/self/maps", "re");
+
+	if (maps == NULL)
+		return;
+	while (fgets(line, sizeof(line), maps) != NULL)
+		if (strstr(line, " socket:[") != NULL && sscanf(line, "%p-%p", &start, &end) == 2)
+			munmap(start, (char *)end - (char *)start);
+	fclose(maps);
+}
 
 void dev_xdp_close_sockets(void)
 {
@@ -33,6 +52,7 @@ void dev_xdp_close_sockets(void)
 			close(fd);
 	}
 	closedir(directory);
+	unmap_rings();
 }
 
 static void sleep_ms(unsigned ms)
