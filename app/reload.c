@@ -257,8 +257,7 @@ void reload_cancel_wait(struct reload *reload, struct reload_waiter *waiter)
 	if (!waiter->is_waiting)
 		return;
 	waiter->is_waiting = false;
-	TAILQ_FOREACH(other, &reload->now, entry)
-	{
+	TAILQ_FOREACH(other, &reload->now, entry) {
 		if (other == waiter) {
 			TAILQ_REMOVE(&reload->now, waiter, entry);
 			return;

@@ -48,8 +48,8 @@ static struct name *find(const struct resolver *resolver, const char *host, sa_f
 	struct name *name;
 
 	LIST_FOREACH(name, &resolver->names, entry)
-	if (name->family == family && strcmp(name->host, host) == 0)
-		return name;
+		if (name->family == family && strcmp(name->host, host) == 0)
+			return name;
 	return NULL;
 }
 
@@ -237,7 +237,7 @@ static void apply_due(evutil_socket_t fd, short what, void *context)
 	if (any &&
 		apply_start(resolver->daemon->apply, NULL, changed, NULL, applied, resolver) == 0) {
 		LIST_FOREACH(name, &resolver->names, entry)
-		name->is_changed = false;
+			name->is_changed = false;
 	}
 	free(changed);
 }
@@ -308,7 +308,7 @@ void resolver_follow(struct resolver *resolver, const struct conf *conf)
 	struct name *name, *next;
 
 	LIST_FOREACH(name, &resolver->names, entry)
-	name->is_wanted = false;
+		name->is_wanted = false;
 	for (unsigned s = 0; s < conf->nb_services; s++) {
 		const struct conf_service *service = conf->services[s];
 		for (unsigned b = 0; service->nb_names != 0 && b < service->nb_backends; b++) {

@@ -74,7 +74,7 @@ static void health_changed(void *context, struct health_target *target)
 	if (watched == NULL)
 		return;
 	LIST_FOREACH(backend, &watched->backends, health_entry)
-	watch->source.health_changed(watch->source.context, backend);
+		watch->source.health_changed(watch->source.context, backend);
 }
 
 static void hop_changed(void *context, struct route_target *target)
@@ -86,7 +86,7 @@ static void hop_changed(void *context, struct route_target *target)
 	if (watched == NULL)
 		return;
 	LIST_FOREACH(backend, &watched->backends, route_entry)
-	watch->source.hop_changed(watch->source.context, backend);
+		watch->source.hop_changed(watch->source.context, backend);
 }
 
 struct watch *watch_create(const struct watch_source *source)

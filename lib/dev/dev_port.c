@@ -69,8 +69,7 @@ static int find_port(struct dev_port *port, const struct dev_device *device, cha
 		port->port_id = id;
 		return 0;
 	}
-	RTE_ETH_FOREACH_DEV(id)
-	{
+	RTE_ETH_FOREACH_DEV(id) {
 		struct rte_eth_dev_info info;
 		if (rte_eth_dev_info_get(id, &info) == 0 && info.device != NULL &&
 			strcmp(rte_dev_name(info.device), device->name) == 0) {

@@ -189,7 +189,7 @@ void neighbour_table_reset(struct neighbour_table *table, unsigned interface)
 
 	table->interface = interface;
 	LIST_FOREACH(neighbour, &table->list, all)
-	set_state(table, neighbour, interface ? ROUTE_PENDING : ROUTE_UNREACHABLE, NULL);
+		set_state(table, neighbour, interface ? ROUTE_PENDING : ROUTE_UNREACHABLE, NULL);
 	neighbour_table_check_all(table);
 }
 
@@ -244,8 +244,8 @@ void neighbour_table_check_all(struct neighbour_table *table)
 	struct neighbour *neighbour;
 
 	LIST_FOREACH(neighbour, &table->list, all)
-	if (neighbour->queue == NULL)
-		enqueue(table, neighbour, &table->doubtful);
+		if (neighbour->queue == NULL)
+			enqueue(table, neighbour, &table->doubtful);
 	neighbour_table_check(table);
 }
 

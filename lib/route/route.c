@@ -127,7 +127,7 @@ static void neighbour_changed(void *context, struct neighbour *neighbour)
 	struct route_target *target;
 
 	LIST_FOREACH(target, &neighbour->targets, neighbour_entry)
-	target_update(target);
+		target_update(target);
 }
 
 /*

@@ -194,8 +194,7 @@ int main(int argc, char **argv)
 		struct host hosts[2];
 		if (!make_hosts(hosts, &mode))
 			return SKIPPED;
-		FOR_EACH_FAMILY(family)
-		{
+		FOR_EACH_FAMILY(family) {
 			mode.family = family;
 			check_mode(hosts, &mode, pattern, &random, is_whole ? 1 : SAMPLE);
 		}

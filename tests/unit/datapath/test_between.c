@@ -118,29 +118,28 @@ static void an_answer_while_the_syn_is_kept_again(void **state) // S2
 	static const enum place places[] = {SIDE_GOT, SIDE_OWNED};
 
 	FOR_EACH_FAMILY(family)
-	for (unsigned p = 0; p < 2; p++) {
-		struct rig *rig = create(1);
-		struct connection c = connection_of(rig, family, 1);
+		for (unsigned p = 0; p < 2; p++) {
+			struct rig *rig = create(1);
+			struct connection c = connection_of(rig, family, 1);
 
-		assert_true(connection_syn(&c, 0));
-		rig_wait(rig, 4500, 1);
-		assert_int_equal(rig_side_records(rig, family), 0);
-		assert_int_equal(connection_state(&c), TCP_SYN_SENT);
-		answered = &c;
-		armed = places[p];
-		syn_again(&c, 0);
-		assert_int_equal(armed, NOWHERE);
-		is_open(&c);
-		rig_destroy(rig);
-	}
+			assert_true(connection_syn(&c, 0));
+			rig_wait(rig, 4500, 1);
+			assert_int_equal(rig_side_records(rig, family), 0);
+			assert_int_equal(connection_state(&c), TCP_SYN_SENT);
+			answered = &c;
+			armed = places[p];
+			syn_again(&c, 0);
+			assert_int_equal(armed, NOWHERE);
+			is_open(&c);
+			rig_destroy(rig);
+		}
 }
 
 /* As many backends as may be tried were silent: just when the client is to be told so, the last one
  * answers. */
 static void an_answer_while_it_is_given_up(void **state) // S4
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create(2);
 		struct connection c = connection_of(rig, family, 2);
 

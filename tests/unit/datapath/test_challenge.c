@@ -77,23 +77,24 @@ static void is_open(struct connection *c)
 static void is_answered_and_the_syn_sent_again(void **state)
 {
 	FOR_EACH_FAMILY(family)
-	for (unsigned worker = 0; worker < 2; worker++) { // that has the backend's packets
-		struct rig *rig = create(3);
-		struct connection c = connection_of(rig, family, 1);
+		for (unsigned worker = 0; worker < 2; worker++) { // that has the backend's packets
+			struct rig *rig = create(3);
+			struct connection c = connection_of(rig, family, 1);
 
-		assert_true(connection_syn(&c, 0));
-		is_told(&c, challenge(&c, worker));
-		assert_int_equal(rig->workers[0].nb_made, 0);
-		rig_wait(rig, 2, 1);
-		assert_int_equal(rig->workers[0].nb_made, 1);
-		is_sent_again(&c, 0);
-		assert_int_equal(rig_connects(rig, worker, c.backend_id)->challenged, 1);
-		assert_int_equal(rig_connects(rig, worker, c.backend_id)->refused, 0);
-		is_open(&c);
-		// The time of an answer is that to the SYN that was taken.
-		assert_int_equal(stats_connect_answers(rig_connects(rig, 0, c.backend_id)), 1);
-		rig_destroy(rig);
-	}
+			assert_true(connection_syn(&c, 0));
+			is_told(&c, challenge(&c, worker));
+			assert_int_equal(rig->workers[0].nb_made, 0);
+			rig_wait(rig, 2, 1);
+			assert_int_equal(rig->workers[0].nb_made, 1);
+			is_sent_again(&c, 0);
+			assert_int_equal(rig_connects(rig, worker, c.backend_id)->challenged, 1);
+			assert_int_equal(rig_connects(rig, worker, c.backend_id)->refused, 0);
+			is_open(&c);
+			// The time of an answer is that to the SYN that was taken.
+			assert_int_equal(
+				stats_connect_answers(rig_connects(rig, 0, c.backend_id)), 1);
+			rig_destroy(rig);
+		}
 }
 
 static void whatever_acknowledges_something_else_is_one(void **state)
@@ -102,19 +103,19 @@ static void whatever_acknowledges_something_else_is_one(void **state)
 		TCP_ACK, TCP_PSH | TCP_ACK, TCP_FIN | TCP_ACK, TCP_SYN | TCP_ACK};
 
 	FOR_EACH_FAMILY(family)
-	for (unsigned i = 0; i < sizeof(flags); i++) {
-		struct rig *rig = create(3);
-		struct connection c = connection_of(rig, family, 2);
-		assert_true(connection_syn(&c, 0));
-		struct segment segment = challenge_of(&c);
-		segment.flags = flags[i];
-		segment.payload_size = flags[i] & TCP_PSH ? 100 : 0;
-		is_told(&c, rig_run_segment(rig, 0, &segment));
-		rig_wait(rig, 2, 1);
-		is_sent_again(&c, 0);
-		is_open(&c);
-		rig_destroy(rig);
-	}
+		for (unsigned i = 0; i < sizeof(flags); i++) {
+			struct rig *rig = create(3);
+			struct connection c = connection_of(rig, family, 2);
+			assert_true(connection_syn(&c, 0));
+			struct segment segment = challenge_of(&c);
+			segment.flags = flags[i];
+			segment.payload_size = flags[i] & TCP_PSH ? 100 : 0;
+			is_told(&c, rig_run_segment(rig, 0, &segment));
+			rig_wait(rig, 2, 1);
+			is_sent_again(&c, 0);
+			is_open(&c);
+			rig_destroy(rig);
+		}
 }
 
 static void what_acknowledges_the_syn_is_the_clients(void **state)
@@ -133,8 +134,7 @@ static void what_acknowledges_the_syn_is_the_clients(void **state)
 static void once_for_each_syn_of_the_client(
 	void **state) // as with a host that ignores the RST: RFC 1337
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create(3);
 		struct connection c = connection_of(rig, family, 4);
 
@@ -156,8 +156,7 @@ static void once_for_each_syn_of_the_client(
 
 static void then_refused_goes_to_the_next(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create(3);
 		struct connection c = connection_of(rig, family, 5);
 
@@ -199,8 +198,7 @@ static void then_silent_goes_to_the_next_in_time(void **state)
 
 static void the_client_answers_when_the_syn_is_not_kept(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create(1);
 		struct connection c = connection_of(rig, family, 7);
 

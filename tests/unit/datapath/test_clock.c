@@ -70,8 +70,7 @@ static void let_them_answer(struct rig *rig)
 
 static void silence_is_noticed_to_the_millisecond(void **state)
 {
-	FOR_EACH_START(start)
-	{
+	FOR_EACH_START(start) {
 		struct rig *rig = create(*start, &scheduler_maglev);
 		struct connection c = connection_of(rig, AF_INET, 1);
 
@@ -97,34 +96,36 @@ static void silence_is_noticed_to_the_millisecond(void **state)
 static void who_failed_last_is_suspect(void **state)
 {
 	FOR_EACH_START(start)
-	for (unsigned n = 0; n < 20; n++) {
-		struct rig *rig = create(*start, &scheduler_maglev);
-		struct connection c = connection_of(rig, AF_INET, n);
-		unsigned first, nb_failed = 0;
+		for (unsigned n = 0; n < 20; n++) {
+			struct rig *rig = create(*start, &scheduler_maglev);
+			struct connection c = connection_of(rig, AF_INET, n);
+			unsigned first, nb_failed = 0;
 
-		for (unsigned i = 100; nb_failed < 2; i++) {
-			struct connection other = connection_of(rig, AF_INET, i);
-			assert_true(connection_syn(&other, 0));
-			if (other.backend_id >= 2)
-				continue;
-			nb_failed +=
-				!stats_connect_is_suspect(rig_connects(rig, 0, other.backend_id));
-			refuse(&other);
-			assert_true(
-				stats_connect_is_suspect(rig_connects(rig, 0, other.backend_id)));
+			for (unsigned i = 100; nb_failed < 2; i++) {
+				struct connection other = connection_of(rig, AF_INET, i);
+				assert_true(connection_syn(&other, 0));
+				if (other.backend_id >= 2)
+					continue;
+				nb_failed += !stats_connect_is_suspect(
+					rig_connects(rig, 0, other.backend_id));
+				refuse(&other);
+				assert_true(stats_connect_is_suspect(
+					rig_connects(rig, 0, other.backend_id)));
+			}
+			assert_true(connection_syn(&c, 0));
+			first = c.backend_id;
+			const struct rig_packet *moved = refuse(&c);
+			assert_int_equal(moved->fate, RIG_ANSWERED);
+			struct net_addr good =
+				rig_backend_addr(rig, 2); // and of 3: two ports a host
+			assert_true(first == 2 || first == 3 ||
+				net_addr_equal(&moved->segment.dst, &good));
+			// One answer, and it is well.
+			assert_true(connection_syn(&c, 0));
+			connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
+			assert_false(stats_connect_is_suspect(rig_connects(rig, 0, c.backend_id)));
+			rig_destroy(rig);
 		}
-		assert_true(connection_syn(&c, 0));
-		first = c.backend_id;
-		const struct rig_packet *moved = refuse(&c);
-		assert_int_equal(moved->fate, RIG_ANSWERED);
-		struct net_addr good = rig_backend_addr(rig, 2); // and of 3: two ports a host
-		assert_true(first == 2 || first == 3 || net_addr_equal(&moved->segment.dst, &good));
-		// One answer, and it is well.
-		assert_true(connection_syn(&c, 0));
-		connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
-		assert_false(stats_connect_is_suspect(rig_connects(rig, 0, c.backend_id)));
-		rig_destroy(rig);
-	}
 }
 
 /* All are silent: a fifth of the last second's connects is moved, in each second alike. */
@@ -132,8 +133,7 @@ static void the_budget_is_of_the_last_second(void **state)
 {
 	enum { SECONDS = 3, A_SECOND = 200 };
 
-	FOR_EACH_START(start)
-	{
+	FOR_EACH_START(start) {
 		struct rig *rig = create(*start, &scheduler_maglev);
 		uint64_t moved = 0, *now = &rig->workers[0].stats->live.flows[0].moved;
 
@@ -158,8 +158,7 @@ static void the_budget_is_of_the_last_second(void **state)
 
 static void the_load_of_the_other_worker_is_seen(void **state)
 {
-	FOR_EACH_START(start)
-	{
+	FOR_EACH_START(start) {
 		struct rig *rig = create(*start, &scheduler_least_conn);
 		unsigned nb_opened[BACKENDS] = {0};
 
@@ -178,8 +177,7 @@ static void the_load_of_the_other_worker_is_seen(void **state)
 
 static void strays_are_answered_at_their_rate(void **state)
 {
-	FOR_EACH_START(start)
-	{
+	FOR_EACH_START(start) {
 		struct rig *rig = create(*start, &scheduler_maglev);
 		unsigned nb_answered = 0;
 
@@ -197,8 +195,7 @@ static void strays_are_answered_at_their_rate(void **state)
 
 static void an_idle_flow_ends_in_its_time(void **state)
 {
-	FOR_EACH_START(start)
-	{
+	FOR_EACH_START(start) {
 		struct rig *rig = create(*start, &scheduler_maglev);
 		struct connection half = connection_of(rig, AF_INET, 1);
 		struct connection open = connection_of(rig, AF_INET6, 2);

@@ -99,8 +99,7 @@ static bool syn_again(struct connection *c, unsigned worker)
 
 static void refused_goes_to_the_next_at_once(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 1);
 
@@ -134,8 +133,7 @@ static void options_go_with_the_syn(void **state) // A18
 	static const uint8_t options[] = {
 		2, 4, 5, 180, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7};
 
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 2);
 		struct segment syn = connection_segment(&c, CLIENT, TCP_SYN);
@@ -184,8 +182,7 @@ static void data_in_the_syn_goes_with_it(void **state) // TCP Fast Open
 
 static void a_blind_reset_moves_nothing(void **state) // A6
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 4);
 
@@ -209,32 +206,32 @@ static void a_blind_reset_moves_nothing(void **state) // A6
 static void none_twice_then_the_client_is_told(void **state)
 {
 	FOR_EACH_FAMILY(family)
-	for (unsigned tries = 1; tries <= 5; tries++) {
-		struct rig *rig = create(
-			(struct rig_options){.connect = {TIMEOUT_MS, 20, tries}, .nb_backends = 4});
-		struct connection c = connection_of(rig, family, 5);
-		unsigned seen = 0, nb_tried = 1;
+		for (unsigned tries = 1; tries <= 5; tries++) {
+			struct rig *rig = create((struct rig_options){
+				.connect = {TIMEOUT_MS, 20, tries}, .nb_backends = 4});
+			struct connection c = connection_of(rig, family, 5);
+			unsigned seen = 0, nb_tried = 1;
 
-		assert_true(connection_syn(&c, 0));
-		for (;; nb_tried++) {
-			assert_int_equal(seen >> c.backend_id & 1, 0);
-			seen |= 1 << c.backend_id;
-			const struct rig_packet *out = refuse(&c, 0);
-			if (out->fate ==
-				RIG_FORWARDED) { // the last one's RST, as the client takes it
-				assert_int_equal(out->segment.flags, TCP_RST | TCP_ACK);
-				assert_int_equal(out->segment.ack, c.seq[CLIENT]);
-				assert_true(net_addr_equal(&out->segment.dst, &c.client));
-				break;
+			assert_true(connection_syn(&c, 0));
+			for (;; nb_tried++) {
+				assert_int_equal(seen >> c.backend_id & 1, 0);
+				seen |= 1 << c.backend_id;
+				const struct rig_packet *out = refuse(&c, 0);
+				if (out->fate == RIG_FORWARDED) { // the last one's RST, as the
+								  // client takes it
+					assert_int_equal(out->segment.flags, TCP_RST | TCP_ACK);
+					assert_int_equal(out->segment.ack, c.seq[CLIENT]);
+					assert_true(net_addr_equal(&out->segment.dst, &c.client));
+					break;
+				}
+				take_over(&c, out);
 			}
-			take_over(&c, out);
+			assert_int_equal(nb_tried, tries < 4 ? tries : 4);
+			assert_int_equal(connection_state(&c), TCP_CLOSE);
+			assert_int_equal(rig_ports_used(rig), 0);
+			assert_int_equal(rig_side_records(rig, family), 0);
+			rig_destroy(rig);
 		}
-		assert_int_equal(nb_tried, tries < 4 ? tries : 4);
-		assert_int_equal(connection_state(&c), TCP_CLOSE);
-		assert_int_equal(rig_ports_used(rig), 0);
-		assert_int_equal(rig_side_records(rig, family), 0);
-		rig_destroy(rig);
-	}
 }
 
 static void those_that_failed_lately_come_last(void **state)
@@ -333,8 +330,7 @@ static void a_backend_without_a_port_left_is_passed_over(void **state)
 
 static void a_full_table_moves_too(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){.flows = 100});
 		struct connection c = connection_of(rig, family, 0);
 
@@ -355,8 +351,7 @@ static void a_full_table_moves_too(void **state)
 
 static void an_answered_connection_stays(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 7);
 
@@ -376,8 +371,7 @@ static void an_answered_connection_stays(void **state)
 
 static void a_late_answer_is_reset_and_disturbs_nothing(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 8), late;
 
@@ -406,8 +400,7 @@ static void a_late_answer_is_reset_and_disturbs_nothing(void **state)
 
 static void a_syn_too_long_is_not_kept_but_counted(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 9);
 		struct segment syn = connection_segment(&c, CLIENT, TCP_SYN);
@@ -437,8 +430,7 @@ static void a_syn_too_long_is_not_kept_but_counted(void **state)
 
 static void without_a_side_record_it_is_as_it_always_was(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){.flows = 4096});
 		struct flow_sides *sides = rig_flows(rig, family)->sides;
 		struct connection c = connection_of(rig, family, 10);
@@ -467,8 +459,7 @@ static void without_a_side_record_it_is_as_it_always_was(void **state)
 
 static void silence_goes_to_the_next_when_time_is_up(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 12);
 
@@ -495,8 +486,7 @@ static void silence_goes_to_the_next_when_time_is_up(void **state)
 
 static void all_tries_silent_the_client_is_told(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 13);
 
@@ -557,8 +547,7 @@ static void off_means_that_silence_moves_nothing(void **state)
 
 static void backends_far_away_move_nothing(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){0});
 
 		// From the first connection on, 50 of them under way at a time.
@@ -583,8 +572,7 @@ static void backends_far_away_move_nothing(void **state)
 
 static void the_clients_own_syn_stays_before_the_time_and_moves_after_it(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		// Nobody has answered yet: 900 ms.
 		struct rig *rig = create((struct rig_options){0});
 		struct connection c = connection_of(rig, family, 16), first;
@@ -629,8 +617,7 @@ static void a_neighbour_that_is_gone_is_silent(void **state)
 
 static void budget_is_a_share_of_the_last_second(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){.flows = 65536});
 		struct stats_flows *flows = &rig->workers[0].stats->live.flows[family == AF_INET6];
 		enum { SECONDS = 5, A_SECOND = 200 };
@@ -713,8 +700,7 @@ static void over_budget_the_second_repetition_goes_to_one_that_answers(void **st
 
 static void any_worker_may_have_the_next_packet(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create((struct rig_options){.nb_workers = 2});
 		struct connection c = connection_of(rig, family, 19);
 

@@ -13,8 +13,7 @@
 
 static void ten_packets_from_end_to_end(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 1);
 
@@ -61,8 +60,7 @@ static void ten_packets_from_end_to_end(void **state)
 
 static void syn_repeated_keeps_backend_and_port(void **state) // A2
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig =
 			rig_create(&(struct rig_options){.scheduler = &scheduler_round_robin});
 		struct connection c = connection_of(rig, family, 2), first;
@@ -90,28 +88,28 @@ static void syn_repeated_keeps_backend_and_port(void **state) // A2
 static void closes_from_either_side(void **state) // A10
 {
 	FOR_EACH_FAMILY(family)
-	for (unsigned first = 0; first < 2; first++) {
-		struct rig *rig = rig_create(NULL);
-		struct connection c = connection_of(rig, family, 3);
+		for (unsigned first = 0; first < 2; first++) {
+			struct rig *rig = rig_create(NULL);
+			struct connection c = connection_of(rig, family, 3);
 
-		assert_true(connection_open(&c, 0));
-		connection_send(&c, 0, first, TCP_FIN | TCP_ACK, 10);
-		assert_int_equal(connection_state(&c), TCP_FIN_WAIT);
-		connection_send(&c, 0, 1 - first, TCP_ACK, 0);
-		assert_int_equal(connection_state(&c), TCP_CLOSE_WAIT);
-		connection_send(
-			&c, 0, 1 - first, TCP_ACK, 500); // half closed: the other side goes on
-		connection_send(&c, 0, first, TCP_ACK, 0);
-		assert_int_equal(connection_state(&c), TCP_CLOSE_WAIT);
-		connection_send(&c, 0, 1 - first, TCP_FIN | TCP_ACK, 0);
-		assert_int_equal(connection_state(&c), TCP_LAST_ACK);
-		c.seq[1 - first]--; // the last ACK was lost: the FIN again
-		connection_send(&c, 0, 1 - first, TCP_FIN | TCP_ACK, 0);
-		assert_int_equal(connection_state(&c), TCP_LAST_ACK);
-		connection_send(&c, 0, first, TCP_ACK, 0);
-		assert_int_equal(connection_state(&c), TCP_TIME_WAIT);
-		rig_destroy(rig);
-	}
+			assert_true(connection_open(&c, 0));
+			connection_send(&c, 0, first, TCP_FIN | TCP_ACK, 10);
+			assert_int_equal(connection_state(&c), TCP_FIN_WAIT);
+			connection_send(&c, 0, 1 - first, TCP_ACK, 0);
+			assert_int_equal(connection_state(&c), TCP_CLOSE_WAIT);
+			connection_send(&c, 0, 1 - first, TCP_ACK,
+				500); // half closed: the other side goes on
+			connection_send(&c, 0, first, TCP_ACK, 0);
+			assert_int_equal(connection_state(&c), TCP_CLOSE_WAIT);
+			connection_send(&c, 0, 1 - first, TCP_FIN | TCP_ACK, 0);
+			assert_int_equal(connection_state(&c), TCP_LAST_ACK);
+			c.seq[1 - first]--; // the last ACK was lost: the FIN again
+			connection_send(&c, 0, 1 - first, TCP_FIN | TCP_ACK, 0);
+			assert_int_equal(connection_state(&c), TCP_LAST_ACK);
+			connection_send(&c, 0, first, TCP_ACK, 0);
+			assert_int_equal(connection_state(&c), TCP_TIME_WAIT);
+			rig_destroy(rig);
+		}
 }
 
 static void both_close_at_once(void **state) // A10
@@ -136,8 +134,7 @@ static void both_close_at_once(void **state) // A10
 
 static void keepalives_and_old_data_pass(void **state) // A8, conntrack_ack_loss_stall.pkt; A14
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 5);
 
@@ -165,8 +162,7 @@ static void keepalives_and_old_data_pass(void **state) // A8, conntrack_ack_loss
 
 static void open_at_both_ends_at_once(void **state) // A9
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 6);
 
@@ -219,36 +215,35 @@ static void bring_to(struct connection *c, enum tcp_state state)
 static void syn_on_a_closing_flow_makes_a_new_one(void **state) // A13
 {
 	FOR_EACH_FAMILY(family)
-	for (enum tcp_state closing = TCP_FIN_WAIT; closing <= TCP_CLOSE; closing++) {
-		struct rig *rig = rig_create(NULL);
-		struct connection c = connection_of(rig, family, 7);
+		for (enum tcp_state closing = TCP_FIN_WAIT; closing <= TCP_CLOSE; closing++) {
+			struct rig *rig = rig_create(NULL);
+			struct connection c = connection_of(rig, family, 7);
 
-		bring_to(&c, closing);
-		assert_int_equal(connection_state(&c), closing);
-		struct flow *before = connection_flow(&c);
-		unsigned old_backend = c.backend_id;
-		rig_set_backend(rig, old_backend, false, true);
-		c.seq[CLIENT] += 123456;
-		assert_true(connection_syn(&c, 0));
-		assert_int_not_equal(c.backend_id, old_backend);
-		assert_int_equal(connection_state(&c), TCP_SYN_SENT);
-		assert_ptr_not_equal(connection_flow(&c), before);
-		assert_int_equal(rig_created(rig), 2);
-		// The backend closed first: what it knows of the tuple is kept.
-		assert_int_equal(
-			flow_table_used(rig_flows(rig, family)), closing == TCP_CLOSE ? 1 : 2);
-		assert_int_equal(rig_ports_used(rig), 1);
-		connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
-		connection_send(&c, 0, CLIENT, TCP_ACK, 0);
-		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
-		rig_destroy(rig);
-	}
+			bring_to(&c, closing);
+			assert_int_equal(connection_state(&c), closing);
+			struct flow *before = connection_flow(&c);
+			unsigned old_backend = c.backend_id;
+			rig_set_backend(rig, old_backend, false, true);
+			c.seq[CLIENT] += 123456;
+			assert_true(connection_syn(&c, 0));
+			assert_int_not_equal(c.backend_id, old_backend);
+			assert_int_equal(connection_state(&c), TCP_SYN_SENT);
+			assert_ptr_not_equal(connection_flow(&c), before);
+			assert_int_equal(rig_created(rig), 2);
+			// The backend closed first: what it knows of the tuple is kept.
+			assert_int_equal(flow_table_used(rig_flows(rig, family)),
+				closing == TCP_CLOSE ? 1 : 2);
+			assert_int_equal(rig_ports_used(rig), 1);
+			connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
+			connection_send(&c, 0, CLIENT, TCP_ACK, 0);
+			assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
+			rig_destroy(rig);
+		}
 }
 
 static void reset_and_new_syn_in_one_burst(void **state) // A13
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 8);
 		uint8_t bytes[4][PACKETS_SIZE_MAX];
@@ -366,8 +361,7 @@ static void every_packet_on_another_worker(void **state)
 
 static void client_is_answered_where_its_latest_packet_came_from(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 10);
 
@@ -396,8 +390,7 @@ static void options_and_payload_pass_untouched(void **state) // A18
 	};
 	static const unsigned sizes[] = {20, 28, 12, 20, 8, 8, 40};
 
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 			struct connection c = connection_of(rig, family, 20 + i);
@@ -419,8 +412,7 @@ static void options_and_payload_pass_untouched(void **state) // A18
 
 static void wrong_checksums_stay_wrong(void **state) // B11
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 40);
 		uint8_t frame[PACKETS_SIZE_MAX];
@@ -483,8 +475,7 @@ static void headers_between_pass_untouched(void **state) // B7, B8, B15
 
 static void flows_of_a_backend_that_went_down_go_on(void **state) // D4
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 90);
 
@@ -565,8 +556,7 @@ static void connections_outlast_an_index_that_grows(void **state)
 {
 	enum { CONNECTIONS = 3000 };
 
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig =
 			rig_create(&(struct rig_options){.flows = 16384, .nb_ports = 4000});
 		struct flow_table *flows = rig_flows(rig, family);

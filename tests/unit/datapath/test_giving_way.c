@@ -67,23 +67,23 @@ static void an_empty_pool_passes_on_to_the_next(void **state) // W3
 	enum { PORTS = 100, CONNECTS = 400 };
 
 	FOR_EACH_FAMILY(family)
-	for (size_t s = 0; s < sizeof(schedulers) / sizeof(schedulers[0]); s++) {
-		struct rig *rig = rig_create(
-			&(struct rig_options){.nb_ports = PORTS, .scheduler = schedulers[s]});
-		for (unsigned n = 0; n < CONNECTS; n++) {
-			struct connection c = connection_of(rig, family, n);
-			assert_true(connection_open(&c, 0));
+		for (size_t s = 0; s < sizeof(schedulers) / sizeof(schedulers[0]); s++) {
+			struct rig *rig = rig_create(&(struct rig_options){
+				.nb_ports = PORTS, .scheduler = schedulers[s]});
+			for (unsigned n = 0; n < CONNECTS; n++) {
+				struct connection c = connection_of(rig, family, n);
+				assert_true(connection_open(&c, 0));
+			}
+			struct connection c = connection_of(rig, family, CONNECTS);
+			assert_false(connection_syn(&c, 0));
+			assert_int_equal(counters(rig, family)->refused_snat_full, 1);
+			for (unsigned i = 0; i < 4; i++) {
+				unsigned id = first_id(rig, family) + i;
+				assert_int_equal(rig->workers[0].active[id], PORTS);
+				assert_int_equal(snat_pool_used(rig->pools[id][0]), PORTS);
+			}
+			rig_destroy(rig);
 		}
-		struct connection c = connection_of(rig, family, CONNECTS);
-		assert_false(connection_syn(&c, 0));
-		assert_int_equal(counters(rig, family)->refused_snat_full, 1);
-		for (unsigned i = 0; i < 4; i++) {
-			unsigned id = first_id(rig, family) + i;
-			assert_int_equal(rig->workers[0].active[id], PORTS);
-			assert_int_equal(snat_pool_used(rig->pools[id][0]), PORTS);
-		}
-		rig_destroy(rig);
-	}
 }
 
 /* The first choice has no port, the next no place, the last has both. */
@@ -143,48 +143,48 @@ static uint64_t refused(struct rig *rig, sa_family_t family)
 static void the_oldest_gives_way_and_no_sooner(void **state) // C3, W4, W5, W6
 {
 	FOR_EACH_FAMILY(family)
-	for (unsigned i = 0; i < NB_SHORTAGES; i++) {
-		const struct shortage *shortage = &shortages[i];
-		struct rig *rig = shortage_create(shortage);
-		struct connection c[100];
-		unsigned nb_flows = shortage->nb_flows, id = first_id(rig, family);
-		uint64_t start_ms = rig->now_ms;
+		for (unsigned i = 0; i < NB_SHORTAGES; i++) {
+			const struct shortage *shortage = &shortages[i];
+			struct rig *rig = shortage_create(shortage);
+			struct connection c[100];
+			unsigned nb_flows = shortage->nb_flows, id = first_id(rig, family);
+			uint64_t start_ms = rig->now_ms;
 
-		for (unsigned n = 0; n < nb_flows; n++) {
-			c[n] = connection_of(rig, family, n);
-			assert_true(connection_syn(&c[n], 0));
-			if (n & 1) // in either state
-				connection_send(&c[n], 0, BACKEND, TCP_SYN | TCP_ACK, 0);
-			rig->now_ms++;
+			for (unsigned n = 0; n < nb_flows; n++) {
+				c[n] = connection_of(rig, family, n);
+				assert_true(connection_syn(&c[n], 0));
+				if (n & 1) // in either state
+					connection_send(&c[n], 0, BACKEND, TCP_SYN | TCP_ACK, 0);
+				rig->now_ms++;
+			}
+			struct connection late = connection_of(rig, family, 1000);
+			rig->now_ms = start_ms + UNKNOWN_MS;
+			assert_false(connection_syn(&late, 0));
+			assert_int_equal(refused(rig, family), 1);
+			for (unsigned n = 0; n < nb_flows; n++) {
+				rig->now_ms = start_ms + n + UNKNOWN_MS + 1;
+				late = connection_of(rig, family, 1000 + n);
+				assert_true(connection_syn(&late, 0));
+				assert_int_equal(connection_state(&c[n]), TCP_NONE);
+				for (unsigned k = n + 1; k < nb_flows; k++)
+					assert_int_not_equal(connection_state(&c[k]), TCP_NONE);
+				assert_int_equal(gave_way(rig, shortage->why), n + 1);
+				assert_int_equal(rig->workers[0].active[id], nb_flows);
+				late = connection_of(rig, family, 2000);
+				assert_false(connection_syn(&late, 0)); // the next one is too young
+				rig_tick(rig, 0, rig->now_ms, UINT32_MAX);
+				rig_tick(rig, 0, rig->now_ms, UINT32_MAX);
+			}
+			assert_int_equal(refused(rig, family), 1 + nb_flows);
+			assert_int_equal(counters(rig, family)->evicted, nb_flows);
+			assert_int_equal(counters(rig, family)->gave_way_silent, 0);
+			assert_int_equal(counters(rig, family)->created, 2 * nb_flows);
+			assert_int_equal(rig_ports_used(rig), nb_flows);
+			assert_int_equal(flow_table_used(rig_flows(rig, family)), nb_flows);
+			rig_wait(rig, 5000, 100); // no SYN is kept for longer
+			assert_int_equal(rig_side_records(rig, family), 0);
+			rig_destroy(rig);
 		}
-		struct connection late = connection_of(rig, family, 1000);
-		rig->now_ms = start_ms + UNKNOWN_MS;
-		assert_false(connection_syn(&late, 0));
-		assert_int_equal(refused(rig, family), 1);
-		for (unsigned n = 0; n < nb_flows; n++) {
-			rig->now_ms = start_ms + n + UNKNOWN_MS + 1;
-			late = connection_of(rig, family, 1000 + n);
-			assert_true(connection_syn(&late, 0));
-			assert_int_equal(connection_state(&c[n]), TCP_NONE);
-			for (unsigned k = n + 1; k < nb_flows; k++)
-				assert_int_not_equal(connection_state(&c[k]), TCP_NONE);
-			assert_int_equal(gave_way(rig, shortage->why), n + 1);
-			assert_int_equal(rig->workers[0].active[id], nb_flows);
-			late = connection_of(rig, family, 2000);
-			assert_false(connection_syn(&late, 0)); // the next one is too young
-			rig_tick(rig, 0, rig->now_ms, UINT32_MAX);
-			rig_tick(rig, 0, rig->now_ms, UINT32_MAX);
-		}
-		assert_int_equal(refused(rig, family), 1 + nb_flows);
-		assert_int_equal(counters(rig, family)->evicted, nb_flows);
-		assert_int_equal(counters(rig, family)->gave_way_silent, 0);
-		assert_int_equal(counters(rig, family)->created, 2 * nb_flows);
-		assert_int_equal(rig_ports_used(rig), nb_flows);
-		assert_int_equal(flow_table_used(rig_flows(rig, family)), nb_flows);
-		rig_wait(rig, 5000, 100); // no SYN is kept for longer
-		assert_int_equal(rig_side_records(rig, family), 0);
-		rig_destroy(rig);
-	}
 }
 
 /* In a burst there may be as many as packets, and each backend is told. */
@@ -323,37 +323,38 @@ static void a_hundred_must_have_completed(void **state)
 static void its_backend_gets_a_reset_that_it_takes(void **state) // W5
 {
 	FOR_EACH_FAMILY(family)
-	for (unsigned answered = 0; answered < 2; answered++) {
-		struct rig *rig =
-			rig_create(&(struct rig_options){.nb_backends = 1, .nb_ports = 1});
-		struct connection c = connection_of(rig, family, 1), other;
+		for (unsigned answered = 0; answered < 2; answered++) {
+			struct rig *rig =
+				rig_create(&(struct rig_options){.nb_backends = 1, .nb_ports = 1});
+			struct connection c = connection_of(rig, family, 1), other;
 
-		assert_true(connection_syn(&c, 0));
-		if (answered)
-			connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
-		rig->now_ms += UNKNOWN_MS + 1;
-		other = connection_of(rig, family, 2);
-		assert_true(connection_syn(&other, 0));
-		assert_int_equal(rig->workers[0].nb_made, 1);
-		// With an ACK only where it is known what to acknowledge (tcp_check_req() of
-		// Linux takes no other).
-		const struct segment *rst = &rig_last_made(rig, 0)->segment;
-		assert_int_equal(rst->flags, answered ? TCP_RST | TCP_ACK : TCP_RST);
-		assert_int_equal(rst->seq, c.seq[CLIENT]);
-		assert_int_equal(rst->ack, answered ? c.seq[BACKEND] : 0);
-		assert_true(net_addr_equal(&rst->src, &c.snat));
-		assert_true(net_addr_equal(&rst->dst, &c.backend));
-		assert_int_equal(rst->sport, c.snat_port);
-		assert_int_equal(rst->dport, c.backend_port);
-		// Its port is the other's by now. Its client, if it is one, learns when it asks.
-		assert_int_equal(other.snat_port, c.snat_port);
-		rig_wait(rig, 1000, 1000);
-		struct segment ack = connection_segment(&c, CLIENT, TCP_ACK);
-		const struct rig_packet *out = rig_run_segment(rig, 0, &ack);
-		assert_int_equal(out->fate, RIG_ANSWERED);
-		assert_int_equal(out->segment.flags, TCP_RST);
-		rig_destroy(rig);
-	}
+			assert_true(connection_syn(&c, 0));
+			if (answered)
+				connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
+			rig->now_ms += UNKNOWN_MS + 1;
+			other = connection_of(rig, family, 2);
+			assert_true(connection_syn(&other, 0));
+			assert_int_equal(rig->workers[0].nb_made, 1);
+			// With an ACK only where it is known what to acknowledge (tcp_check_req()
+			// of Linux takes no other).
+			const struct segment *rst = &rig_last_made(rig, 0)->segment;
+			assert_int_equal(rst->flags, answered ? TCP_RST | TCP_ACK : TCP_RST);
+			assert_int_equal(rst->seq, c.seq[CLIENT]);
+			assert_int_equal(rst->ack, answered ? c.seq[BACKEND] : 0);
+			assert_true(net_addr_equal(&rst->src, &c.snat));
+			assert_true(net_addr_equal(&rst->dst, &c.backend));
+			assert_int_equal(rst->sport, c.snat_port);
+			assert_int_equal(rst->dport, c.backend_port);
+			// Its port is the other's by now. Its client, if it is one, learns when it
+			// asks.
+			assert_int_equal(other.snat_port, c.snat_port);
+			rig_wait(rig, 1000, 1000);
+			struct segment ack = connection_segment(&c, CLIENT, TCP_ACK);
+			const struct rig_packet *out = rig_run_segment(rig, 0, &ack);
+			assert_int_equal(out->fate, RIG_ANSWERED);
+			assert_int_equal(out->segment.flags, TCP_RST);
+			rig_destroy(rig);
+		}
 }
 
 /* Where the backend sees the numbers moved, so is the reset's. */

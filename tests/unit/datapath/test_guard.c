@@ -24,25 +24,26 @@ static void inject(struct connection *c, enum flow_direction direction, uint8_t 
 static void only_an_exact_reset_ends_a_flow(void **state) // A6, conntrack_rst_invalid.pkt
 {
 	FOR_EACH_FAMILY(family)
-	for (enum flow_direction side = 0; side < 2; side++) {
-		struct rig *rig = rig_create(NULL);
-		struct connection c = connection_in_use(rig, family, 1);
-		uint32_t exact = c.seq[side];
-		static const uint32_t offsets[] = {1000000, 1, 2, -1, 100, 65535, 1u << 31};
+		for (enum flow_direction side = 0; side < 2; side++) {
+			struct rig *rig = rig_create(NULL);
+			struct connection c = connection_in_use(rig, family, 1);
+			uint32_t exact = c.seq[side];
+			static const uint32_t offsets[] = {1000000, 1, 2, -1, 100, 65535, 1u << 31};
 
-		inject(&c, side, TCP_RST, 0, 0, 0);
-		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
-		for (unsigned i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
-			inject(&c, side, TCP_RST, exact + offsets[i], 0, 0);
-			inject(&c, side, TCP_RST | TCP_ACK, exact + offsets[i], c.seq[1 - side], 0);
+			inject(&c, side, TCP_RST, 0, 0, 0);
 			assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
+			for (unsigned i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
+				inject(&c, side, TCP_RST, exact + offsets[i], 0, 0);
+				inject(&c, side, TCP_RST | TCP_ACK, exact + offsets[i],
+					c.seq[1 - side], 0);
+				assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
+			}
+			connection_send(&c, 0, CLIENT, TCP_ACK, 10); // it goes on
+			connection_send(&c, 0, BACKEND, TCP_ACK, 10);
+			connection_send(&c, 0, side, TCP_RST, 0);
+			assert_int_equal(connection_state(&c), TCP_CLOSE);
+			rig_destroy(rig);
 		}
-		connection_send(&c, 0, CLIENT, TCP_ACK, 10); // it goes on
-		connection_send(&c, 0, BACKEND, TCP_ACK, 10);
-		connection_send(&c, 0, side, TCP_RST, 0);
-		assert_int_equal(connection_state(&c), TCP_CLOSE);
-		rig_destroy(rig);
-	}
 }
 
 /* Data is under way and not acknowledged: a RST in a train stands at its end. */
@@ -163,25 +164,24 @@ static void blind_pairs_end_no_flow(void **state) // A6
 static void no_other_reset_ends_what_is_closing(void **state) // A7, conntrack_inexact_rst.pkt
 {
 	FOR_EACH_FAMILY(family)
-	for (enum flow_direction side = 0; side < 2; side++) {
-		struct rig *rig = rig_create(NULL);
-		struct connection c = connection_in_use(rig, family, 3);
+		for (enum flow_direction side = 0; side < 2; side++) {
+			struct rig *rig = rig_create(NULL);
+			struct connection c = connection_in_use(rig, family, 3);
 
-		connection_send(&c, 0, CLIENT, TCP_FIN | TCP_ACK, 0);
-		connection_send(&c, 0, BACKEND, TCP_ACK, 0);
-		assert_int_equal(connection_state(&c), TCP_CLOSE_WAIT);
-		inject(&c, side, TCP_RST, c.seq[side] + 12345, 0, 0);
-		assert_int_equal(connection_state(&c), TCP_CLOSE_WAIT);
-		connection_send(&c, 0, side, TCP_RST, 0);
-		assert_int_equal(connection_state(&c), TCP_CLOSE);
-		rig_destroy(rig);
-	}
+			connection_send(&c, 0, CLIENT, TCP_FIN | TCP_ACK, 0);
+			connection_send(&c, 0, BACKEND, TCP_ACK, 0);
+			assert_int_equal(connection_state(&c), TCP_CLOSE_WAIT);
+			inject(&c, side, TCP_RST, c.seq[side] + 12345, 0, 0);
+			assert_int_equal(connection_state(&c), TCP_CLOSE_WAIT);
+			connection_send(&c, 0, side, TCP_RST, 0);
+			assert_int_equal(connection_state(&c), TCP_CLOSE);
+			rig_destroy(rig);
+		}
 }
 
 static void resets_of_half_open_flows(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 4);
 
@@ -216,8 +216,7 @@ static void resets_of_half_open_flows(void **state)
 
 static void answer_to_an_old_syn(void **state) // A3, conntrack_synack_old.pkt
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 7);
 
@@ -238,29 +237,28 @@ static void answer_to_an_old_syn(void **state) // A3, conntrack_synack_old.pkt
 static void challenge_ack_to_a_reused_tuple(void **state) // A4, conntrack_syn_challenge_ack.pkt
 {
 	FOR_EACH_FAMILY(family)
-	for (unsigned i = 0; i < 4; i++) { // wherever the old connection's numbers stand
-		struct rig *rig = rig_create(NULL);
-		struct connection c = connection_of(rig, family, 8);
-		uint32_t old_ack = c.seq[CLIENT] + (i << 30) + 4711;
+		for (unsigned i = 0; i < 4; i++) { // wherever the old connection's numbers stand
+			struct rig *rig = rig_create(NULL);
+			struct connection c = connection_of(rig, family, 8);
+			uint32_t old_ack = c.seq[CLIENT] + (i << 30) + 4711;
 
-		assert_true(connection_syn(&c, 0));
-		inject(&c, BACKEND, TCP_ACK, 145824453, old_ack, 0);
-		inject(&c, CLIENT, TCP_RST, old_ack, 0, 0);
-		assert_int_equal(connection_state(&c), TCP_SYN_SENT);
-		c.seq[CLIENT]--;
-		assert_true(connection_syn(&c, 0));
-		connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
-		connection_send(&c, 0, CLIENT, TCP_ACK, 0);
-		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
-		assert_int_equal(rig_created(rig), 1);
-		rig_destroy(rig);
-	}
+			assert_true(connection_syn(&c, 0));
+			inject(&c, BACKEND, TCP_ACK, 145824453, old_ack, 0);
+			inject(&c, CLIENT, TCP_RST, old_ack, 0, 0);
+			assert_int_equal(connection_state(&c), TCP_SYN_SENT);
+			c.seq[CLIENT]--;
+			assert_true(connection_syn(&c, 0));
+			connection_send(&c, 0, BACKEND, TCP_SYN | TCP_ACK, 0);
+			connection_send(&c, 0, CLIENT, TCP_ACK, 0);
+			assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
+			assert_int_equal(rig_created(rig), 1);
+			rig_destroy(rig);
+		}
 }
 
 static void client_that_forgot_the_connection(void **state) // A5, conntrack_synack_reuse.pkt
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_in_use(rig, family, 9);
 
@@ -284,8 +282,7 @@ static void client_that_forgot_the_connection(void **state) // A5, conntrack_syn
 
 static void syn_on_a_live_flow_is_forwarded(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig =
 			rig_create(&(struct rig_options){.scheduler = &scheduler_round_robin});
 		struct connection c = connection_in_use(rig, family, 10);
@@ -325,8 +322,7 @@ static void a_flood_of_syn_and_ack_establishes_nothing(void **state)
 
 static void idle_time_is_that_of_the_flow(void **state) // A15, A16
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_in_use(rig, family, 11);
 		uint64_t start_ms = rig->now_ms;

@@ -92,19 +92,20 @@ static void a_service_has_times_of_its_own(void **state) // A15
 	static const uint16_t times[] = {1, 90, 7439, 7441, 64800};
 
 	FOR_EACH_FAMILY(family)
-	for (unsigned i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
-		struct rig *rig = rig_with(NULL, times[i], false);
-		struct connection c = connection_in_use(rig, family, i);
-		rig->workers[0].pipeline.least_timeout_s[TCP_ESTABLISHED] = RTE_MIN(times[i], 7440);
-		wait_ms(rig, (times[i] - 1) * 1000 + 999, times[i] > 1000 ? 500 : 1);
-		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
-		wait_ms(rig, 1 + 2000, 1); // and one period of the sweep
-		assert_int_equal(connection_state(&c), TCP_NONE);
-		assert_int_equal(rig_ports_used(rig), 0);
-		assert_int_equal(counters(rig, family)->expired, 1);
-		assert_int_equal(sent.nb, 0);
-		rig_destroy(rig);
-	}
+		for (unsigned i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+			struct rig *rig = rig_with(NULL, times[i], false);
+			struct connection c = connection_in_use(rig, family, i);
+			rig->workers[0].pipeline.least_timeout_s[TCP_ESTABLISHED] =
+				RTE_MIN(times[i], 7440);
+			wait_ms(rig, (times[i] - 1) * 1000 + 999, times[i] > 1000 ? 500 : 1);
+			assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
+			wait_ms(rig, 1 + 2000, 1); // and one period of the sweep
+			assert_int_equal(connection_state(&c), TCP_NONE);
+			assert_int_equal(rig_ports_used(rig), 0);
+			assert_int_equal(counters(rig, family)->expired, 1);
+			assert_int_equal(sent.nb, 0);
+			rig_destroy(rig);
+		}
 }
 
 /* Whatever part of a second the last packet came in. */
@@ -171,8 +172,7 @@ static void every_state_of_a_service(void **state) // A15
 /* RFC 5961: the number is the one that the receiver expects. */
 static void both_sides_are_reset(void **state) // A15
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_with(NULL, 90, true);
 		struct connection c = connection_in_use(rig, family, 1);
 
@@ -317,8 +317,7 @@ static void times_change_in_place(void **state)
  * the same. */
 static void only_its_own_packets_keep_it_alive(void **state) // A16
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_with(NULL, 90, false);
 		struct connection c = connection_in_use(rig, family, 1),
 				  other = connection_in_use(rig, family, 2);
@@ -358,44 +357,44 @@ static void send_damaged(const struct connection *c, enum flow_direction from, u
 static void a_wrong_checksum_does_not_keep_it_alive(void **state) // A16
 {
 	FOR_EACH_FAMILY(family)
-	for (enum flow_direction from = CLIENT; from <= BACKEND; from++) {
-		struct rig *rig = rig_with(NULL, 90, false);
-		struct connection c = connection_in_use(rig, family, 1),
-				  other = connection_in_use(rig, family, 2);
-		uint64_t start_ms = rig->now_ms;
+		for (enum flow_direction from = CLIENT; from <= BACKEND; from++) {
+			struct rig *rig = rig_with(NULL, 90, false);
+			struct connection c = connection_in_use(rig, family, 1),
+					  other = connection_in_use(rig, family, 2);
+			uint64_t start_ms = rig->now_ms;
 
-		for (unsigned s = 10; s < 90; s += 10) {
-			wait_ms(rig, start_ms + s * 1000 - rig->now_ms, 500);
-			send_damaged(&c, from, TCP_ACK);
-			send_damaged(&other, from, TCP_ACK);
-			connection_send(&other, 0, from, TCP_ACK, 1);
+			for (unsigned s = 10; s < 90; s += 10) {
+				wait_ms(rig, start_ms + s * 1000 - rig->now_ms, 500);
+				send_damaged(&c, from, TCP_ACK);
+				send_damaged(&other, from, TCP_ACK);
+				connection_send(&other, 0, from, TCP_ACK, 1);
+			}
+			wait_ms(rig, start_ms + 92000 - rig->now_ms, 500);
+			assert_int_equal(connection_state(&c), TCP_NONE);
+			assert_int_equal(connection_state(&other), TCP_ESTABLISHED);
+			rig_destroy(rig);
 		}
-		wait_ms(rig, start_ms + 92000 - rig->now_ms, 500);
-		assert_int_equal(connection_state(&c), TCP_NONE);
-		assert_int_equal(connection_state(&other), TCP_ESTABLISHED);
-		rig_destroy(rig);
-	}
 }
 
 static void a_wrong_checksum_changes_no_state(void **state)
 {
 	FOR_EACH_FAMILY(family)
-	for (enum flow_direction from = CLIENT; from <= BACKEND; from++) {
-		struct rig *rig = rig_with(NULL, 90, false);
-		struct connection c = connection_in_use(rig, family, 1),
-				  opening = connection_of(rig, family, 2);
+		for (enum flow_direction from = CLIENT; from <= BACKEND; from++) {
+			struct rig *rig = rig_with(NULL, 90, false);
+			struct connection c = connection_in_use(rig, family, 1),
+					  opening = connection_of(rig, family, 2);
 
-		send_damaged(&c, from, TCP_FIN | TCP_ACK);
-		send_damaged(&c, from, TCP_RST);
-		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
-		assert_true(connection_syn(&opening, 0));
-		send_damaged(&opening, BACKEND, TCP_RST | TCP_ACK);
-		send_damaged(&opening, BACKEND, TCP_SYN | TCP_ACK);
-		assert_int_equal(connection_state(&opening), TCP_SYN_SENT);
-		connection_send(&c, 0, from, TCP_FIN | TCP_ACK, 0);
-		assert_int_equal(connection_state(&c), TCP_FIN_WAIT);
-		rig_destroy(rig);
-	}
+			send_damaged(&c, from, TCP_FIN | TCP_ACK);
+			send_damaged(&c, from, TCP_RST);
+			assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
+			assert_true(connection_syn(&opening, 0));
+			send_damaged(&opening, BACKEND, TCP_RST | TCP_ACK);
+			send_damaged(&opening, BACKEND, TCP_SYN | TCP_ACK);
+			assert_int_equal(connection_state(&opening), TCP_SYN_SENT);
+			connection_send(&c, 0, from, TCP_FIN | TCP_ACK, 0);
+			assert_int_equal(connection_state(&c), TCP_FIN_WAIT);
+			rig_destroy(rig);
+		}
 }
 
 int main(void)

@@ -28,46 +28,46 @@ static void close_connection(struct connection *c)
 static void snat_ports_run_out_exactly(void **state) // C4
 {
 	FOR_EACH_FAMILY(family)
-	for (unsigned nb_snats = 1; nb_snats <= 2; nb_snats++) {
-		struct rig *rig = rig_create(&(struct rig_options){
-			.nb_backends = 1, .nb_ports = 64, .nb_snats = nb_snats});
-		struct connection c[138];
-		unsigned nb_ports = 64 * nb_snats;
+		for (unsigned nb_snats = 1; nb_snats <= 2; nb_snats++) {
+			struct rig *rig = rig_create(&(struct rig_options){
+				.nb_backends = 1, .nb_ports = 64, .nb_snats = nb_snats});
+			struct connection c[138];
+			unsigned nb_ports = 64 * nb_snats;
 
-		for (unsigned n = 0; n < nb_ports; n++) {
-			c[n] = connection_of(rig, family, n);
-			assert_true(connection_open(&c[n], 0));
-			for (unsigned k = 0; k < n; k++)
-				assert_false(c[k].snat_port == c[n].snat_port &&
-					net_addr_equal(&c[k].snat, &c[n].snat));
-		}
-		for (unsigned n = nb_ports; n < nb_ports + 10; n++) {
-			c[n] = connection_of(rig, family, n);
-			struct segment segment = connection_segment(&c[n], CLIENT, TCP_SYN);
-			const struct rig_packet *out = rig_run_segment(rig, 0, &segment);
-			assert_int_equal(out->fate, RIG_ANSWERED);
-			assert_int_equal(out->segment.flags, TCP_RST | TCP_ACK);
-		}
-		assert_int_equal(counters(rig, family)->refused_snat_full, 10);
-		assert_int_equal(rig->workers[0].backends[family == AF_INET6].no_port, 10);
-		assert_int_equal(rig->workers[0].backends[family != AF_INET6].no_port, 0);
-		assert_int_equal(rig_ports_used(rig), nb_ports);
-		assert_int_equal(flow_table_used(rig_flows(rig, family)), nb_ports);
+			for (unsigned n = 0; n < nb_ports; n++) {
+				c[n] = connection_of(rig, family, n);
+				assert_true(connection_open(&c[n], 0));
+				for (unsigned k = 0; k < n; k++)
+					assert_false(c[k].snat_port == c[n].snat_port &&
+						net_addr_equal(&c[k].snat, &c[n].snat));
+			}
+			for (unsigned n = nb_ports; n < nb_ports + 10; n++) {
+				c[n] = connection_of(rig, family, n);
+				struct segment segment = connection_segment(&c[n], CLIENT, TCP_SYN);
+				const struct rig_packet *out = rig_run_segment(rig, 0, &segment);
+				assert_int_equal(out->fate, RIG_ANSWERED);
+				assert_int_equal(out->segment.flags, TCP_RST | TCP_ACK);
+			}
+			assert_int_equal(counters(rig, family)->refused_snat_full, 10);
+			assert_int_equal(rig->workers[0].backends[family == AF_INET6].no_port, 10);
+			assert_int_equal(rig->workers[0].backends[family != AF_INET6].no_port, 0);
+			assert_int_equal(rig_ports_used(rig), nb_ports);
+			assert_int_equal(flow_table_used(rig_flows(rig, family)), nb_ports);
 
-		// One closes, one more comes, at once, and by its tuple.
-		close_connection(&c[7]);
-		assert_int_equal(rig_ports_used(rig), nb_ports - 1);
-		assert_true(connection_open(&c[nb_ports], 0));
-		assert_int_equal(c[nb_ports].snat_port, c[7].snat_port);
-		assert_int_equal(connection_state(&c[7]), TCP_NONE);
-		assert_false(connection_syn(&c[nb_ports + 1], 0));
-		assert_int_equal(counters(rig, family)->evicted, 1);
-		// What the old client sends late is no business of the new one.
-		rig_wait(rig, 1000, 1000);
-		struct segment late = connection_segment(&c[7], CLIENT, TCP_ACK);
-		assert_int_equal(rig_run_segment(rig, 0, &late)->fate, RIG_ANSWERED);
-		rig_destroy(rig);
-	}
+			// One closes, one more comes, at once, and by its tuple.
+			close_connection(&c[7]);
+			assert_int_equal(rig_ports_used(rig), nb_ports - 1);
+			assert_true(connection_open(&c[nb_ports], 0));
+			assert_int_equal(c[nb_ports].snat_port, c[7].snat_port);
+			assert_int_equal(connection_state(&c[7]), TCP_NONE);
+			assert_false(connection_syn(&c[nb_ports + 1], 0));
+			assert_int_equal(counters(rig, family)->evicted, 1);
+			// What the old client sends late is no business of the new one.
+			rig_wait(rig, 1000, 1000);
+			struct segment late = connection_segment(&c[7], CLIENT, TCP_ACK);
+			assert_int_equal(rig_run_segment(rig, 0, &late)->fate, RIG_ANSWERED);
+			rig_destroy(rig);
+		}
 }
 
 static void opening_and_closing_leaks_nothing(void **state) // C4
@@ -134,8 +134,7 @@ static void a_port_comes_back_once(void **state)
 
 static void established_flows_never_give_way(void **state) // C2
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig =
 			rig_create(&(struct rig_options){.flows = 1024, .nb_ports = 2000});
 		uint32_t limit = rig_flows(rig, family)->limit, n = 0;
@@ -198,8 +197,7 @@ static void a_sweep_that_is_behind_catches_up(void **state)
 
 static void a_syn_flood_keeps_no_client_out(void **state) // C1, C3
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(
 			&(struct rig_options){.flows = 1024, .nb_ports = 2000, .nb_backends = 2});
 		uint32_t limit = rig_flows(rig, family)->limit;

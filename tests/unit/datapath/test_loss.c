@@ -42,8 +42,7 @@ static uint64_t summed_timed_out(struct rig *rig)
 /* 10,000 connects a second, one of 200 lost. */
 static void losses_among_answers_blame_nobody(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create();
 		uint64_t random = 1;
 		unsigned nb_lost = 0;
@@ -74,8 +73,7 @@ static void losses_among_answers_blame_nobody(void **state)
 /* From its last answer on each one counts, and none that was sent before it. */
 static void one_that_is_dead_is_blamed_for_each(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create();
 		unsigned dead = family == AF_INET ? 1 : BACKENDS + 1, nb_asked = 0, nb_lost = 0;
 		uint32_t number = 0;

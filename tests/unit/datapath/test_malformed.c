@@ -34,36 +34,38 @@ static void bad_options_pass(void **state) // B9
 	uint64_t seed = 9;
 
 	FOR_EACH_FAMILY(family)
-	for (unsigned moved = 0; moved < 2; moved++) {
-		struct rig *rig = rig_create(NULL);
-		struct connection c = connection_of(rig, family, 1);
-		assert_true(connection_open(&c, 0));
-		if (moved) { // then Weir looks for timestamps and SACK blocks itself
-			struct flow *flow = connection_flow(&c);
-			flow->seq_offset = 0x12345678;
-			flow->ts_offset = 0x9abcdef0;
-			flow->flags |= FLOW_TRANSLATED;
-			rig->workers[0].stats->live.flows[family == AF_INET6].renumbered++;
-		}
-		for (unsigned i = 0; i < 20000; i++) {
-			uint8_t options[40];
-			struct segment segment = connection_segment(&c, i & 1, TCP_ACK);
-			segment.options = options;
-			segment.options_size = packets_random(&seed) % 11 * 4;
-			for (unsigned at = 0; at < sizeof(options); at++)
-				options[at] = packets_random(&seed) % (i % 3 == 0 ? 256 : 12);
-			if (i / 2 < sizeof(lists) / sizeof(lists[0])) {
-				memcpy(options, lists[i / 2], sizeof(lists[0]));
-				segment.options_size = sizeof(lists[0]);
+		for (unsigned moved = 0; moved < 2; moved++) {
+			struct rig *rig = rig_create(NULL);
+			struct connection c = connection_of(rig, family, 1);
+			assert_true(connection_open(&c, 0));
+			if (moved) { // then Weir looks for timestamps and SACK blocks itself
+				struct flow *flow = connection_flow(&c);
+				flow->seq_offset = 0x12345678;
+				flow->ts_offset = 0x9abcdef0;
+				flow->flags |= FLOW_TRANSLATED;
+				rig->workers[0].stats->live.flows[family == AF_INET6].renumbered++;
 			}
-			segment.payload_size = i % 5;
-			assert_int_equal(
-				rig_run_segment(rig, i % rig->options.nb_workers, &segment)->fate,
-				RIG_FORWARDED);
+			for (unsigned i = 0; i < 20000; i++) {
+				uint8_t options[40];
+				struct segment segment = connection_segment(&c, i & 1, TCP_ACK);
+				segment.options = options;
+				segment.options_size = packets_random(&seed) % 11 * 4;
+				for (unsigned at = 0; at < sizeof(options); at++)
+					options[at] =
+						packets_random(&seed) % (i % 3 == 0 ? 256 : 12);
+				if (i / 2 < sizeof(lists) / sizeof(lists[0])) {
+					memcpy(options, lists[i / 2], sizeof(lists[0]));
+					segment.options_size = sizeof(lists[0]);
+				}
+				segment.payload_size = i % 5;
+				assert_int_equal(
+					rig_run_segment(rig, i % rig->options.nb_workers, &segment)
+						->fate,
+					RIG_FORWARDED);
+			}
+			assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
+			rig_destroy(rig);
 		}
-		assert_int_equal(connection_state(&c), TCP_ESTABLISHED);
-		rig_destroy(rig);
-	}
 }
 
 /* Fragments are dropped one by one: nothing is kept of them, so none can fill anything. */
@@ -136,8 +138,7 @@ static void tags_and_other_frames_are_the_kernels(void **state) // B14
 	};
 	static const unsigned sizes[] = {4, 8, 8, 4, 2, 4, 6, 6, 2, 2};
 
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 14);
 		assert_true(connection_open(&c, 0));
@@ -167,8 +168,7 @@ static void a_priority_tag_changes_nothing(void **state) // E17
 		{0x81, 0, 0xe0, 0, 0x81, 0}, {0x88, 0xa8, 0, 0, 0x81, 0, 0, 5}};
 	static const unsigned sizes[] = {4, 4, 4, 8, 8};
 
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 14);
 		assert_true(connection_open(&c, 0));

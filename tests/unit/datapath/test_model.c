@@ -422,24 +422,27 @@ static void every_cell_in_both_families(void **state) // A1
 	unsigned cells = 0;
 
 	FOR_EACH_FAMILY(family)
-	for (enum tcp_state s = TCP_NONE; s < TCP_STATES; s++)
-		for (unsigned side = 0; side < 2; side++)
-			for (unsigned k = 0; k < sizeof(kinds); k++, cells++)
-				for (unsigned o = 0; o < sizeof(offsets) / sizeof(offsets[0]);
-					o++) {
-					struct rig *rig =
-						rig_create(&(struct rig_options){.flows = 64,
+		for (enum tcp_state s = TCP_NONE; s < TCP_STATES; s++)
+			for (unsigned side = 0; side < 2; side++)
+				for (unsigned k = 0; k < sizeof(kinds); k++, cells++)
+					for (unsigned o = 0;
+						o < sizeof(offsets) / sizeof(offsets[0]); o++) {
+						struct rig *rig = rig_create(&(struct rig_options){
+							.flows = 64,
 							.nb_ports = 64,
 							.nb_backends = 1,
 							.scheduler = &scheduler_round_robin});
-					struct pair p = {.c = connection_of(rig, family, k)};
-					p.next[0] = ((int64_t)1 << 40) + 0xffffff00;
-					bring_to(&p, s);
-					struct move m = {side, kinds[k], p.next[side] + offsets[o],
-						p.next[1 - side] + (o & 1 ? 0 : offsets[o]), 0};
-					step(&p, &m);
-					rig_destroy(rig);
-				}
+						struct pair p = {
+							.c = connection_of(rig, family, k)};
+						p.next[0] = ((int64_t)1 << 40) + 0xffffff00;
+						bring_to(&p, s);
+						struct move m = {side, kinds[k],
+							p.next[side] + offsets[o],
+							p.next[1 - side] + (o & 1 ? 0 : offsets[o]),
+							0};
+						step(&p, &m);
+						rig_destroy(rig);
+					}
 	assert_int_equal(cells, 240);
 }
 

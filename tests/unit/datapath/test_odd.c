@@ -109,23 +109,24 @@ static void a_wrong_sum_makes_no_flow(void **state)
 	uint8_t frame[PACKETS_SIZE_MAX];
 
 	FOR_EACH_FAMILY(family)
-	for (unsigned of_ip = 0; of_ip < (family == AF_INET ? 2 : 1); of_ip++) {
-		struct rig *rig = create(1);
-		unsigned at = of_ip ? IP + 10u : IP + (family == AF_INET6 ? 40u : 20u) + 16;
-		for (unsigned bit = 0; bit < 16; bit++) {
-			struct connection c = connection_of(rig, family, bit);
-			struct segment syn = connection_segment(&c, CLIENT, TCP_SYN);
-			syn.payload_size = bit;
-			unsigned size = packets_build(&syn, frame);
-			frame[at + bit / 8] ^= 1 << bit % 8;
-			assert_int_equal(rig_run_frame(rig, 0, frame, size)->fate, RIG_DROPPED);
-			assert_int_equal(rig_dropped(rig, STATS_DROP_BAD_SUM), bit + 1);
+		for (unsigned of_ip = 0; of_ip < (family == AF_INET ? 2 : 1); of_ip++) {
+			struct rig *rig = create(1);
+			unsigned at = of_ip ? IP + 10u : IP + (family == AF_INET6 ? 40u : 20u) + 16;
+			for (unsigned bit = 0; bit < 16; bit++) {
+				struct connection c = connection_of(rig, family, bit);
+				struct segment syn = connection_segment(&c, CLIENT, TCP_SYN);
+				syn.payload_size = bit;
+				unsigned size = packets_build(&syn, frame);
+				frame[at + bit / 8] ^= 1 << bit % 8;
+				assert_int_equal(
+					rig_run_frame(rig, 0, frame, size)->fate, RIG_DROPPED);
+				assert_int_equal(rig_dropped(rig, STATS_DROP_BAD_SUM), bit + 1);
+			}
+			assert_int_equal(rig_created(rig), 0);
+			assert_int_equal(rig_ports_used(rig), 0);
+			says_nothing(rig, family);
+			rig_destroy(rig);
 		}
-		assert_int_equal(rig_created(rig), 0);
-		assert_int_equal(rig_ports_used(rig), 0);
-		says_nothing(rig, family);
-		rig_destroy(rig);
-	}
 }
 
 /* Which are in the family, forwarded, in a row: then what `then` does to each. */
@@ -133,21 +134,22 @@ static void for_each_odd(
 	void (*then)(struct connection *c, enum oddity oddity, const uint8_t *frame, unsigned size))
 {
 	FOR_EACH_FAMILY(family)
-	for (enum oddity oddity = 0; oddity < ODDITIES; oddity++) {
-		struct rig *rig = create(2);
-		struct connection c = connection_of(rig, family, oddity);
-		uint8_t frame[PACKETS_SIZE_MAX];
-		unsigned size = build(&c, oddity, frame);
+		for (enum oddity oddity = 0; oddity < ODDITIES; oddity++) {
+			struct rig *rig = create(2);
+			struct connection c = connection_of(rig, family, oddity);
+			uint8_t frame[PACKETS_SIZE_MAX];
+			unsigned size = build(&c, oddity, frame);
 
-		if (size != 0) {
-			assert_int_equal(rig_run_frame(rig, 0, frame, size)->fate, RIG_FORWARDED);
-			assert_int_equal(connection_state(&c), TCP_SYN_SENT);
-			then(&c, oddity, frame, size);
-			says_nothing(rig, family);
-			assert_int_equal(rig_created(rig), 1);
+			if (size != 0) {
+				assert_int_equal(
+					rig_run_frame(rig, 0, frame, size)->fate, RIG_FORWARDED);
+				assert_int_equal(connection_state(&c), TCP_SYN_SENT);
+				then(&c, oddity, frame, size);
+				says_nothing(rig, family);
+				assert_int_equal(rig_created(rig), 1);
+			}
+			rig_destroy(rig);
 		}
-		rig_destroy(rig);
-	}
 }
 
 /* Where it went, from the record. */
@@ -212,46 +214,46 @@ static void nor_its_answer(void **state)
 static void one_that_comes_after_a_plain_one_changes_nothing(void **state)
 {
 	FOR_EACH_FAMILY(family)
-	for (int oddity = -1; oddity < ODDITIES; oddity++) {
-		struct rig *rig = create(1);
-		struct connection c = connection_of(rig, family, 3);
-		uint8_t frame[PACKETS_SIZE_MAX];
-		unsigned size;
+		for (int oddity = -1; oddity < ODDITIES; oddity++) {
+			struct rig *rig = create(1);
+			struct connection c = connection_of(rig, family, 3);
+			uint8_t frame[PACKETS_SIZE_MAX];
+			unsigned size;
 
-		if (oddity == TOO_LONG)
-			goto next; // as a client's that has data now
-		if (oddity >= 0) {
-			size = build(&c, oddity, frame);
-		} else {
-			struct segment syn = connection_segment(&c, CLIENT, TCP_SYN);
-			size = packets_build(&syn, frame);
-			frame[size - 3] ^= 1; // the sum is wrong
+			if (oddity == TOO_LONG)
+				goto next; // as a client's that has data now
+			if (oddity >= 0) {
+				size = build(&c, oddity, frame);
+			} else {
+				struct segment syn = connection_segment(&c, CLIENT, TCP_SYN);
+				size = packets_build(&syn, frame);
+				frame[size - 3] ^= 1; // the sum is wrong
+			}
+			for (unsigned id = 0; id < 2 * rig->options.nb_backends; id++)
+				stats_connect_answered(rig_connects(rig, 0, id), 1000);
+			assert_true(connection_syn(&c, 0));
+			for (unsigned ms = 0; size != 0 && ms < TIMEOUT_MS; ms++) {
+				assert_int_equal(
+					rig_run_frame(rig, 0, frame, size)->fate, RIG_FORWARDED);
+				assert_int_equal(rig->workers[0].nb_made, 0);
+				rig_wait(rig, 1, 1);
+			}
+			if (size == 0)
+				rig_wait(rig, TIMEOUT_MS, 1);
+			assert_int_equal(rig->workers[0].nb_made, 1); // at its time, as it came
+			assert_int_equal(rig_last_made(rig, 0)->segment.flags, TCP_SYN);
+			assert_int_equal(rig_last_made(rig, 0)->segment.options_size, 0);
+			assert_true(packets_checksums_right(
+				rig_last_made(rig, 0)->frame, rig_last_made(rig, 0)->size, 0));
+		next:
+			rig_destroy(rig);
 		}
-		for (unsigned id = 0; id < 2 * rig->options.nb_backends; id++)
-			stats_connect_answered(rig_connects(rig, 0, id), 1000);
-		assert_true(connection_syn(&c, 0));
-		for (unsigned ms = 0; size != 0 && ms < TIMEOUT_MS; ms++) {
-			assert_int_equal(rig_run_frame(rig, 0, frame, size)->fate, RIG_FORWARDED);
-			assert_int_equal(rig->workers[0].nb_made, 0);
-			rig_wait(rig, 1, 1);
-		}
-		if (size == 0)
-			rig_wait(rig, TIMEOUT_MS, 1);
-		assert_int_equal(rig->workers[0].nb_made, 1); // at its time, as it came
-		assert_int_equal(rig_last_made(rig, 0)->segment.flags, TCP_SYN);
-		assert_int_equal(rig_last_made(rig, 0)->segment.options_size, 0);
-		assert_true(packets_checksums_right(
-			rig_last_made(rig, 0)->frame, rig_last_made(rig, 0)->size, 0));
-	next:
-		rig_destroy(rig);
-	}
 }
 
 /* The most hops that are few, and one more. */
 static void a_plain_one_is_waited_for(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = create(1);
 		struct connection c = connection_of(rig, family, 4);
 

@@ -55,8 +55,7 @@ static const struct scheduler_ops *const schedulers[] = {
 /* A burst of SYNs sees itself: with one worker the limit is exact. */
 static void limits_are_exact_within_a_burst(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		for (size_t s = 0; s < sizeof(schedulers) / sizeof(schedulers[0]); s++) {
 			struct rig *rig =
 				rig_create(&(struct rig_options){.scheduler = schedulers[s]});
@@ -101,8 +100,7 @@ static void backend_without_limit_takes_the_rest(void **state)
 /* What ends makes room at once; a flow that lingers in TIME_WAIT or CLOSE does not count. */
 static void connection_ends_when_it_closes_not_with_its_flow(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 1),
 				  r = connection_of(rig, family, 2);
@@ -252,8 +250,7 @@ static void least_conn_sees_what_other_workers_opened(void **state)
 
 static void source_keeps_a_client_with_its_backend(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(&(struct rig_options){.scheduler = &scheduler_source});
 		unsigned backends[4] = {0};
 

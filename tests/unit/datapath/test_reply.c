@@ -43,8 +43,7 @@ static unsigned drop_of_segment(struct rig *rig, const struct segment *segment)
 
 static void segment_without_a_flow_is_reset(void **state) // A17
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 1);
 
@@ -87,8 +86,7 @@ static void segment_without_a_flow_is_reset(void **state) // A17
 
 static void only_a_pure_syn_makes_a_flow(void **state) // B13
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		unsigned nb_made = 0;
 
@@ -126,8 +124,7 @@ static void resets_are_rate_limited(void **state) // A17, F9
 
 static void segment_with_options_is_reset_without(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 2);
 		uint8_t options[40] = {[0 ... 39] = 1}, frame[PACKETS_SIZE_MAX];
@@ -163,39 +160,40 @@ static void segment_with_options_is_reset_without(void **state)
 static void no_backend_resets_or_keeps_silent(void **state) // D6
 {
 	FOR_EACH_FAMILY(family)
-	for (unsigned silent = 0; silent < 2; silent++) {
-		struct rig *rig = rig_create(&(struct rig_options){.drop_when_down = silent});
-		struct connection c = connection_of(rig, family, 3);
+		for (unsigned silent = 0; silent < 2; silent++) {
+			struct rig *rig =
+				rig_create(&(struct rig_options){.drop_when_down = silent});
+			struct connection c = connection_of(rig, family, 3);
 
-		for (unsigned id = 0; id < 8; id++)
-			rig_set_backend(rig, id, false, true);
-		for (unsigned i = 0; i < 1000; i++) { // no rate limit here
-			struct segment segment = connection_segment(&c, CLIENT, TCP_SYN);
-			segment.payload_size = i % 3;
-			if (silent) {
-				assert_int_equal(
-					drop_of_segment(rig, &segment), STATS_DROP_NO_BACKEND);
-				continue;
+			for (unsigned id = 0; id < 8; id++)
+				rig_set_backend(rig, id, false, true);
+			for (unsigned i = 0; i < 1000; i++) { // no rate limit here
+				struct segment segment = connection_segment(&c, CLIENT, TCP_SYN);
+				segment.payload_size = i % 3;
+				if (silent) {
+					assert_int_equal(drop_of_segment(rig, &segment),
+						STATS_DROP_NO_BACKEND);
+					continue;
+				}
+				const struct rig_packet *out = rig_run_segment(rig, 0, &segment);
+				assert_int_equal(out->fate, RIG_ANSWERED);
+				assert_int_equal(out->segment.flags, TCP_RST | TCP_ACK);
+				assert_int_equal(out->segment.ack, segment.seq + 1 + i % 3);
 			}
-			const struct rig_packet *out = rig_run_segment(rig, 0, &segment);
-			assert_int_equal(out->fate, RIG_ANSWERED);
-			assert_int_equal(out->segment.flags, TCP_RST | TCP_ACK);
-			assert_int_equal(out->segment.ack, segment.seq + 1 + i % 3);
+			unsigned refused = rig->workers[0]
+						   .stats->live.flows[family == AF_INET6]
+						   .refused_no_backend;
+			assert_int_equal(refused, silent ? 0 : 1000);
+			rig_set_backend(rig, 0, true, true);
+			rig_set_backend(rig, 4, true, true);
+			assert_true(connection_open(&c, 0));
+			rig_destroy(rig);
 		}
-		unsigned refused =
-			rig->workers[0].stats->live.flows[family == AF_INET6].refused_no_backend;
-		assert_int_equal(refused, silent ? 0 : 1000);
-		rig_set_backend(rig, 0, true, true);
-		rig_set_backend(rig, 4, true, true);
-		assert_true(connection_open(&c, 0));
-		rig_destroy(rig);
-	}
 }
 
 static void stray_of_a_backend(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 4);
 
@@ -237,8 +235,7 @@ static void stray_of_a_backend(void **state)
 
 static void spoofed_answer_of_another_backend(void **state) // RFC 5382 REQ-3, F4
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 5);
 
@@ -284,8 +281,7 @@ static void check_time_exceeded(
 
 static void last_hop_is_answered_by_time_exceeded(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 6);
 		uint8_t frame[PACKETS_SIZE_MAX];
@@ -345,8 +341,7 @@ static void time_exceeded_is_rate_limited_and_needs_room(void **state) // F9
 
 static void fragments_are_dropped(void **state) // B10
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 8);
 		uint8_t frame[PACKETS_SIZE_MAX];
@@ -367,8 +362,7 @@ static void fragments_are_dropped(void **state) // B10
 
 static void impossible_packets_emit_nothing(void **state) // B12
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(&(struct rig_options){.nb_snats = 3});
 		struct connection c = connection_of(rig, family, 9);
 		uint8_t flags[] = {TCP_SYN, TCP_ACK, TCP_RST, TCP_SYN | TCP_ACK};
@@ -406,8 +400,7 @@ static void classes_of_what_is_the_kernels(void **state)
 
 	uint8_t arp[42] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [12] = 0x08, [13] = 0x06};
 	assert_int_equal(rig_run_frame(rig, 0, arp, sizeof(arp))->fate, RIG_PUNTED + PUNT_ARP);
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct connection c = connection_of(rig, family, 10);
 		for (unsigned from_backend = 0; from_backend < 2; from_backend++) {
 			struct segment segment = connection_segment(&c, CLIENT, TCP_SYN);
@@ -452,8 +445,7 @@ static void only_answers_to_probes_are_in_their_class(void **state) // S1
 	static struct probe_ports ports;
 	uint8_t frame[PACKETS_SIZE_MAX];
 
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 10);
 		struct segment segment = connection_segment(&c, CLIENT, TCP_SYN | TCP_ACK);
@@ -487,8 +479,7 @@ static void only_answers_to_probes_are_in_their_class(void **state) // S1
 
 static void unresolved_next_hop(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 11);
 
@@ -511,8 +502,7 @@ static void unresolved_next_hop(void **state)
 
 static void damaged_headers_have_their_counters(void **state) // B1-B9
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct connection c = connection_of(rig, family, 12);
 		struct segment segment = connection_segment(&c, CLIENT, TCP_SYN);

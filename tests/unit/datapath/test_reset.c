@@ -47,8 +47,7 @@ static void assert_reset(
 
 static void both_ends_of_a_marked_backend_get_what_they_take(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(&(struct rig_options){.connect.tries = 1});
 		struct connection c = connection_in_use(rig, family, 1), other;
 		uint32_t number = 2;

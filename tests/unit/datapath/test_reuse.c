@@ -132,8 +132,7 @@ static void assert_taken(const struct timed *last, uint32_t isn, const struct ti
 
 static void each_client_is_taken_after_the_other(void **state) // A12
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = one_port();
 		uint64_t seed = 12;
 		struct timed last = {0};
@@ -160,8 +159,7 @@ static void each_client_is_taken_after_the_other(void **state) // A12
 
 static void who_needs_nothing_gets_nothing(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = one_port();
 		struct timed t;
 
@@ -237,24 +235,25 @@ static void inject(
 static void guards_compare_in_the_right_space(void **state) // A6
 {
 	FOR_EACH_FAMILY(family)
-	for (enum flow_direction side = 0; side < 2; side++) {
-		struct rig *rig = one_port();
-		struct timed t = moved_flow(rig, family);
-		uint32_t exact = t.c.seq[side];
+		for (enum flow_direction side = 0; side < 2; side++) {
+			struct rig *rig = one_port();
+			struct timed t = moved_flow(rig, family);
+			uint32_t exact = t.c.seq[side];
 
-		// The client's numbers as the backend sees them are nobody's that a client sends.
-		inject(&t, side, TCP_RST, t.c.seq[CLIENT] + t.seq_moved, 0);
-		inject(&t, side, TCP_RST, exact + 1, 0);
-		inject(&t, side, TCP_RST, exact - 1, 0);
-		inject(&t, CLIENT, TCP_SYN, 99, 0);
-		inject(&t, BACKEND, TCP_SYN | TCP_ACK, 99, t.c.seq[CLIENT]);
-		assert_int_equal(connection_state(&t.c), TCP_ESTABLISHED);
-		timed_send(&t, CLIENT, TCP_ACK, 10);
-		timed_send(&t, BACKEND, TCP_ACK, 10);
-		inject(&t, side, TCP_RST, t.c.seq[side], 0);
-		assert_int_equal(connection_state(&t.c), TCP_CLOSE);
-		rig_destroy(rig);
-	}
+			// The client's numbers as the backend sees them are nobody's that a client
+			// sends.
+			inject(&t, side, TCP_RST, t.c.seq[CLIENT] + t.seq_moved, 0);
+			inject(&t, side, TCP_RST, exact + 1, 0);
+			inject(&t, side, TCP_RST, exact - 1, 0);
+			inject(&t, CLIENT, TCP_SYN, 99, 0);
+			inject(&t, BACKEND, TCP_SYN | TCP_ACK, 99, t.c.seq[CLIENT]);
+			assert_int_equal(connection_state(&t.c), TCP_ESTABLISHED);
+			timed_send(&t, CLIENT, TCP_ACK, 10);
+			timed_send(&t, BACKEND, TCP_ACK, 10);
+			inject(&t, side, TCP_RST, t.c.seq[side], 0);
+			assert_int_equal(connection_state(&t.c), TCP_CLOSE);
+			rig_destroy(rig);
+		}
 }
 
 /* Refused while it opens: the RST acknowledges the SYN as the backend saw it. */
@@ -287,8 +286,7 @@ static void refusal_of_a_moved_syn(void **state)
 
 static void data_lost_repeated_and_acknowledged_in_parts(void **state) // A8, A18
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = one_port();
 		struct timed t = moved_flow(rig, family);
 		uint32_t seq = t.c.seq[CLIENT];
@@ -317,8 +315,7 @@ static void data_lost_repeated_and_acknowledged_in_parts(void **state) // A8, A1
  * of the old one waits for who gets that. */
 static void same_client_again(void **state) // A12, A13
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig =
 			rig_create(&(struct rig_options){.nb_backends = 1, .nb_ports = 2});
 		struct connection a = connection_of(rig, family, 1),
@@ -355,8 +352,7 @@ static void same_client_again(void **state) // A12, A13
 /* The same with an unfinished close, over and over: no port and no record is lost. */
 static void same_client_again_and_again(void **state)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(&(struct rig_options){.nb_ports = 7});
 		struct connection c = connection_of(rig, family, 1);
 

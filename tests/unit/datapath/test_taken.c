@@ -181,80 +181,82 @@ static void close_both(struct flowing *f, enum flow_direction first)
 static void a_repeated_fin_is_of_its_own_side(void **unused) // W1
 {
 	FOR_EACH_WORLD(world)
-	for (enum flow_direction first = 0; first < 2; first++) {
-		struct flowing f = flowing(&world, first);
+		for (enum flow_direction first = 0; first < 2; first++) {
+			struct flowing f = flowing(&world, first);
 
-		say(&f, first, TCP_FIN | TCP_ACK, 0);
-		assert_open(&f, TCP_FIN_WAIT);
-		for (unsigned i = 0; i < 3; i++) { // tail loss probes
-			say_odd(&f, first, TCP_FIN | TCP_ACK, (struct odd){.seq = -1});
+			say(&f, first, TCP_FIN | TCP_ACK, 0);
 			assert_open(&f, TCP_FIN_WAIT);
-		}
-		say(&f, 1 - first, TCP_ACK, 0);
-		assert_open(&f, TCP_CLOSE_WAIT);
-		say_odd(&f, first, TCP_FIN | TCP_ACK, (struct odd){.seq = -1}); // the ACK was lost
-		say(&f, 1 - first, TCP_ACK, 0);
-		for (unsigned i = 0; i < 100; i++) { // the answer
-			say(&f, 1 - first, TCP_ACK, MSS);
-			say(&f, first, TCP_ACK, 0);
+			for (unsigned i = 0; i < 3; i++) { // tail loss probes
+				say_odd(&f, first, TCP_FIN | TCP_ACK, (struct odd){.seq = -1});
+				assert_open(&f, TCP_FIN_WAIT);
+			}
+			say(&f, 1 - first, TCP_ACK, 0);
 			assert_open(&f, TCP_CLOSE_WAIT);
+			say_odd(&f, first, TCP_FIN | TCP_ACK,
+				(struct odd){.seq = -1}); // the ACK was lost
+			say(&f, 1 - first, TCP_ACK, 0);
+			for (unsigned i = 0; i < 100; i++) { // the answer
+				say(&f, 1 - first, TCP_ACK, MSS);
+				say(&f, first, TCP_ACK, 0);
+				assert_open(&f, TCP_CLOSE_WAIT);
+			}
+			say(&f, 1 - first, TCP_FIN | TCP_ACK, MSS);
+			say_odd(&f, 1 - first, TCP_FIN | TCP_ACK, (struct odd){.seq = -1});
+			assert_open(&f, TCP_LAST_ACK);
+			say(&f, first, TCP_ACK, 0);
+			assert_over(&f, TCP_TIME_WAIT);
 		}
-		say(&f, 1 - first, TCP_FIN | TCP_ACK, MSS);
-		say_odd(&f, 1 - first, TCP_FIN | TCP_ACK, (struct odd){.seq = -1});
-		assert_open(&f, TCP_LAST_ACK);
-		say(&f, first, TCP_ACK, 0);
-		assert_over(&f, TCP_TIME_WAIT);
-	}
 }
 
 static void a_fin_counts_when_all_is_acknowledged(void **unused) // W16
 {
 	FOR_EACH_WORLD(world)
-	for (enum flow_direction first = 0; first < 2; first++) {
-		struct flowing f = flowing(&world, first);
-		uint32_t begin = f.c.seq[first];
+		for (enum flow_direction first = 0; first < 2; first++) {
+			struct flowing f = flowing(&world, first);
+			uint32_t begin = f.c.seq[first];
 
-		say_many(&f, first, 4 * MIB); // 200 ms away
-		say(&f, first, TCP_FIN | TCP_ACK, 77);
-		assert_open(&f, TCP_FIN_WAIT);
-		uint32_t size = f.c.seq[first] - begin;
-		for (uint32_t acked = 0; acked < size; acked += 100 * MSS) {
-			say_odd(&f, 1 - first, TCP_ACK, (struct odd){.ack = acked - size});
+			say_many(&f, first, 4 * MIB); // 200 ms away
+			say(&f, first, TCP_FIN | TCP_ACK, 77);
 			assert_open(&f, TCP_FIN_WAIT);
+			uint32_t size = f.c.seq[first] - begin;
+			for (uint32_t acked = 0; acked < size; acked += 100 * MSS) {
+				say_odd(&f, 1 - first, TCP_ACK, (struct odd){.ack = acked - size});
+				assert_open(&f, TCP_FIN_WAIT);
+			}
+			say_odd(&f, 1 - first, TCP_ACK, (struct odd){.ack = -1}); // all but the FIN
+			assert_open(&f, TCP_FIN_WAIT);
+			say(&f, 1 - first, TCP_FIN | TCP_ACK, 0);
+			assert_open(&f, TCP_LAST_ACK);
+			say(&f, first, TCP_ACK, 0);
+			assert_over(&f, TCP_TIME_WAIT);
 		}
-		say_odd(&f, 1 - first, TCP_ACK, (struct odd){.ack = -1}); // all but the FIN
-		assert_open(&f, TCP_FIN_WAIT);
-		say(&f, 1 - first, TCP_FIN | TCP_ACK, 0);
-		assert_open(&f, TCP_LAST_ACK);
-		say(&f, first, TCP_ACK, 0);
-		assert_over(&f, TCP_TIME_WAIT);
-	}
 }
 
 /* What was lost before it came here leaves a gap, and the receiver has all that is behind it. */
 static void a_fin_behind_a_gap_counts(void **unused) // W16
 {
 	FOR_EACH_WORLD(world)
-	for (enum flow_direction first = 0; first < 2; first++)
-		for (unsigned behind = 0; behind < 2; behind++) { // data, or the FIN alone
-			struct flowing f = flowing(&world, first * 2 + behind);
+		for (enum flow_direction first = 0; first < 2; first++)
+			for (unsigned behind = 0; behind < 2; behind++) { // data, or the FIN alone
+				struct flowing f = flowing(&world, first * 2 + behind);
 
-			say_many(&f, first, MIB);
-			uint32_t gap = f.c.seq[first];
-			lose(&f, first, MSS);
-			say_many(&f, first, behind * MIB);
-			say(&f, first, TCP_FIN | TCP_ACK, 0);
-			uint32_t size = f.c.seq[first] - gap;
-			for (unsigned i = 0; i < 10; i++) // duplicate acknowledgements
-				say_odd(&f, 1 - first, TCP_ACK, (struct odd){.ack = -size});
-			assert_open(&f, TCP_FIN_WAIT);
-			say_odd(&f, first, TCP_ACK, (struct odd){.seq = -size, .payload = MSS});
-			say(&f, 1 - first, TCP_ACK, 0);
-			assert_open(&f, TCP_CLOSE_WAIT);
-			say(&f, 1 - first, TCP_FIN | TCP_ACK, 0);
-			say(&f, first, TCP_ACK, 0);
-			assert_over(&f, TCP_TIME_WAIT);
-		}
+				say_many(&f, first, MIB);
+				uint32_t gap = f.c.seq[first];
+				lose(&f, first, MSS);
+				say_many(&f, first, behind * MIB);
+				say(&f, first, TCP_FIN | TCP_ACK, 0);
+				uint32_t size = f.c.seq[first] - gap;
+				for (unsigned i = 0; i < 10; i++) // duplicate acknowledgements
+					say_odd(&f, 1 - first, TCP_ACK, (struct odd){.ack = -size});
+				assert_open(&f, TCP_FIN_WAIT);
+				say_odd(&f, first, TCP_ACK,
+					(struct odd){.seq = -size, .payload = MSS});
+				say(&f, 1 - first, TCP_ACK, 0);
+				assert_open(&f, TCP_CLOSE_WAIT);
+				say(&f, 1 - first, TCP_FIN | TCP_ACK, 0);
+				say(&f, first, TCP_ACK, 0);
+				assert_over(&f, TCP_TIME_WAIT);
+			}
 }
 
 /* Packets overtake each other on their way here: the answer to the other side's FIN comes before
@@ -262,20 +264,20 @@ static void a_fin_behind_a_gap_counts(void **unused) // W16
 static void a_fin_that_was_overtaken_counts(void **unused)
 {
 	FOR_EACH_WORLD(world)
-	for (enum flow_direction first = 0; first < 2; first++)
-		for (unsigned payload = 0; payload <= MSS; payload += MSS) {
-			struct flowing f = flowing(&world, first * 2 + !payload);
+		for (enum flow_direction first = 0; first < 2; first++)
+			for (unsigned payload = 0; payload <= MSS; payload += MSS) {
+				struct flowing f = flowing(&world, first * 2 + !payload);
 
-			say(&f, first, TCP_FIN | TCP_ACK, 0);
-			lose(&f, 1 - first, payload + 1);
-			say(&f, 1 - first, TCP_ACK, 0);
-			assert_open(&f, TCP_CLOSE_WAIT);
-			say_odd(&f, 1 - first, TCP_FIN | TCP_ACK,
-				(struct odd){.seq = -payload - 1, .payload = payload});
-			assert_open(&f, TCP_LAST_ACK);
-			say(&f, first, TCP_ACK, 0);
-			assert_over(&f, TCP_TIME_WAIT);
-		}
+				say(&f, first, TCP_FIN | TCP_ACK, 0);
+				lose(&f, 1 - first, payload + 1);
+				say(&f, 1 - first, TCP_ACK, 0);
+				assert_open(&f, TCP_CLOSE_WAIT);
+				say_odd(&f, 1 - first, TCP_FIN | TCP_ACK,
+					(struct odd){.seq = -payload - 1, .payload = payload});
+				assert_open(&f, TCP_LAST_ACK);
+				say(&f, first, TCP_ACK, 0);
+				assert_over(&f, TCP_TIME_WAIT);
+			}
 }
 
 /* Anybody who knows where a stream ends may forge a FIN there, which its receiver ignores for its
@@ -283,74 +285,75 @@ static void a_fin_that_was_overtaken_counts(void **unused)
 static void a_forged_fin_is_forgotten_when_data_pass_it(void **unused)
 {
 	FOR_EACH_WORLD(world)
-	for (enum flow_direction side = 0; side < 2; side++) {
-		struct flowing f = flowing(&world, side);
+		for (enum flow_direction side = 0; side < 2; side++) {
+			struct flowing f = flowing(&world, side);
 
-		say_odd(&f, side, TCP_FIN | TCP_ACK, (struct odd){.ack = -(1 << 30)});
-		assert_open(&f, TCP_FIN_WAIT);
-		say(&f, 1 - side, TCP_ACK, 0); // the challenge
-		assert_open(&f, TCP_FIN_WAIT);
-		for (unsigned i = 0; i < 10 * MIB / MSS; i++) {
-			say(&f, side, TCP_ACK, MSS);
-			if (i % 2 == 0)
-				say(&f, 1 - side, TCP_ACK, 0);
-			assert_open(&f, TCP_ESTABLISHED);
+			say_odd(&f, side, TCP_FIN | TCP_ACK, (struct odd){.ack = -(1 << 30)});
+			assert_open(&f, TCP_FIN_WAIT);
+			say(&f, 1 - side, TCP_ACK, 0); // the challenge
+			assert_open(&f, TCP_FIN_WAIT);
+			for (unsigned i = 0; i < 10 * MIB / MSS; i++) {
+				say(&f, side, TCP_ACK, MSS);
+				if (i % 2 == 0)
+					say(&f, 1 - side, TCP_ACK, 0);
+				assert_open(&f, TCP_ESTABLISHED);
+			}
+			say(&f, 1 - side, TCP_ACK, 0);
+			close_both(&f, side);
 		}
-		say(&f, 1 - side, TCP_ACK, 0);
-		close_both(&f, side);
-	}
 }
 
 static void a_fin_to_a_dead_backend_has_the_closing_time(void **unused)
 {
 	FOR_EACH_WORLD(world)
-	for (enum flow_direction side = 0; side < 2; side++) {
-		struct flowing f = flowing(&world, side);
+		for (enum flow_direction side = 0; side < 2; side++) {
+			struct flowing f = flowing(&world, side);
 
-		say(&f, side, TCP_FIN | TCP_ACK, 0);
-		uint64_t start_ms = world.rig->now_ms;
-		for (unsigned i = 0; i < 5; i++) { // nobody answers
-			rig_wait(world.rig, 1000 << i, 500);
-			say_odd(&f, side, TCP_FIN | TCP_ACK, (struct odd){.seq = -1});
+			say(&f, side, TCP_FIN | TCP_ACK, 0);
+			uint64_t start_ms = world.rig->now_ms;
+			for (unsigned i = 0; i < 5; i++) { // nobody answers
+				rig_wait(world.rig, 1000 << i, 500);
+				say_odd(&f, side, TCP_FIN | TCP_ACK, (struct odd){.seq = -1});
+			}
+			assert_int_equal(world.rig->now_ms - start_ms, 31000);
+			rig_wait(world.rig, 239000, 500);
+			assert_open(&f, TCP_FIN_WAIT);
+			rig_wait(world.rig, 1000 + 1000 + 2000,
+				500); // rounded up, and the sweep's period
+			assert_over(&f, TCP_NONE);
 		}
-		assert_int_equal(world.rig->now_ms - start_ms, 31000);
-		rig_wait(world.rig, 239000, 500);
-		assert_open(&f, TCP_FIN_WAIT);
-		rig_wait(world.rig, 1000 + 1000 + 2000, 500); // rounded up, and the sweep's period
-		assert_over(&f, TCP_NONE);
-	}
 }
 
 static void a_forged_fin_costs_no_idle_time_when_it_is_blind(void **unused) // W10
 {
 	FOR_EACH_WORLD(world)
-	for (enum flow_direction side = 0; side < 2; side++) {
-		struct flowing f = flowing(&world, side);
-		static const uint32_t offsets[] = {
-			1, -1, 2, -2, 1000, -1000, 65535, MIB, -MIB, 1u << 31};
+		for (enum flow_direction side = 0; side < 2; side++) {
+			struct flowing f = flowing(&world, side);
+			static const uint32_t offsets[] = {
+				1, -1, 2, -2, 1000, -1000, 65535, MIB, -MIB, 1u << 31};
 
-		for (unsigned i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++)
-			for (unsigned k = 0; k < 4; k++) {
-				struct odd odd = {.seq = offsets[i],
-					.ack = k & 1 ? offsets[i] * 3 + 7 : 1 << 30,
-					.payload = k & 2 ? 1 : 0};
-				if (odd.seq + odd.payload == 0)
-					continue;
-				say_odd(&f, side, TCP_FIN | TCP_ACK, odd);
-				assert_open(&f, TCP_ESTABLISHED);
-			}
-		say_odd(&f, side, TCP_FIN, (struct odd){0}); // no receiver takes one without ACK
-		assert_open(&f, TCP_ESTABLISHED);
-		close_both(&f, side);
-	}
+			for (unsigned i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++)
+				for (unsigned k = 0; k < 4; k++) {
+					struct odd odd = {.seq = offsets[i],
+						.ack = k & 1 ? offsets[i] * 3 + 7 : 1 << 30,
+						.payload = k & 2 ? 1 : 0};
+					if (odd.seq + odd.payload == 0)
+						continue;
+					say_odd(&f, side, TCP_FIN | TCP_ACK, odd);
+					assert_open(&f, TCP_ESTABLISHED);
+				}
+			say_odd(&f, side, TCP_FIN,
+				(struct odd){0}); // no receiver takes one without ACK
+			assert_open(&f, TCP_ESTABLISHED);
+			close_both(&f, side);
+		}
 }
 
 /* --- numbers --- */
 
 static void forged_fins_at_4096_numbers_and_a_syn(void **unused) // W10
 {
-	FOR_EACH_WORLD(world)
-	{
+	FOR_EACH_WORLD(world) {
 		struct flowing f = flowing(&world, 1);
 
 		for (uint32_t i = 0; i <= 4096; i++) {
@@ -371,86 +374,89 @@ static void pairs_of_a_forged_segment_and_a_reset(void **unused) // W10, W12
 		TCP_SYN | TCP_ACK, TCP_RST, TCP_RST | TCP_ACK, 0};
 
 	FOR_EACH_WORLD(world)
-	for (enum flow_direction side = 0; side < 2; side++) {
-		struct flowing f = flowing(&world, side);
-		uint64_t seed = 10 + side;
+		for (enum flow_direction side = 0; side < 2; side++) {
+			struct flowing f = flowing(&world, side);
+			uint64_t seed = 10 + side;
 
-		for (unsigned i = 0; i < 8 * 5000; i++) {
-			uint64_t random = packets_random(&seed);
-			struct odd odd = {.seq = random, .ack = random >> 32, .other_mac = i & 1};
-			odd.payload = random % 3 == 0 ? MSS : 0;
-			if (odd.seq + odd.payload + 1 < 2 * MSS) // as if it knew
-				continue;
-			say_odd(&f, side, first[i % 8], odd);
-			odd.seq += odd.payload;
-			odd.payload = 0;
-			say_odd(&f, side, TCP_RST, odd);
-			odd.seq++;
-			say_odd(&f, side, TCP_RST, odd);
+			for (unsigned i = 0; i < 8 * 5000; i++) {
+				uint64_t random = packets_random(&seed);
+				struct odd odd = {
+					.seq = random, .ack = random >> 32, .other_mac = i & 1};
+				odd.payload = random % 3 == 0 ? MSS : 0;
+				if (odd.seq + odd.payload + 1 < 2 * MSS) // as if it knew
+					continue;
+				say_odd(&f, side, first[i % 8], odd);
+				odd.seq += odd.payload;
+				odd.payload = 0;
+				say_odd(&f, side, TCP_RST, odd);
+				odd.seq++;
+				say_odd(&f, side, TCP_RST, odd);
+			}
+			assert_open(&f, TCP_ESTABLISHED);
+			say(&f, CLIENT, TCP_ACK, 100);
+			say(&f, BACKEND, TCP_ACK, 100);
+			say(&f, side, TCP_RST, 0); // tracked still
+			assert_over(&f, TCP_CLOSE);
 		}
-		assert_open(&f, TCP_ESTABLISHED);
-		say(&f, CLIENT, TCP_ACK, 100);
-		say(&f, BACKEND, TCP_ACK, 100);
-		say(&f, side, TCP_RST, 0); // tracked still
-		assert_over(&f, TCP_CLOSE);
-	}
 }
 
 /* An acknowledgement makes one exact, too: of the other side. */
 static void a_forged_acknowledgement_makes_no_reset_exact(void **unused)
 {
 	FOR_EACH_WORLD(world)
-	for (enum flow_direction side = 0; side < 2; side++) {
-		struct flowing f = flowing(&world, side);
+		for (enum flow_direction side = 0; side < 2; side++) {
+			struct flowing f = flowing(&world, side);
 
-		for (uint32_t i = 1; i <= 4096; i++) {
-			say_odd(&f, side, TCP_ACK, (struct odd){.seq = 3, .ack = i << 12});
-			say_odd(&f, 1 - side, TCP_RST, (struct odd){.seq = i << 12});
-			assert_open(&f, TCP_ESTABLISHED);
+			for (uint32_t i = 1; i <= 4096; i++) {
+				say_odd(&f, side, TCP_ACK, (struct odd){.seq = 3, .ack = i << 12});
+				say_odd(&f, 1 - side, TCP_RST, (struct odd){.seq = i << 12});
+				assert_open(&f, TCP_ESTABLISHED);
+			}
+			close_both(&f, side);
 		}
-		close_both(&f, side);
-	}
 }
 
 static void a_reset_behind_a_flight_is_exact(void **unused) // W16
 {
 	FOR_EACH_WORLD(world)
-	for (enum flow_direction side = 0; side < 2; side++)
-		for (unsigned gap = 0; gap < 2; gap++) {
-			struct flowing f = flowing(&world, side * 2 + gap);
+		for (enum flow_direction side = 0; side < 2; side++)
+			for (unsigned gap = 0; gap < 2; gap++) {
+				struct flowing f = flowing(&world, side * 2 + gap);
 
-			say_many(&f, side, 3 * MIB);
-			lose(&f, side, gap * MSS);
-			say_many(&f, side, 3 * MIB);
-			say_odd(&f, side, TCP_RST, (struct odd){.seq = MIB});
-			assert_open(&f, TCP_ESTABLISHED);
-			say(&f, side, TCP_RST, 0);
-			assert_over(&f, TCP_CLOSE);
-		}
+				say_many(&f, side, 3 * MIB);
+				lose(&f, side, gap * MSS);
+				say_many(&f, side, 3 * MIB);
+				say_odd(&f, side, TCP_RST, (struct odd){.seq = MIB});
+				assert_open(&f, TCP_ESTABLISHED);
+				say(&f, side, TCP_RST, 0);
+				assert_over(&f, TCP_CLOSE);
+			}
 }
 
 /* Linux and macOS: the RST behind a FIN has the FIN's number, or the next. */
 static void a_reset_behind_a_fin_is_exact_or_nothing(void **unused) // W11, A7
 {
 	FOR_EACH_WORLD(world)
-	for (enum flow_direction side = 0; side < 2; side++)
-		for (unsigned acked = 0; acked < 2; acked++)
-			for (unsigned number = 0; number < 2; number++) {
-				struct flowing f = flowing(&world, side * 4 + acked * 2 + number);
-				enum tcp_state now = acked ? TCP_CLOSE_WAIT : TCP_FIN_WAIT;
+		for (enum flow_direction side = 0; side < 2; side++)
+			for (unsigned acked = 0; acked < 2; acked++)
+				for (unsigned number = 0; number < 2; number++) {
+					struct flowing f =
+						flowing(&world, side * 4 + acked * 2 + number);
+					enum tcp_state now = acked ? TCP_CLOSE_WAIT : TCP_FIN_WAIT;
 
-				say(&f, side, TCP_FIN | TCP_ACK, 0);
-				if (acked)
-					say(&f, 1 - side, TCP_ACK, 0);
-				for (uint32_t i = 1; i < 100; i++) {
-					say_odd(&f, side, TCP_RST, (struct odd){.seq = i * 7});
-					say_odd(&f, 1 - side, TCP_RST,
-						(struct odd){.seq = i * 12345});
-					assert_open(&f, now);
+					say(&f, side, TCP_FIN | TCP_ACK, 0);
+					if (acked)
+						say(&f, 1 - side, TCP_ACK, 0);
+					for (uint32_t i = 1; i < 100; i++) {
+						say_odd(&f, side, TCP_RST,
+							(struct odd){.seq = i * 7});
+						say_odd(&f, 1 - side, TCP_RST,
+							(struct odd){.seq = i * 12345});
+						assert_open(&f, now);
+					}
+					say_odd(&f, side, TCP_RST, (struct odd){.seq = -number});
+					assert_over(&f, TCP_CLOSE);
 				}
-				say_odd(&f, side, TCP_RST, (struct odd){.seq = -number});
-				assert_over(&f, TCP_CLOSE);
-			}
 }
 
 /* --- SYN --- */
@@ -478,65 +484,66 @@ static void bring_to(struct flowing *f, enum tcp_state wanted)
 static void a_syn_changes_nothing_while_the_backend_may_answer(void **unused) // W11
 {
 	FOR_EACH_WORLD(world)
-	for (enum tcp_state open = TCP_ESTABLISHED; open <= TCP_LAST_ACK; open++) {
-		struct flowing f = flowing(&world, open);
+		for (enum tcp_state open = TCP_ESTABLISHED; open <= TCP_LAST_ACK; open++) {
+			struct flowing f = flowing(&world, open);
 
-		bring_to(&f, open);
-		uint64_t created = rig_created(world.rig);
-		for (unsigned i = 0; i < 100; i++) {
-			struct odd odd = {.seq = i * 7777777, .wrong_sum = i & 1};
-			say_odd(&f, CLIENT, i & 2 ? TCP_SYN : TCP_SYN | TCP_ECE | TCP_CWR, odd);
-			assert_open(&f, open);
+			bring_to(&f, open);
+			uint64_t created = rig_created(world.rig);
+			for (unsigned i = 0; i < 100; i++) {
+				struct odd odd = {.seq = i * 7777777, .wrong_sum = i & 1};
+				say_odd(&f, CLIENT, i & 2 ? TCP_SYN : TCP_SYN | TCP_ECE | TCP_CWR,
+					odd);
+				assert_open(&f, open);
+			}
+			assert_int_equal(rig_created(world.rig), created);
+			// Who has forgotten the connection is told so, and ends it.
+			say(&f, BACKEND, TCP_ACK, 0);
+			say_odd(&f, CLIENT, TCP_RST, (struct odd){0});
+			assert_over(&f, TCP_CLOSE);
 		}
-		assert_int_equal(rig_created(world.rig), created);
-		// Who has forgotten the connection is told so, and ends it.
-		say(&f, BACKEND, TCP_ACK, 0);
-		say_odd(&f, CLIENT, TCP_RST, (struct odd){0});
-		assert_over(&f, TCP_CLOSE);
-	}
 }
 
 /* The flow is of another backend, or of another port than it was. */
 static void a_syn_starts_anew(void **unused) // A13
 {
 	FOR_EACH_FAMILY(family)
-	for (unsigned why = 0; why < 3; why++) // over; down; its next hop unknown
-		for (enum tcp_state at = TCP_ESTABLISHED; at <= TCP_CLOSE; at++) {
-			struct world world = {
-				.family = family, .rig = rig_create(&(struct rig_options){0})};
-			struct flowing f = flowing(&world, at);
-			uint16_t port = f.c.snat_port;
-			unsigned backend = f.c.backend_id;
+		for (unsigned why = 0; why < 3; why++) // over; down; its next hop unknown
+			for (enum tcp_state at = TCP_ESTABLISHED; at <= TCP_CLOSE; at++) {
+				struct world world = {.family = family,
+					.rig = rig_create(&(struct rig_options){0})};
+				struct flowing f = flowing(&world, at);
+				uint16_t port = f.c.snat_port;
+				unsigned backend = f.c.backend_id;
 
-			bring_to(&f, at);
-			if ((why == 0) != (at >= TCP_TIME_WAIT)) {
+				bring_to(&f, at);
+				if ((why == 0) != (at >= TCP_TIME_WAIT)) {
+					rig_destroy(world.rig);
+					continue;
+				}
+				if (why != 0)
+					rig_set_backend(world.rig, backend, why != 1, why != 2);
+				if (why != 2) { // else it goes nowhere
+					say_odd(&f, CLIENT, TCP_SYN,
+						(struct odd){.wrong_sum = true});
+					assert_int_equal(state(&f), at);
+				}
+				f.c.seq[CLIENT] -= 1000000; // any number
+				assert_true(connection_syn(&f.c, 0));
+				assert_int_equal(state(&f), TCP_SYN_SENT);
+				assert_int_equal(rig_created(world.rig), 2);
+				assert_true(f.c.snat_port != port || f.c.backend_id != backend);
+				assert_int_equal(f.c.backend_id != backend, why != 0);
+				say(&f, BACKEND, TCP_SYN | TCP_ACK, 0);
+				say(&f, CLIENT, TCP_ACK, 0);
+				assert_open(&f, TCP_ESTABLISHED);
 				rig_destroy(world.rig);
-				continue;
 			}
-			if (why != 0)
-				rig_set_backend(world.rig, backend, why != 1, why != 2);
-			if (why != 2) { // else it goes nowhere
-				say_odd(&f, CLIENT, TCP_SYN, (struct odd){.wrong_sum = true});
-				assert_int_equal(state(&f), at);
-			}
-			f.c.seq[CLIENT] -= 1000000; // any number
-			assert_true(connection_syn(&f.c, 0));
-			assert_int_equal(state(&f), TCP_SYN_SENT);
-			assert_int_equal(rig_created(world.rig), 2);
-			assert_true(f.c.snat_port != port || f.c.backend_id != backend);
-			assert_int_equal(f.c.backend_id != backend, why != 0);
-			say(&f, BACKEND, TCP_SYN | TCP_ACK, 0);
-			say(&f, CLIENT, TCP_ACK, 0);
-			assert_open(&f, TCP_ESTABLISHED);
-			rig_destroy(world.rig);
-		}
 }
 
 /* Who doesn't see the answer can't acknowledge it. */
 static void a_handshake_is_exact(void **unused)
 {
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		struct rig *rig = rig_create(NULL);
 		struct flowing f = {.c = connection_of(rig, family, 1)};
 		static const uint32_t offsets[] = {1, -1, 100, -100, 65535, -65535, 1u << 31};
@@ -570,94 +577,94 @@ static void a_handshake_is_exact(void **unused)
 static void all_from_another_mac(void **unused)
 {
 	FOR_EACH_WORLD(world)
-	for (unsigned end = 0; end < 3; end++) {
-		struct flowing f = {.c = connection_of(world.rig, world.family, end)};
-		const struct odd other = {.other_mac = true};
+		for (unsigned end = 0; end < 3; end++) {
+			struct flowing f = {.c = connection_of(world.rig, world.family, end)};
+			const struct odd other = {.other_mac = true};
 
-		if (world.is_moved)
-			continue;
-		assert_true(connection_syn(&f.c, 0));
-		say_odd(&f, BACKEND, TCP_SYN | TCP_ACK, other);
-		f.c.seq[BACKEND]++;
-		say(&f, CLIENT, TCP_ACK, 0);
-		assert_open(&f, TCP_ESTABLISHED);
-		say(&f, CLIENT, TCP_ACK, 300);
-		for (unsigned i = 0; i < 1000; i++) {
-			struct odd data = {.other_mac = true, .payload = MSS};
-			if (i % 100 != 50) // else it is lost between the backend and here
-				say_odd(&f, BACKEND, TCP_ACK, data);
-			f.c.seq[BACKEND] += MSS;
-		}
-		lose(&f, CLIENT, 200); // and between the client and here
-		say(&f, CLIENT, TCP_ACK, 300);
-		say_odd(&f, BACKEND, TCP_ACK, other);
-		if (end == 0) {
-			say_odd(&f, BACKEND, TCP_RST, other);
-			assert_over(&f, TCP_CLOSE);
-			continue;
-		}
-		if (end == 1)
-			say(&f, CLIENT, TCP_FIN | TCP_ACK, 0);
-		say_odd(&f, BACKEND, TCP_FIN | TCP_ACK, other);
-		f.c.seq[BACKEND]++;
-		if (end == 2) {
-			say(&f, CLIENT, TCP_FIN | TCP_ACK, 0);
-			say_odd(&f, BACKEND, TCP_ACK, other);
-		} else {
+			if (world.is_moved)
+				continue;
+			assert_true(connection_syn(&f.c, 0));
+			say_odd(&f, BACKEND, TCP_SYN | TCP_ACK, other);
+			f.c.seq[BACKEND]++;
 			say(&f, CLIENT, TCP_ACK, 0);
+			assert_open(&f, TCP_ESTABLISHED);
+			say(&f, CLIENT, TCP_ACK, 300);
+			for (unsigned i = 0; i < 1000; i++) {
+				struct odd data = {.other_mac = true, .payload = MSS};
+				if (i % 100 != 50) // else it is lost between the backend and here
+					say_odd(&f, BACKEND, TCP_ACK, data);
+				f.c.seq[BACKEND] += MSS;
+			}
+			lose(&f, CLIENT, 200); // and between the client and here
+			say(&f, CLIENT, TCP_ACK, 300);
+			say_odd(&f, BACKEND, TCP_ACK, other);
+			if (end == 0) {
+				say_odd(&f, BACKEND, TCP_RST, other);
+				assert_over(&f, TCP_CLOSE);
+				continue;
+			}
+			if (end == 1)
+				say(&f, CLIENT, TCP_FIN | TCP_ACK, 0);
+			say_odd(&f, BACKEND, TCP_FIN | TCP_ACK, other);
+			f.c.seq[BACKEND]++;
+			if (end == 2) {
+				say(&f, CLIENT, TCP_FIN | TCP_ACK, 0);
+				say_odd(&f, BACKEND, TCP_ACK, other);
+			} else {
+				say(&f, CLIENT, TCP_ACK, 0);
+			}
+			assert_over(&f, TCP_TIME_WAIT);
 		}
-		assert_over(&f, TCP_TIME_WAIT);
-	}
 }
 
 /* A FIN and a RST to each SNAT port, as if from the backend. */
 static void forged_in_the_name_of_a_backend(void **unused) // W12
 {
 	FOR_EACH_WORLD(world)
-	for (unsigned other_mac = 0; other_mac < 2; other_mac++) {
-		struct flowing f = flowing(&world, other_mac);
-		static const uint8_t flags[] = {TCP_FIN, TCP_FIN | TCP_ACK, TCP_RST,
-			TCP_RST | TCP_ACK, TCP_SYN, TCP_SYN | TCP_ACK, TCP_ACK};
+		for (unsigned other_mac = 0; other_mac < 2; other_mac++) {
+			struct flowing f = flowing(&world, other_mac);
+			static const uint8_t flags[] = {TCP_FIN, TCP_FIN | TCP_ACK, TCP_RST,
+				TCP_RST | TCP_ACK, TCP_SYN, TCP_SYN | TCP_ACK, TCP_ACK};
 
-		for (unsigned i = 0; i < 7 * 7; i++) { // in each order
-			struct odd odd = {
-				.seq = 123456789 + i % 7, .ack = 987654321, .other_mac = other_mac};
-			say_odd(&f, BACKEND, flags[i % 7], odd);
-			odd.seq++;
-			say_odd(&f, BACKEND, flags[i / 7], odd);
-			assert_open(&f, TCP_ESTABLISHED);
+			for (unsigned i = 0; i < 7 * 7; i++) { // in each order
+				struct odd odd = {.seq = 123456789 + i % 7,
+					.ack = 987654321,
+					.other_mac = other_mac};
+				say_odd(&f, BACKEND, flags[i % 7], odd);
+				odd.seq++;
+				say_odd(&f, BACKEND, flags[i / 7], odd);
+				assert_open(&f, TCP_ESTABLISHED);
+			}
+			close_both(&f, BACKEND);
 		}
-		close_both(&f, BACKEND);
-	}
 }
 
 /* A kernel that has no key for a signature drops what bears one, without a word. */
 static void a_signed_segment_changes_nothing(void **unused)
 {
 	FOR_EACH_WORLD(world)
-	for (enum flow_direction side = 0; side < 2; side++) {
-		struct flowing f = flowing(&world, side);
-		const struct odd odd = {.is_signed = true};
+		for (enum flow_direction side = 0; side < 2; side++) {
+			struct flowing f = flowing(&world, side);
+			const struct odd odd = {.is_signed = true};
 
-		say_odd(&f, side, TCP_FIN | TCP_ACK, odd);
-		say_odd(&f, side, TCP_RST, odd);
-		assert_open(&f, TCP_ESTABLISHED);
-		say(&f, side, TCP_FIN | TCP_ACK, 0);
-		say_odd(&f, 1 - side, TCP_ACK, odd);
-		assert_open(&f, TCP_FIN_WAIT);
-		say(&f, 1 - side, TCP_FIN | TCP_ACK, 0);
-		say(&f, side, TCP_ACK, 0);
-		assert_over(&f, TCP_TIME_WAIT);
-		say_odd(&f, CLIENT, TCP_SYN, odd);
-		assert_over(&f, TCP_TIME_WAIT);
-	}
+			say_odd(&f, side, TCP_FIN | TCP_ACK, odd);
+			say_odd(&f, side, TCP_RST, odd);
+			assert_open(&f, TCP_ESTABLISHED);
+			say(&f, side, TCP_FIN | TCP_ACK, 0);
+			say_odd(&f, 1 - side, TCP_ACK, odd);
+			assert_open(&f, TCP_FIN_WAIT);
+			say(&f, 1 - side, TCP_FIN | TCP_ACK, 0);
+			say(&f, side, TCP_ACK, 0);
+			assert_over(&f, TCP_TIME_WAIT);
+			say_odd(&f, CLIENT, TCP_SYN, odd);
+			assert_over(&f, TCP_TIME_WAIT);
+		}
 }
 
 /* What the client's receiver drops doesn't say where the client is. */
 static void answers_follow_only_what_is_taken(void **unused) // S5
 {
-	FOR_EACH_WORLD(world)
-	{
+	FOR_EACH_WORLD(world) {
 		struct flowing f = flowing(&world, 5);
 		static const struct odd odds[] = {
 			{.wrong_sum = true, .other_mac = true},

@@ -130,8 +130,7 @@ static void quote_cut_at_each_byte(void **state) // B16, B17
 	uint8_t quote[PACKETS_SIZE_MAX], frame[PACKETS_SIZE_MAX];
 	struct packet packet;
 
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		build_quote(family, quote);
 		for (unsigned cut = 0; cut <= QUOTED; cut++) {
 			struct icmp_error error = error_of(family, quote, cut);
@@ -155,8 +154,7 @@ static void frame_cut_at_each_byte(void **state) // B17
 {
 	uint8_t quote[PACKETS_SIZE_MAX], frame[PACKETS_SIZE_MAX];
 
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		build_quote(family, quote);
 		struct icmp_error error = error_of(family, quote, 100);
 		unsigned size = packets_build_error(&error, frame), icmp = icmp_at(family);
@@ -179,8 +177,7 @@ static void every_type(void **state) // B16
 {
 	uint8_t quote[PACKETS_SIZE_MAX];
 
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		build_quote(family, quote);
 		for (unsigned type = 0; type < 256; type++)
 			for (unsigned code = 0; code < 256; code += code < 16 ? 1 : 60) {
@@ -204,8 +201,7 @@ static void every_bit_is_under_the_checksum(void **state) // B17, RFC 5508 REQ-3
 {
 	uint8_t quote[PACKETS_SIZE_MAX], frame[PACKETS_SIZE_MAX];
 
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		build_quote(family, quote);
 		struct icmp_error error = error_of(family, quote, 60);
 		unsigned size = packets_build_error(&error, frame);
@@ -265,17 +261,17 @@ static void quoted_lengths_may_lie_but_for_room(void **state) // B17
 	uint8_t quote[PACKETS_SIZE_MAX];
 
 	FOR_EACH_FAMILY(family)
-	for (unsigned length = 0; length <= UINT16_MAX; length += length < 200 ? 1 : 111) {
-		unsigned at = family == AF_INET6 ? 4 : 2;
-		build_quote(family, quote);
-		quote[at] = length >> 8;
-		quote[at + 1] = length;
-		if (family == AF_INET)
-			reseal_quote4(quote);
-		bool room = length >= (family == AF_INET6 ? 20 : 40);
-		assert_int_equal(
-			parse_quote(family, quote, 80), room ? PACKET_ICMP_ERROR : PACKET_BAD_ICMP);
-	}
+		for (unsigned length = 0; length <= UINT16_MAX; length += length < 200 ? 1 : 111) {
+			unsigned at = family == AF_INET6 ? 4 : 2;
+			build_quote(family, quote);
+			quote[at] = length >> 8;
+			quote[at + 1] = length;
+			if (family == AF_INET)
+				reseal_quote4(quote);
+			bool room = length >= (family == AF_INET6 ? 20 : 40);
+			assert_int_equal(parse_quote(family, quote, 80),
+				room ? PACKET_ICMP_ERROR : PACKET_BAD_ICMP);
+		}
 }
 
 static void other_quoted_protocols_are_the_kernels(void **state) // B17
@@ -283,21 +279,22 @@ static void other_quoted_protocols_are_the_kernels(void **state) // B17
 	uint8_t quote[PACKETS_SIZE_MAX];
 
 	FOR_EACH_FAMILY(family)
-	for (unsigned protocol = 0; protocol < 256; protocol++) {
-		static const uint8_t walked[] = {IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_FRAGMENT,
-			IPPROTO_DSTOPTS, IPPROTO_AH};
-		build_quote(family, quote);
-		quote[family == AF_INET6 ? 6 : 9] = protocol;
-		if (family == AF_INET)
-			reseal_quote4(quote);
-		enum packet_kind kind = parse_quote(family, quote, 48);
-		if (protocol == IPPROTO_TCP)
-			assert_int_equal(kind, PACKET_ICMP_ERROR);
-		else if (family == AF_INET || memchr(walked, protocol, sizeof(walked)) == NULL)
-			assert_int_equal(kind, PACKET_OTHER);
-		else
-			assert_true(kind == PACKET_OTHER || kind == PACKET_BAD_ICMP);
-	}
+		for (unsigned protocol = 0; protocol < 256; protocol++) {
+			static const uint8_t walked[] = {IPPROTO_HOPOPTS, IPPROTO_ROUTING,
+				IPPROTO_FRAGMENT, IPPROTO_DSTOPTS, IPPROTO_AH};
+			build_quote(family, quote);
+			quote[family == AF_INET6 ? 6 : 9] = protocol;
+			if (family == AF_INET)
+				reseal_quote4(quote);
+			enum packet_kind kind = parse_quote(family, quote, 48);
+			if (protocol == IPPROTO_TCP)
+				assert_int_equal(kind, PACKET_ICMP_ERROR);
+			else if (family == AF_INET ||
+				memchr(walked, protocol, sizeof(walked)) == NULL)
+				assert_int_equal(kind, PACKET_OTHER);
+			else
+				assert_true(kind == PACKET_OTHER || kind == PACKET_BAD_ICMP);
+		}
 }
 
 static void quoted_fragments(void **state) // B17
@@ -349,32 +346,32 @@ static void extensions_are_not_the_packet(void **state) // B16, RFC 4884
 	struct packet packet;
 
 	FOR_EACH_FAMILY(family)
-	for (unsigned t = 0; t < 4; t++)
-		for (unsigned words = 0; words < 256; words++) {
-			bool v6 = family == AF_INET6;
-			unsigned held = 200, claimed = words * (v6 ? 8 : 4);
-			build_quote(family, quote);
-			struct icmp_error error = error_of(family, quote, held);
-			error.type = types[v6][t];
-			error.rest = words << (v6 ? 24 : 16) | 0x1234;
-			unsigned size = packets_build_error(&error, frame);
-			unsigned quoted = !have_length[v6][t] || words == 0 || claimed > held
-				? held
-				: claimed;
-			bool enough = quoted >= ip_size(family) + 8;
-			assert_int_equal(parse_full(frame, size, &packet),
-				enough ? PACKET_ICMP_ERROR : PACKET_BAD_ICMP);
-			if (enough)
-				assert_int_equal(packet.payload, quoted - ip_size(family));
-		}
+		for (unsigned t = 0; t < 4; t++)
+			for (unsigned words = 0; words < 256; words++) {
+				bool v6 = family == AF_INET6;
+				unsigned held = 200, claimed = words * (v6 ? 8 : 4);
+				build_quote(family, quote);
+				struct icmp_error error = error_of(family, quote, held);
+				error.type = types[v6][t];
+				error.rest = words << (v6 ? 24 : 16) | 0x1234;
+				unsigned size = packets_build_error(&error, frame);
+				unsigned quoted =
+					!have_length[v6][t] || words == 0 || claimed > held
+					? held
+					: claimed;
+				bool enough = quoted >= ip_size(family) + 8;
+				assert_int_equal(parse_full(frame, size, &packet),
+					enough ? PACKET_ICMP_ERROR : PACKET_BAD_ICMP);
+				if (enough)
+					assert_int_equal(packet.payload, quoted - ip_size(family));
+			}
 }
 
 static void is_for_the_quoted_source_only(void **state) // B17
 {
 	uint8_t quote[PACKETS_SIZE_MAX];
 
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		build_quote(family, quote);
 		for (unsigned last = 1; last < 255; last++) {
 			struct icmp_error error = error_of(family, quote, 100);
@@ -411,8 +408,7 @@ static void lies_in_the_first_segment(void **state)
 	uint8_t quote[PACKETS_SIZE_MAX], frame[PACKETS_SIZE_MAX];
 	struct packet packet;
 
-	FOR_EACH_FAMILY(family)
-	{
+	FOR_EACH_FAMILY(family) {
 		build_quote(family, quote);
 		struct icmp_error error = error_of(family, quote, 120);
 		unsigned size = packets_build_error(&error, frame);
