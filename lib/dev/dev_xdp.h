@@ -6,8 +6,9 @@
 #ifndef WEIR_DEV_XDP_H
 #define WEIR_DEV_XDP_H
 
-/* Close this process's AF_XDP sockets: net_af_xdp (22.11) leaves the first one of a queue open when
- * the port is closed, and with it the queue is taken. */
+/* Close this process's AF_XDP sockets, and unmap their rings: net_af_xdp (22.11) leaves some of
+ * either when the port is closed, and with them the queues are taken. No other socket of the
+ * process may have a mapping. */
 void dev_xdp_close_sockets(void);
 
 /*

@@ -327,8 +327,9 @@ def probes_dropped(lab, weir):
     weir.netns.run("nft", "delete table inet mistake")
 
 
-@pytest.mark.parametrize("trouble", [cable_out, weir0_down, no_address, probes_dropped],
-                         ids=lambda trouble: trouble.__name__)
+@pytest.mark.parametrize("trouble", [
+    cable_out, probes_dropped, pytest.param(weir0_down, marks=pytest.mark.ci),
+    pytest.param(no_address, marks=pytest.mark.ci)], ids=lambda trouble: trouble.__name__)
 def test_e2_own_trouble_is_nobodys_fault(lab, start_weir, trouble):
     """Though it lasts for longer than a verdict and on_down_reset_ms together."""
     weir = start_weir(services={"web": QUICK}, timeouts=TIMEOUTS)
@@ -472,6 +473,7 @@ def test_e5_what_the_kernel_gave_is_taken_away(lab, start_weir, driver):
     all_live(connections)
 
 
+@pytest.mark.ci
 def test_e5_a_default_route_is_put_back(start_weir):
     with Lab(routed=True) as routed:
         weir = start_weir(in_lab=routed, timeouts=TIMEOUTS)

@@ -231,6 +231,7 @@ def test_e6_without_a_link(lab, unit):
     unit.wait_all_up()
 
 
+@pytest.mark.ci
 def test_e5_another_start_is_no_end_of_the_unit(lab, unit):
     """weir0 is deleted: weir starts again by itself, for systemd it is the same process."""
     pid = unit.process.pid
