@@ -10,7 +10,7 @@ import pytest
 import traffic
 import weir as weir_module
 from lab import PORT_MAC, VIP
-from wire import Wire
+from wiretap import Wire
 
 pytestmark = pytest.mark.sanitized
 

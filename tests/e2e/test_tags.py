@@ -9,7 +9,7 @@ import traffic
 from capture import Capture
 from lab import CLIENT, VIP
 from weir import DRIVERS
-from wire import Wire
+from wiretap import Wire
 
 SYN, SYNACK = 0x02, 0x12
 
