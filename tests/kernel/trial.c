@@ -116,7 +116,7 @@ bool trial_read(const struct trial *trial, const struct rig_packet *packet, stru
 	const uint8_t *destination =
 		packet->frame + PACKETS_IP_OFFSET + (trial->c.family == AF_INET6 ? 24 : 16);
 	uint8_t plain[PACKETS_SIZE_MAX];
-	struct segment segment;
+	struct segment segment = {0};
 
 	if (packet->fate == RIG_DROPPED || packet->fate >= RIG_PUNTED)
 		return false;
