@@ -29,6 +29,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A shell starts what runs in its background deaf to these, and whoever that starts inherits it.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     config.addinivalue_line("markers", "ci: only with --ci or --full")
     config.addinivalue_line("markers", "full: only with --full")
     config.addinivalue_line("markers", "nic: only with --nic")
