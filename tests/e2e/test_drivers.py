@@ -14,8 +14,10 @@ NAMES = {"con1", "con2", "con3", "con4"}
 
 
 @pytest.mark.sanitized
-@pytest.mark.parametrize("workers", (1, 2))
-@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("driver, workers", (
+    ("af_xdp", 1), ("af_xdp", 2), ("af_packet", 1), ("tap", 1),
+    pytest.param("af_packet", 2, marks=pytest.mark.ci),
+    pytest.param("tap", 2, marks=pytest.mark.ci)))
 def test_port(clean_lab, start_weir, driver, workers):
     lab = clean_lab
     resets = "tcp[tcpflags] & tcp-rst != 0"

@@ -193,6 +193,7 @@ def test_all_silent_keeps_to_the_budget(lab, data_path):
     assert weir.flows()[0]["over_budget"] > 0
 
 
+@pytest.mark.ci
 def test_backends_far_away_are_not_dead(lab, start_weir):
     """300 ms away, with the default of 250: nothing is moved, from the first connection on; but for
     those under way while a busy machine holds frames back for longer than twice that, once or

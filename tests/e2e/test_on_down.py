@@ -47,6 +47,7 @@ def wait_reset(connection, seconds=10):
         connection.recv(100)
 
 
+@pytest.mark.ci
 def test_five_seconds_frozen_lose_nothing(lab, start_weir):
     """With the defaults, though the backend is down for the probes."""
     weir = start_weir(timeouts=TIMEOUTS)
@@ -91,6 +92,7 @@ def test_reset_at_once_frees_a_waiting_client(lab, start_weir):
         assert traffic.ask(again) == "con1"
 
 
+@pytest.mark.ci
 def test_many_are_reset(lab, start_weir):
     """More than fit into one burst, on two workers."""
     web = {"on_down": "reset", "on_down_reset_ms": 0, "health": PATIENT}

@@ -388,6 +388,7 @@ def test_no_connection_is_lost(lab, start_weir, sizes, measured, event):
             assert statistics.median(gap for gap, _ in say) <= GAP * PATIENCE
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_another_number_of_workers(lab, start_weir, sizes, measured):
     """kill -9, and a start with two workers in place of one, or the other way about."""
@@ -401,6 +402,7 @@ def test_another_number_of_workers(lab, start_weir, sizes, measured):
     summary("other workers", say, measured)
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_a_backend_added_and_one_removed(lab, start_weir, sizes, measured):
     """kill -9, and a start with another file: who left it keeps its connections."""
@@ -632,6 +634,7 @@ def test_a_damaged_table_is_kept_aside(lab, start_weir, damage):
     assert not os.path.exists(path) and not os.path.exists(path + ".refused")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("driver", ("af_xdp", "af_packet"))
 def test_telemetry_stays_where_it_is(lab, start_weir, driver):
     """After each upgrade the socket is found under the name of the instance, and the old process

@@ -123,6 +123,7 @@ def test_settings(lab, start_weir):
         assert len(sent) >= count and 0.15 < statistics.median(gaps(sent)) < 0.25, sent
 
 
+@pytest.mark.ci
 def test_one_lost_probe(lab, start_weir):
     """D3: one failure does not take a backend down, and a success forgets it."""
     weir = start_weir(services={"web": {"health": {"interval_ms": 300, "timeout_ms": 250,

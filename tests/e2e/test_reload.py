@@ -128,6 +128,7 @@ def test_services_come_and_go(lab, own):
                          for backend in own.telemetry.pages("/weir/backends")), what="api gone")
 
 
+@pytest.mark.ci
 def test_drain_lets_a_download_finish(lab, own):
     """Removed from the file, or drained in it: old connections live to their end, none is added."""
     lab.big_file()

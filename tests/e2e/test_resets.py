@@ -150,6 +150,7 @@ def test_idle_connections_are_forgotten(lab, start):
     assert weir.flows()[0]["expired_reset"] == 0
 
 
+@pytest.mark.ci
 def test_another_service_keeps_its_times(lab, start_weir):
     """And a reload changes them in place."""
     web = weir_module.config(lab)["services"]["web"]

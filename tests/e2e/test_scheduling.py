@@ -181,6 +181,7 @@ def test_max_conns_under_load(lab, start):
     wait_active(weir, {"con1": 0, "con2": 0, "con3": 0, "con4": 0}, timeout=30)
 
 
+@pytest.mark.ci
 def test_slow_start(lab, start):
     weir = start(slow_start_ms=6000)
     weir.wait(lambda: all(backend["weight_percent"] == 100

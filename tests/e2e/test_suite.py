@@ -33,8 +33,9 @@ def processes_of(text):
     return found
 
 
+@pytest.mark.ci
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["test_hangs", pytest.param("test_is_deaf", marks=pytest.mark.ci)])
+@pytest.mark.parametrize("name", ["test_hangs", "test_is_deaf"])
 def test_hanging_end_to_end_test(name, tmp_path):
     hang_file = tmp_path / "lab"
     done = subprocess.run(
@@ -66,6 +67,7 @@ def count(folder):
     return done.stdout.splitlines(), done.returncode
 
 
+@pytest.mark.ci
 def test_hanging_unit_test(tmp_path):
     (tmp_path / "meson.build").write_text("""
 project('hang')
