@@ -2,13 +2,11 @@
 /* The order in which the daemon is built; it is undone in reverse. */
 #include <errno.h>
 #include <event2/event.h>
-#include <rte_mbuf.h>
 #include <rte_rcu_qsbr.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -31,9 +29,9 @@
 #include "stall.h"
 #include "tables.h"
 #include "telemetry.h"
-#include "timeouts.h"
 #include "upgrade.h"
 #include "watch.h"
+#include "workers.h"
 
 // Readers of the tables are the workers, by number, and behind them threads of telemetry.
 #define TELEMETRY_READERS 16
@@ -262,109 +260,14 @@ static void control_fini(struct daemon *daemon)
 	control_destroy(daemon->control);
 }
 
-/* Zeroed memory that the kernel gives where it is written first: by the worker, page by page. */
-static void *lazy_memory(size_t size)
-{
-	void *start = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return start == MAP_FAILED ? NULL : start;
-}
-
-static struct rte_mbuf *new_mbuf(void *pool)
-{
-	return rte_pktmbuf_alloc(pool);
-}
-
-static int worker_init(struct daemon *daemon, struct worker *worker, unsigned number)
-{
-	const struct conf *conf = daemon->conf;
-	struct pipeline *pipeline = &worker->pipeline;
-
-	pipeline_init(pipeline);
-	pipeline->worker = number;
-	pipeline->mac = daemon->port.mac;
-	pipeline->flows4 = daemon->flows4;
-	pipeline->flows6 = daemon->flows6;
-	pipeline->hasher = daemon->flows4 ? &daemon->flows4->hasher : &daemon->flows6->hasher;
-	pipeline->services = (const struct service_table *const *)&daemon->services;
-	pipeline->stats = &worker->stats;
-	pipeline->probe_ports = &daemon->probe_ports;
-	pipeline->new_mbuf = new_mbuf;
-	pipeline->new_mbuf_context = daemon->port.pool;
-	pipeline->backends = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->backends));
-	pipeline->cursors = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->cursors));
-	pipeline->service_stats = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->service_stats));
-	pipeline->active = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->active));
-	pipeline->connects = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->connects));
-	pipeline->retries = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->retries));
-	pipeline->handshakes = lazy_memory(BACKENDS_IDS_MAX * sizeof(*pipeline->handshakes));
-	if (pipeline->backends == NULL || pipeline->cursors == NULL || pipeline->active == NULL ||
-		pipeline->connects == NULL || pipeline->retries == NULL ||
-		pipeline->handshakes == NULL || pipeline->service_stats == NULL)
-		return -ENOMEM;
-	daemon->counters[number] = pipeline->backends;
-	daemon->fails[number] = &pipeline->fails;
-	pipeline->peers = daemon->counters;
-	pipeline->nb_peers = daemon->port.nb_workers;
-	worker->port = &daemon->port;
-	worker->exception = daemon->exception;
-	worker->rcu = daemon->rcu;
-	worker->idle_sleep_us = conf->cores.idle_sleep_us;
-	worker->rss = &daemon->rss;
-	worker->spray = daemon->spray;
-	worker->times_loops = getenv("WEIR_TEST_LOOPS") != NULL;
-	return 0;
-}
-
 static int workers_init(struct daemon *daemon, char *message)
 {
-	size_t size = daemon->port.nb_workers * sizeof(*daemon->workers);
-
-	if (getenv("WEIR_TEST_SPRAY") != NULL) {
-		log_warning("WEIR_TEST_SPRAY is set: packets are moved between workers, for tests");
-		daemon->spray = worker_spray_create(daemon->port.nb_workers, daemon->conf->flows);
-		if (daemon->spray == NULL)
-			return -ENOMEM;
-	}
-	if (posix_memalign((void **)&daemon->workers, 64, size) != 0) {
-		daemon->workers = NULL;
-		return -ENOMEM;
-	}
-	memset(daemon->workers, 0, size);
-	for (unsigned w = 0; w < daemon->port.nb_workers; w++) {
-		int err = worker_init(daemon, &daemon->workers[w], w);
-		if (err < 0)
-			return err;
-	}
-	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf, TIMEOUTS_ALL);
-	return 0;
+	return workers_create(daemon);
 }
 
 static void workers_fini(struct daemon *daemon)
 {
-	for (unsigned w = 0; daemon->workers != NULL && w < daemon->port.nb_workers; w++) {
-		struct pipeline *pipeline = &daemon->workers[w].pipeline;
-		if (pipeline->backends != NULL)
-			munmap(pipeline->backends, BACKENDS_IDS_MAX * sizeof(*pipeline->backends));
-		if (pipeline->cursors != NULL)
-			munmap(pipeline->cursors, BACKENDS_IDS_MAX * sizeof(*pipeline->cursors));
-		if (pipeline->service_stats != NULL)
-			munmap(pipeline->service_stats,
-				BACKENDS_IDS_MAX * sizeof(*pipeline->service_stats));
-		if (pipeline->active != NULL)
-			munmap(pipeline->active, BACKENDS_IDS_MAX * sizeof(*pipeline->active));
-		if (pipeline->connects != NULL)
-			munmap(pipeline->connects, BACKENDS_IDS_MAX * sizeof(*pipeline->connects));
-		if (pipeline->retries != NULL)
-			munmap(pipeline->retries, BACKENDS_IDS_MAX * sizeof(*pipeline->retries));
-		if (pipeline->handshakes != NULL)
-			munmap(pipeline->handshakes,
-				BACKENDS_IDS_MAX * sizeof(*pipeline->handshakes));
-	}
-	free(daemon->workers);
-	daemon->workers = NULL;
-	worker_spray_destroy(daemon->spray);
+	workers_destroy(daemon);
 }
 
 static int adopt_init(struct daemon *daemon, char *message)
