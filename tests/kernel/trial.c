@@ -220,7 +220,7 @@ static bool carry(struct trial *trial, enum flow_direction from, enum loss loss)
 }
 
 /* The client's first SYN makes the flow. */
-static void carry_syn(struct trial *trial)
+static void carry_syn(struct trial *trial, enum loss loss)
 {
 	uint8_t frame[PACKETS_SIZE_MAX];
 	unsigned size = trial_receive(trial, CLIENT, frame);
@@ -232,7 +232,8 @@ static void carry_syn(struct trial *trial)
 	const struct rig_packet *out = rig_run_frame(trial->rig, 0, frame, size);
 	must(out->fate == RIG_FORWARDED);
 	learn_tuple(trial, &out->segment);
-	deliver(trial, out);
+	if (loss == NOT_LOST)
+		deliver(trial, out);
 }
 
 /* Until both ends have nothing more to say. */
@@ -287,21 +288,43 @@ static void abort_end(struct trial *trial, enum flow_direction side)
 
 /* --- the states --- */
 
+static void begin_connect(const struct trial_end *end, const struct net_addr *to, uint16_t port)
+{
+	struct sockaddr_storage remote;
+	socklen_t size = net_addr_sockaddr(to, htons(port), &remote);
+
+	must(connect(end->fd, (struct sockaddr *)&remote, size) < 0 && errno == EINPROGRESS);
+}
+
 static void connect_client(struct trial *trial)
 {
-	struct sockaddr_storage vip;
-	socklen_t size =
-		net_addr_sockaddr(&trial->end[CLIENT].tuple.remote, htons(RIG_VIP_PORT), &vip);
-
-	must(connect(trial->end[CLIENT].fd, (struct sockaddr *)&vip, size) < 0 &&
-		errno == EINPROGRESS);
-	carry_syn(trial);
+	begin_connect(&trial->end[CLIENT], &trial->end[CLIENT].tuple.remote, RIG_VIP_PORT);
+	carry_syn(trial, NOT_LOST);
 }
 
 static void reach_syn_sent(struct trial *trial)
 {
 	connect_client(trial);
 	lose(trial, BACKEND, LOST_BEFORE_WEIR);
+}
+
+/* Both open at once (RFC 9293, 3.5): the backend's SYN got there, the client's didn't, nor the
+ * client's answer. */
+static void reach_syn_sent2(struct trial *trial)
+{
+	struct trial_end *backend = &trial->end[BACKEND];
+
+	begin_connect(&trial->end[CLIENT], &trial->end[CLIENT].tuple.remote, RIG_VIP_PORT);
+	carry_syn(trial, LOST_BEHIND_WEIR);
+	close(trial->listener);
+	trial->listener = -1;
+	backend->fd = host_socket(backend->host, trial->c.family, backend->tuple.local_port);
+	backend->tuple.remote = trial->c.snat;
+	backend->tuple.remote_port = trial->c.snat_port;
+	begin_connect(backend, &trial->c.snat, trial->c.snat_port);
+	must(carry(trial, BACKEND, NOT_LOST));
+	lose(trial, CLIENT, LOST_BEFORE_WEIR);
+	must(connection_state(&trial->c) == TCP_SYN_SENT2);
 }
 
 static void reach_syn_recv(struct trial *trial)
@@ -475,6 +498,7 @@ static void reach_backend_reset(struct trial *trial)
 
 const struct trial_state trial_states[] = {
 	{"syn-sent", reach_syn_sent},
+	{"syn-sent2", reach_syn_sent2},
 	{"syn-recv", reach_syn_recv},
 	{"established", reach_established},
 	{"established:ack-lost", reach_ack_lost},
@@ -556,7 +580,8 @@ bool trial_destroy(struct trial *trial)
 	uint8_t frame[PACKETS_SIZE_MAX];
 	uint64_t took_ms = clock_ms() - trial->started_ms;
 
-	close(trial->listener);
+	if (trial->listener >= 0)
+		close(trial->listener);
 	for (enum flow_direction side = CLIENT; side <= BACKEND; side++)
 		if (trial->end[side].fd >= 0)
 			abort_end(trial, side);

@@ -32,7 +32,7 @@ struct trial {
 	struct rig *rig;
 	struct connection c; // the flow's names in the rig
 	struct trial_end end[2];
-	int listener;
+	int listener; // -1 = none any more
 	uint64_t started_ms;
 	bool has_ts;
 	bool is_moved; // the backend's tuple is lent again, and the client's numbers are moved
