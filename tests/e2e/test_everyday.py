@@ -298,22 +298,24 @@ def cable_out(lab, weir):
     lab.switch.ip("link set lbport up")
 
 
-@contextlib.contextmanager
-def weir0_down(lab, weir):
+def again_and_again(weir, command):
+    """It is mended within a moment."""
     deadline = time.monotonic() + TROUBLE_S
     while time.monotonic() < deadline:
-        weir.netns.ip("link set weir0 down")
+        weir.netns.ip(command)
         time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def weir0_down(lab, weir):
+    again_and_again(weir, "link set weir0 down")
     yield
     weir.netns.ip("link set weir0 up")
 
 
 @contextlib.contextmanager
 def no_address(lab, weir):
-    deadline = time.monotonic() + TROUBLE_S
-    while time.monotonic() < deadline:
-        weir.netns.ip("address flush dev weir0")
-        time.sleep(0.1)
+    again_and_again(weir, "address flush dev weir0")
     yield
     weir.netns.ip(f"address replace {VIP}/24 dev weir0")
 

@@ -5,7 +5,6 @@ real clients don't put each other out."""
 import random
 import select
 import socket
-import threading
 import time
 
 import pytest
@@ -18,42 +17,25 @@ from lab import VIP, VIP6
 IDLE, CLIENTS_A_SECOND = 50, 20
 
 
-class Flood:
+class SynFlood(traffic.Paced):
     """SYNs from random sources, of 198.18.0.0/15 or 2001:2::/48, which nobody has; the client's
     kernel drops what is for them."""
 
     def __init__(self, lab, vip, rate):
         self._family = socket.AF_INET6 if ":" in vip else socket.AF_INET
         with lab.client.entered():
-            self._raw = socket.socket(self._family, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        self._vip, self._rate, self._rng, self.sent = vip, rate, random.Random(18), 0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+            raw = socket.socket(self._family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        super().__init__(raw, rate)
+        self._vip, self._rng = vip, random.Random(18)
 
     def send(self):
         number = self._rng.getrandbits(17)
         source = f"198.{18 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
         if self._family == socket.AF_INET6:
             source = f"2001:2::{number >> 16}:{number & 0xffff:x}"
-        self._raw.sendto(traffic.tcp_packet(
+        self.raw.sendto(traffic.tcp_packet(
             source, self._vip, self._rng.randrange(1024, 65536), 80, SYN,
             self._rng.getrandbits(32)), (self._vip, 0))
-        self.sent += 1
-
-    def _run(self):
-        start = time.monotonic()
-        while not self._stopping.wait(0.005):
-            while self.sent < self._rate * (time.monotonic() - start):
-                self.send()
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stopping.set()
-        self._thread.join()
-        self._raw.close()
 
 
 def half_open(lab):
@@ -79,7 +61,7 @@ def new_clients_under(lab, weir, vip, rate, seconds, held, what, measured):
     try:
         for connection in idle:         # nginx waits for a first request for a minute only
             traffic.ask(connection)
-        with Flood(lab, vip, rate) as flood, \
+        with SynFlood(lab, vip, rate) as flood, \
                 traffic.Stream(lab.client, rate=CLIENTS_A_SECOND, address=vip) as during:
             time.sleep(seconds)
             waiting = half_open(lab)
@@ -149,7 +131,7 @@ def test_the_backend_forgets_who_gave_way(clean_lab, start_weir, vip):
     config = services(lab, vip, [backend])
     config["web"]["health"] = {"type": "none", "path": None}
     weir = start_weir(lab, snat={"ports": ("20000-20000",)}, port=ADDRESSES, services=config)
-    flood = Flood(lab, vip, 0)
+    flood = SynFlood(lab, vip, 0)
     flood.send()
     weir.wait(lambda: half_open(lab) == 1, what="the half-open connection")
     time.sleep(1.1)                     # nobody has said how long clients take: a second

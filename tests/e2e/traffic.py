@@ -219,27 +219,27 @@ def ping_flood(namespace, rate, seconds, destination=VIP):
     return sent
 
 
-class Flood:
-    """Frames, one after the other and from the first again, `rate` a second or as many as go while
-    the block runs; then `sent` and `seconds`."""
+class Paced:
+    """What send() sends by the socket, `rate` a second or as many as go while the block runs; then
+    `sent` and `seconds`."""
 
-    def __init__(self, namespace, frames, rate, interface="eth0"):
+    def __init__(self, raw, rate):
         self.sent, self.seconds = 0, 0.0
-        self._frames, self._rate = frames, rate
+        self.raw, self._rate = raw, rate
         self._stopping = threading.Event()
-        with namespace.entered():
-            self._raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self._raw.bind((interface, 0))
         self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def send(self):
+        raise NotImplementedError
 
     def _run(self):
         start = time.monotonic()
+        most = max(self._rate // 100, 1)        # in bursts of 10 ms
         while not self._stopping.wait(0.001):
             self.seconds = time.monotonic() - start
-            due = min(int(self._rate * self.seconds) - self.sent, self._rate // 100)
-            for _ in range(due):        # in bursts of 10 ms at most
+            for _ in range(min(int(self._rate * self.seconds) - self.sent, most)):
                 with contextlib.suppress(BlockingIOError):
-                    self._raw.send(self._frames[self.sent % len(self._frames)])
+                    self.send()
                 self.sent += 1
 
     def __enter__(self):
@@ -249,4 +249,18 @@ class Flood:
     def __exit__(self, *_):
         self._stopping.set()
         self._thread.join()
-        self._raw.close()
+        self.raw.close()
+
+
+class Flood(Paced):
+    """Frames, one after the other and from the first again."""
+
+    def __init__(self, namespace, frames, rate, interface="eth0"):
+        with namespace.entered():
+            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        raw.bind((interface, 0))
+        super().__init__(raw, rate)
+        self._frames = frames
+
+    def send(self):
+        self.raw.send(self._frames[self.sent % len(self._frames)])
