@@ -93,7 +93,7 @@ static void run_batch(struct state *state, struct cost *cost)
 
 static void measure(struct state *state, unsigned round)
 {
-	static struct bench_samples syn, tick, whole;
+	static struct bench_samples syn, closing, tick, whole;
 	const struct stats_flows *counters =
 		&state->world->workers[0]->stats.live.flows[stats_family(AF_INET)];
 	uint64_t expired = counters->expired, evicted = counters->evicted;
@@ -105,16 +105,21 @@ static void measure(struct state *state, unsigned round)
 		for (unsigned step = 0; step < TRAFFIC_STEPS; step++)
 			sum += cost.run[step];
 		bench_samples_add(&syn, (double)cost.run[TRAFFIC_SYN] / BENCH_BATCH);
+		bench_samples_add(&closing,
+			(double)(cost.run[TRAFFIC_FIN] + cost.run[TRAFFIC_FINACK] +
+				cost.run[TRAFFIC_LAST_ACK]) /
+				BENCH_BATCH);
 		bench_samples_add(&tick, (double)cost.tick / BENCH_BATCH);
 		bench_samples_add(&whole, (double)(sum + cost.tick) / BENCH_BATCH);
 	}
 	double cycles = bench_samples_take(&whole);
 	bench_print("connection",
 		"\"family\": 4, \"end\": \"%s\", \"round\": %u, \"cycles\": %.1f, "
-		"\"syn_cycles\": %.1f, \"tick_cycles\": %.1f, \"per_second\": %.0f, "
+		"\"syn_cycles\": %.1f, \"closing_cycles\": %.1f, \"tick_cycles\": %.1f, "
+		"\"per_second\": %.0f, "
 		"\"used\": %u, \"size\": %u, \"expired\": %lu, \"evicted\": %lu",
 		state->mode->name, round, cycles, bench_samples_take(&syn),
-		bench_samples_take(&tick), rte_get_tsc_hz() / cycles,
+		bench_samples_take(&closing), bench_samples_take(&tick), rte_get_tsc_hz() / cycles,
 		flow_table_used(state->world->table), FLOWS,
 		(unsigned long)(counters->expired - expired),
 		(unsigned long)(counters->evicted - evicted));
