@@ -306,10 +306,11 @@ static int find_chain(struct mnl_socket *socket, const char *table)
 
 bool exception_is_mute(const char *interface)
 {
-	struct mnl_socket *socket = netlink_open_protocol(-1, NETLINK_NETFILTER);
 	char table[64], value[EXCEPTION_SYSCTL_TEXT];
+	struct mnl_socket *socket =
+		name_fits(interface) ? netlink_open_protocol(-1, NETLINK_NETFILTER) : NULL;
 
-	if (socket == NULL || !name_fits(interface))
+	if (socket == NULL)
 		return true; // not known
 	table_name(interface, table);
 	int err = find_chain(socket, table);
