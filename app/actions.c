@@ -125,8 +125,8 @@ static void change_backend(const struct change *change, struct control_service *
 	if (watch_backend(backends->watch, backend, &service->conf->health) < 0)
 		log_error("service %s: backend %s isn't probed: no memory", service->name,
 			backend->conf.name);
-	control_unlock(change->control);
 	control_service_changed(change->control, service);
+	control_unlock(change->control);
 	describe(backend, change->state >= 0 ? (int)state : -1,
 		change->weight >= 0 ? (int)weight : -1, words);
 	log_info("by hand: %s", words);

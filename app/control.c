@@ -41,6 +41,7 @@ struct control {
 	struct backends backends;
 	struct publisher *publisher;
 	bool dirty;                           // something is to be published
+	bool is_published;                    // the workers have all that changed; under the lock
 	struct gather gather;                 // the job for it
 	TAILQ_HEAD(, control_waiter) waiters; // for publications
 	struct event *publish_event;
@@ -126,12 +127,18 @@ static void count_connects(void *context, uint32_t id, struct stats_connect *sum
 static void publish_soon(struct control *control)
 {
 	control->dirty = true;
+	__atomic_store_n(&control->is_published, false, __ATOMIC_RELEASE);
 	start_timer(control->publish_event, PUBLISH_DELAY_MS);
 }
 
 void control_publish(struct control *control)
 {
 	publish_soon(control);
+}
+
+bool control_is_published(const struct control *control)
+{
+	return __atomic_load_n(&control->is_published, __ATOMIC_ACQUIRE);
 }
 
 uint64_t control_next_publication(const struct control *control)
@@ -266,6 +273,7 @@ static void published(void *context, const struct publish_job *job, int err)
 	}
 	control_lock(control);
 	gather_published(&control->backends, job);
+	control->is_published = !control->dirty;
 	control_unlock(control);
 	if (control->dirty)
 		start_timer(control->publish_event, PUBLISH_DELAY_MS);
@@ -372,13 +380,13 @@ static void health_changed(void *context, struct control_backend *backend)
 
 	pthread_mutex_lock(&control->daemon->lock);
 	backend->health = *status;
+	control_service_changed(control, backend->service); // told together: it isn't published yet
 	pthread_mutex_unlock(&control->daemon->lock);
 	keep_write(control->daemon->keep, &control->backends, backend);
 	if (is_news)
 		passive_end(control->passive, backend, clock_ms());
 	if (is_news)
 		log_backend(backend, health_state_name(status->state), status->reason);
-	control_service_changed(control, backend->service);
 	on_down_update(control->on_down, backend, clock_ms());
 }
 
@@ -390,11 +398,11 @@ static void hop_changed(void *context, struct control_backend *backend)
 
 	pthread_mutex_lock(&control->daemon->lock);
 	backend->hop = *route_target_hop(backend->route_target);
-	pthread_mutex_unlock(&control->daemon->lock);
-	backends_row_update(&control->backends, backend);
 	if (control_backend_usable(backend) != was_usable)
 		backend->service->changed = true;
 	publish_soon(control);
+	pthread_mutex_unlock(&control->daemon->lock);
+	backends_row_update(&control->backends, backend);
 	on_down_update(control->on_down, backend, clock_ms());
 
 	if (before == backend->hop.state)

@@ -46,6 +46,8 @@ void control_unlock(struct control *control);
 
 /* Return the number of the next publication: all that has changed so far is in it. */
 uint64_t control_next_publication(const struct control *control);
+/* Tell whether the workers have all that changed so far. */
+bool control_is_published(const struct control *control);
 /* See that there is a publication soon. */
 void control_publish(struct control *control);
 /* Prepare for a plan that is about to be committed: what is being gathered is begun anew. */

@@ -140,6 +140,7 @@ static void take_out(struct passive *passive, struct control_backend *backend, u
 	state->retry_at_ms = now_ms + retry_ms;
 	state->status = (struct health_status){.state = HEALTH_DOWN, .since_ms = now_ms};
 	write_reason(state);
+	control_service_changed(passive->control, backend->service);
 	control_unlock(passive->control);
 	if (backend->health_target != NULL) {
 		state->probes = health_target_status(backend->health_target)->probes;
@@ -147,7 +148,6 @@ static void take_out(struct passive *passive, struct control_backend *backend, u
 	}
 	LIST_INSERT_HEAD(&passive->out, backend, passive.entry);
 	say(backend, "down", state->status.reason);
-	control_service_changed(passive->control, backend->service);
 }
 
 static void bring_back(
@@ -158,13 +158,13 @@ static void bring_back(
 	control_lock(passive->control);
 	state->is_out = false;
 	state->back_ms = now_ms;
+	if (why != NULL)
+		control_service_changed(passive->control, backend->service);
 	control_unlock(passive->control);
 	forget_window(state);
 	LIST_REMOVE(backend, passive.entry);
-	if (why == NULL)
-		return;
-	say(backend, "up", why);
-	control_service_changed(passive->control, backend->service);
+	if (why != NULL)
+		say(backend, "up", why);
 }
 
 /* What a backend that is out has to wait for. */

@@ -104,6 +104,7 @@ static int tell_info(struct rte_tel_data *answer, const char *parameters)
 	tell(answer, "workers", port->nb_workers);
 	tell(answer, "services", daemon->conf->nb_services);
 	tell(answer, "backends", backends->nb_backends);
+	tell(answer, "published", control_is_published(daemon->control));
 	tell_adopted(answer, daemon);
 	tell_reload(answer, reload_status(daemon->reload));
 	tell(answer, "device_received", device.ipackets);

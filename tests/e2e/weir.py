@@ -361,7 +361,8 @@ class Weir:
         return {name: backend["health"] for name, backend in self.backends(service).items()}
 
     def wait(self, condition, timeout=10, what="condition"):
-        """Poll until condition() is true; returns the monotonic time at which it was."""
+        """Poll until condition() is true and the workers know what the control core does; returns
+        the monotonic time of then."""
         deadline = time.monotonic() + timeout * PATIENCE
         while not condition():
             if not self.running():
@@ -370,7 +371,16 @@ class Weir:
                 raise TimeoutError(f"{what}: not within {timeout} s; {self.health()}\n"
                                    + self.log()[-1500:])
             time.sleep(0.02)
+        self.wait_published()
         return time.monotonic()
+
+    def wait_published(self):
+        """Until the workers have all that changed before. Where something changes on and on, or
+        weir is about to end, that is never: so it fails for nobody."""
+        deadline = time.monotonic() + 2 * PATIENCE
+        with contextlib.suppress(OSError, KeyError, ValueError, TypeError):
+            while self.info()["published"] == 0 and time.monotonic() < deadline:
+                time.sleep(0.002)
 
     def wait_all_up(self, timeout=15):
         self.wait(lambda: all(service["backends_up"] == service["backends"]
@@ -378,12 +388,8 @@ class Weir:
 
     def wait_health(self, name, health, timeout=10, service="web"):
         """Returns the monotonic time from which on the workers know it too."""
-        self.wait(lambda: self.backends(service)[name]["health"] == health, timeout,
-                  f"{name} {health}")
-        # A backup, or one that is down with on_all_down = "forward", has it otherwise for ever.
-        with contextlib.suppress(TimeoutError):
-            self.wait(lambda: self.backends(service)[name]["in_use"] == (health == "up"), 1)
-        return time.monotonic()
+        return self.wait(lambda: self.backends(service)[name]["health"] == health, timeout,
+                         f"{name} {health}")
 
     def wait_in_use(self, names, timeout=10, service="web"):
         """Until the workers give new connections to these, and to no others."""
