@@ -221,6 +221,23 @@ void neighbour_put(struct neighbour_table *table, struct neighbour *neighbour)
 		enqueue(table, neighbour, &table->unused);
 }
 
+static void hear(void *context, const struct neighbour_entry *entry)
+{
+	const struct neighbour_table *table = context;
+
+	if (table->heard != NULL && (entry->state & NUD_USABLE) && entry->has_mac)
+		table->heard(table->heard_context, &entry->addr, &entry->mac);
+}
+
+void neighbour_table_hear(struct neighbour_table *table)
+{
+	if (table->heard == NULL || table->interface == 0)
+		return;
+	int err = neighbour_entries_read(table->socket, table->interface, hear, table);
+	if (err < 0)
+		log_limited(LOG_LEVEL_WARNING, "the kernel's neighbours: %s", strerror(-err));
+}
+
 void neighbour_table_event(
 	struct neighbour_table *table, const struct neighbour_entry *entry, bool removed)
 {
@@ -228,6 +245,8 @@ void neighbour_table_event(
 
 	if (entry->interface != table->interface)
 		return;
+	if (!removed)
+		hear(table, entry);
 	neighbour = find(table, &entry->addr);
 	if (neighbour == NULL || neighbour->users == 0)
 		return;
@@ -247,6 +266,7 @@ void neighbour_table_check_all(struct neighbour_table *table)
 		if (neighbour->queue == NULL)
 			enqueue(table, neighbour, &table->doubtful);
 	neighbour_table_check(table);
+	neighbour_table_hear(table);
 }
 
 void neighbour_table_check(struct neighbour_table *table)

@@ -48,6 +48,8 @@ struct neighbour_table {
 	struct neighbour_queue unused; // their last user left
 	neighbour_changed_fn changed;
 	void *context;
+	route_heard_fn heard; // of all neighbours of the kernel; NULL: nobody asks
+	void *heard_context;
 };
 
 void neighbour_table_init(struct neighbour_table *table, struct mnl_socket *socket,
@@ -67,6 +69,9 @@ void neighbour_put(struct neighbour_table *table, struct neighbour *neighbour);
 /* Take in what the kernel told unasked; removed: the entry is gone. */
 void neighbour_table_event(
 	struct neighbour_table *table, const struct neighbour_entry *entry, bool removed);
+
+/* Tell whoever hears of them all neighbours that the kernel has. */
+void neighbour_table_hear(struct neighbour_table *table);
 
 /* Look again at all neighbours, since events were lost. */
 void neighbour_table_check_all(struct neighbour_table *table);

@@ -424,6 +424,13 @@ fail:
 	return NULL;
 }
 
+void route_hear(struct route *route, route_heard_fn heard, void *context)
+{
+	route->neighbours.heard = heard;
+	route->neighbours.heard_context = context;
+	neighbour_table_hear(&route->neighbours);
+}
+
 static void free_event(struct event *event)
 {
 	if (event != NULL)

@@ -198,6 +198,36 @@ int neighbour_entry_read(struct mnl_socket *socket, unsigned interface, const st
 	return netlink_talk(socket, request, neighbour_received, entry);
 }
 
+struct entries {
+	unsigned interface;
+	neighbour_entry_fn read;
+	void *context;
+};
+
+static int entry_received(const struct nlmsghdr *message, void *context)
+{
+	const struct entries *entries = context;
+	struct neighbour_entry entry;
+
+	// A kernel that doesn't know the filter sends those of all interfaces.
+	if (neighbour_entry_parse(message, &entry) && entry.interface == entries->interface)
+		entries->read(entries->context, &entry);
+	return MNL_CB_OK;
+}
+
+int neighbour_entries_read(
+	struct mnl_socket *socket, unsigned interface, neighbour_entry_fn read, void *context)
+{
+	struct entries entries = {interface, read, context};
+	char buffer[REQUEST_SIZE];
+	struct ndmsg *neighbour;
+	struct nlmsghdr *request =
+		request_begin(buffer, RTM_GETNEIGH, NLM_F_DUMP, &neighbour, sizeof(*neighbour));
+
+	mnl_attr_put_u32(request, NDA_IFINDEX, interface);
+	return netlink_talk(socket, request, entry_received, &entries);
+}
+
 int neighbour_entry_use(struct mnl_socket *socket, unsigned interface, const struct net_addr *addr,
 	bool managed, bool create)
 {

@@ -55,6 +55,11 @@ bool neighbour_entry_parse(const struct nlmsghdr *message, struct neighbour_entr
 int neighbour_entry_read(struct mnl_socket *socket, unsigned interface, const struct net_addr *addr,
 	struct neighbour_entry *entry);
 
+/* Ask the kernel for all its entries of the interface. 0 or -errno. */
+typedef void (*neighbour_entry_fn)(void *context, const struct neighbour_entry *entry);
+int neighbour_entries_read(
+	struct mnl_socket *socket, unsigned interface, neighbour_entry_fn read, void *context);
+
 /*
  * Have the kernel resolve the neighbour if it is not, and keep it so when `managed`. Never of an
  * entry in NUD_PERMANENT or not known: the kernel would take that state away from it. So `create`

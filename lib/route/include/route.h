@@ -40,6 +40,13 @@ struct route_hop {
 typedef void (*route_changed_fn)(void *context, struct route_target *target);
 
 /*
+ * Called with each neighbour that the kernel has on the interface, whoever it has it of, and its
+ * MAC: as often as it tells, so mostly with what is known. It may call nothing of this module.
+ */
+typedef void (*route_heard_fn)(
+	void *context, const struct net_addr *addr, const struct net_mac *mac);
+
+/*
  * Follow the interface (by name, in namespace netns_fd; -1 = the thread's own), both families. It
  * need not be there yet, and may go and come back. It is to be Weir's own: its neighbour timers are
  * shortened, so that a MAC that changed without a word is found in some 10 s. netns_fd is not
@@ -47,6 +54,9 @@ typedef void (*route_changed_fn)(void *context, struct route_target *target);
  */
 struct route *route_create(struct event_base *events, int netns_fd, const char *interface,
 	route_changed_fn changed, void *context);
+
+/* Have `heard` called from now on, and at once for the neighbours that there are. Once a route. */
+void route_hear(struct route *route, route_heard_fn heard, void *context);
 
 /* Let route_destroy() leave what it entered into the kernel's tables, for a
  * process after this one. */

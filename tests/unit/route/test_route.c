@@ -40,6 +40,8 @@ struct rig {
 	struct route *route;
 	struct mnl_socket *socket; // in near
 	unsigned calls;            // of the change callback
+	const char *awaited;       // the neighbour that is heard of
+	char heard[18];            // its MAC
 };
 
 static void run(int netns, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -257,6 +259,56 @@ static void a_changed_mac_is_followed(void **state)
 	close(fd);
 	expect_hop(rig, target, SOON_MS, ROUTE_RESOLVED, NULL, "02:00:00:00:00:99");
 	assert_int_equal(rig->calls, 1);
+}
+
+static void hear(void *context, const struct net_addr *addr, const struct net_mac *mac)
+{
+	struct rig *rig = context;
+	char text[NET_ADDR_TEXT];
+
+	if (strcmp(net_addr_format(addr, text), rig->awaited) == 0)
+		net_mac_format(mac, rig->heard);
+}
+
+/* Run the loop until the kernel tells that MAC of the address. */
+static void expect_heard(struct rig *rig, const char *text, const char *mac)
+{
+	uint64_t end = clock_ms() + SOON_MS;
+
+	rig->awaited = text;
+	rig->heard[0] = '\0';
+	while (strcmp(rig->heard, mac) != 0) {
+		if (clock_ms() >= end)
+			fail_msg("%s: heard \"%s\"", text, rig->heard);
+		turn(rig, 5);
+	}
+}
+
+/* Case E7: of whoever has asked for us, too, and of those that were there before. */
+static void all_neighbours_are_heard_of(void **state)
+{
+	struct rig *rig = *state;
+
+	run(rig->near,
+		"ip neigh add 192.0.2.7 dev w0 lladdr 02:00:00:00:00:07 nud stale;"
+		" ip neigh add 192.0.2.8 dev lo lladdr 02:00:00:00:00:08 nud stale");
+	rig->awaited = "192.0.2.7";
+	route_hear(rig->route, hear, rig);
+	assert_string_equal(rig->heard, "02:00:00:00:00:07");
+	run(rig->near, "ip neigh replace 192.0.2.7 dev w0 lladdr 02:00:00:00:00:17 nud stale");
+	expect_heard(rig, "192.0.2.7", "02:00:00:00:00:17");
+	run(rig->near, "ip neigh add 2001:db8::7 dev w0 lladdr 02:00:00:00:00:07 nud stale");
+	expect_heard(rig, "2001:db8::7", "02:00:00:00:00:07");
+
+	rig->heard[0] = '\0';
+	rig->awaited = "192.0.2.9";
+	run(rig->near, "ip neigh add 192.0.2.9 dev w0 nud failed");
+	turn(rig, 100);
+	assert_string_equal(rig->heard, ""); // it has no MAC
+	rig->awaited = "192.0.2.8";
+	run(rig->near, "ip neigh replace 192.0.2.8 dev lo lladdr 02:00:00:00:00:18 nud stale");
+	turn(rig, 100);
+	assert_string_equal(rig->heard, ""); // not on this interface
 }
 
 /* A container made anew with its address but not its MAC, that says nothing of itself. */
@@ -627,6 +679,7 @@ int main(void)
 		TEST(an_ipv6_gateway_serves_ipv4),
 		TEST(ipv6_is_the_same),
 		TEST(a_changed_mac_is_followed),
+		TEST(all_neighbours_are_heard_of),
 		TEST(a_silently_changed_mac_is_found),
 		TEST(a_changed_route_is_followed),
 		TEST(a_new_gateway_takes_over_without_a_gap),
