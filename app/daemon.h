@@ -26,7 +26,7 @@ struct daemon {
 	struct dev_port port;
 	struct exception *exception;
 	struct event_base *events; // the control core's loop
-	struct event *ends[2];     // of it, by SIGTERM and SIGINT
+	struct signals *signals;
 	struct rte_rcu_qsbr *rcu;  // readers: workers by number, behind them telemetry
 	struct flow_table *flows4; // NULL when no service has the family
 	struct flow_table *flows6;

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <rte_rcu_qsbr.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +24,7 @@
 #include "own_side.h"
 #include "reload.h"
 #include "resolver.h"
+#include "signals.h"
 #include "snat.h"
 #include "stall.h"
 #include "tables.h"
@@ -181,36 +181,15 @@ static void snat_fini(struct daemon *daemon)
 	endpoints_ports_destroy(daemon);
 }
 
-static void ended(evutil_socket_t number, short what, void *context)
-{
-	struct daemon *daemon = context;
-
-	log_info("ending: SIG%s", sigabbrev_np(number));
-	upgrade_give_up(daemon);
-	daemon_end(daemon, !daemon->conf->flows_persist);
-}
-
 static int events_init(struct daemon *daemon, char *message)
 {
-	static const int numbers[] = {SIGTERM, SIGINT};
-
-	signal(SIGPIPE, SIG_IGN);
 	raise_descriptor_limit();
 	daemon->events = event_base_new();
-	if (daemon->events == NULL)
-		return -ENOMEM;
-	for (unsigned i = 0; i < 2; i++) {
-		daemon->ends[i] = evsignal_new(daemon->events, numbers[i], ended, daemon);
-		if (daemon->ends[i] == NULL || event_add(daemon->ends[i], NULL) < 0)
-			return -ENOMEM;
-	}
-	return 0;
+	return daemon->events == NULL ? -ENOMEM : 0;
 }
 
 static void events_fini(struct daemon *daemon)
 {
-	for (unsigned i = 0; i < 2; i++)
-		event_free(daemon->ends[i]);
 	event_base_free(daemon->events);
 }
 
@@ -343,6 +322,17 @@ static void command_step_fini(struct daemon *daemon)
 	command_destroy(daemon->command);
 }
 
+static int signals_init(struct daemon *daemon, char *message)
+{
+	daemon->signals = signals_create(daemon);
+	return daemon->signals == NULL ? -errno : 0;
+}
+
+static void signals_fini(struct daemon *daemon)
+{
+	signals_destroy(daemon->signals);
+}
+
 static int notify_init(struct daemon *daemon, char *message)
 {
 	daemon->notify = notify_create(daemon);
@@ -393,6 +383,7 @@ static const struct step steps[] = {
 	{"reload", reload_step_init, reload_step_fini},
 	{"control socket", command_step_init, command_step_fini},
 	{"telemetry", telemetry_step_init, telemetry_step_fini},
+	{"signals", signals_init, signals_fini},
 	{"systemd", notify_init, notify_fini},
 };
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
@@ -444,13 +435,22 @@ static int run(struct daemon *daemon)
 		uint64_t before_ns = clock_ns();
 		int err = steps[i].init(daemon, message);
 		step_ns[i] = clock_ns() - before_ns;
-		if (err == 0)
+		int end = err == 0 ? signals_end_waits() : 0;
+		if (err == 0 && end == 0)
 			continue;
-		log_error("%s: %s", steps[i].name, message[0] ? message : strerror(-err));
+		if (end != 0) {
+			snprintf(message, sizeof(message),
+				"ending: SIG%s, before the start was done", sigabbrev_np(end));
+			log_info("%s", message);
+		} else {
+			if (message[0] == '\0')
+				snprintf(message, sizeof(message), "%s", strerror(-err));
+			log_error("%s: %s", steps[i].name, message);
+		}
 		if (upgrade_is_successor(daemon))
-			upgrade_failed(daemon, message[0] ? message : strerror(-err));
-		undo(daemon, i);
-		return EXIT_FAILURE;
+			upgrade_failed(daemon, message);
+		undo(daemon, err == 0 ? i + 1 : i);
+		return err == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 	}
 	daemon->forget = !daemon->conf->flows_persist;
 	log_info("weir %s: %s (%s), %u worker%s, %u service%s", WEIR_VERSION,
@@ -460,13 +460,15 @@ static int run(struct daemon *daemon)
 	tell_times(step_ns);
 	if (upgrade_is_successor(daemon))
 		upgrade_ready(daemon);
-	event_base_dispatch(daemon->events);
+	int status = event_base_dispatch(daemon->events) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	undo(daemon, STEPS);
-	if (upgrade_is_awaited(daemon))
-		upgrade_finish(daemon);
-	if (upgrade_starts_again(daemon))
+	if (upgrade_is_awaited(daemon) && !upgrade_finish(daemon))
+		status = EXIT_FAILURE;
+	if (upgrade_starts_again(daemon)) {
 		upgrade_exec(daemon);
-	return EXIT_SUCCESS;
+		status = EXIT_FAILURE;
+	}
+	return status;
 }
 
 int main(int argc, char **argv)
@@ -474,6 +476,7 @@ int main(int argc, char **argv)
 	static struct daemon daemon = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	struct conf_error error;
 
+	signals_block();
 	switch (options_parse(&daemon.options, argc, argv)) {
 	case OPTIONS_DONE:
 		return EXIT_SUCCESS;

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +41,6 @@ struct load {
 
 struct reload {
 	struct daemon *daemon;
-	struct event *signal;
 	struct event *loaded;
 	struct event *retry; // when something else is being applied
 	struct reload_status status;
@@ -271,11 +269,6 @@ const struct reload_status *reload_status(const struct reload *reload)
 	return &reload->status;
 }
 
-static void hung_up(evutil_socket_t number, short what, void *context)
-{
-	reload_request(context, NULL);
-}
-
 struct reload *reload_create(struct daemon *daemon)
 {
 	struct reload *reload = calloc(1, sizeof(*reload));
@@ -287,12 +280,10 @@ struct reload *reload_create(struct daemon *daemon)
 	TAILQ_INIT(&reload->later);
 	reload->status.loaded_ms = daemon->started_ms;
 	reload->load.eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	reload->signal = evsignal_new(daemon->events, SIGHUP, hung_up, reload);
 	reload->loaded = event_new(
 		daemon->events, reload->load.eventfd, EV_READ | EV_PERSIST, loaded, reload);
 	reload->retry = evtimer_new(daemon->events, try_apply, reload);
-	if (reload->load.eventfd >= 0 && reload->signal != NULL && reload->loaded != NULL &&
-		reload->retry != NULL && event_add(reload->signal, NULL) == 0 &&
+	if (reload->load.eventfd >= 0 && reload->loaded != NULL && reload->retry != NULL &&
 		event_add(reload->loaded, NULL) == 0)
 		return reload;
 	reload_destroy(reload);
@@ -307,8 +298,6 @@ void reload_destroy(struct reload *reload)
 		pthread_join(reload->thread, NULL);
 	conf_free(reload->load.conf);
 	conf_diff_destroy(reload->load.diff);
-	if (reload->signal != NULL)
-		event_free(reload->signal);
 	if (reload->loaded != NULL)
 		event_free(reload->loaded);
 	if (reload->retry != NULL)

@@ -40,7 +40,7 @@ struct reload_waiter {
 	TAILQ_ENTRY(reload_waiter) entry;
 };
 
-/* Follow SIGHUP from now on. NULL for want of memory. */
+/* Make the reloader. NULL for want of memory. */
 struct reload *reload_create(struct daemon *daemon);
 /* Free the reloader; reload_destroy(NULL) is fine. */
 void reload_destroy(struct reload *reload);

@@ -266,7 +266,7 @@ void upgrade_released(struct daemon *daemon)
 	say("released");
 }
 
-void upgrade_finish(struct daemon *daemon)
+bool upgrade_finish(struct daemon *daemon)
 {
 	char word[WORD];
 
@@ -274,11 +274,12 @@ void upgrade_finish(struct daemon *daemon)
 	if (strcmp(word, "ready") == 0) {
 		notify_main_pid(upgrade.pid);
 		log_info("upgrade: pid %d has taken over", upgrade.pid);
-		return;
+		return true;
 	}
 	log_error("upgrade: %s; starting again", word[0] ? word : "the successor failed");
 	kill(upgrade.pid, SIGKILL);
 	upgrade_exec(daemon);
+	return false;
 }
 
 void upgrade_start_again(struct daemon *daemon)

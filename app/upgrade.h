@@ -57,8 +57,9 @@ void upgrade_cancel_wait(struct daemon *daemon);
 bool upgrade_is_awaited(const struct daemon *daemon);
 /* Tell the successor that the port is free. */
 void upgrade_released(struct daemon *daemon);
-/* Wait until the successor is ready; if it fails this doesn't return, but starts weir again. */
-void upgrade_finish(struct daemon *daemon);
+/* Wait until the successor is ready: true. If it fails this doesn't return, but starts weir again;
+ * false when that fails, too. */
+bool upgrade_finish(struct daemon *daemon);
 
 /* --- another start of this very process --- */
 

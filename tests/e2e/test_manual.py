@@ -57,10 +57,10 @@ def test_endpoints(weir):
 
 
 def test_signals(weir):
-    """Those that the process catches or ignores, as the kernel tells them."""
+    """Those that the process catches, reads or ignores, as the kernel tells them."""
     with open(f"/proc/{weir.process.pid}/status") as file:
-        masks = dict(re.findall(r"^Sig(Cgt|Ign):\s+([0-9a-f]+)$", file.read(), re.M))
-    mask = int(masks["Cgt"], 16) | int(masks["Ign"], 16)
+        masks = dict(re.findall(r"^Sig(Blk|Cgt|Ign):\s+([0-9a-f]+)$", file.read(), re.M))
+    mask = int(masks["Blk"], 16) | int(masks["Cgt"], 16) | int(masks["Ign"], 16)
     handled = {number.name for number in signal.Signals
                if number < signal.SIGRTMIN and mask >> (number - 1) & 1}
     assert handled == set(names(section(WEIR, "SIGNALS")))
