@@ -27,6 +27,7 @@
 #include "signals.h"
 #include "snat.h"
 #include "stall.h"
+#include "start_pace.h"
 #include "tables.h"
 #include "telemetry.h"
 #include "upgrade.h"
@@ -345,7 +346,7 @@ static void notify_fini(struct daemon *daemon)
 }
 
 /* Remove what an ended process left for this one. */
-static int forget(const struct conf *conf)
+static int forget(const struct conf *conf, const char *config)
 {
 	char interface[16], message[DEV_MESSAGE] = "it runs: weirctl stop --forget ends it";
 	int err = dev_interface_forget(conf, interface, message);
@@ -354,6 +355,7 @@ static int forget(const struct conf *conf)
 		err = -EBUSY;
 	if (err == 0) {
 		keep_remove(conf);
+		start_pace_forget(config);
 		err = exception_forget(conf, message);
 	}
 	if (err == 0 && interface[0] != '\0')
@@ -449,10 +451,15 @@ static int run(struct daemon *daemon)
 		}
 		if (upgrade_is_successor(daemon))
 			upgrade_failed(daemon, message);
+		else if (end != 0)
+			start_pace_forget(daemon->options.config);
+		else
+			start_pace_failed(daemon->options.config);
 		undo(daemon, err == 0 ? i + 1 : i);
 		return err == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 	}
 	daemon->forget = !daemon->conf->flows_persist;
+	start_pace_forget(daemon->options.config);
 	log_info("weir %s: %s (%s), %u worker%s, %u service%s", WEIR_VERSION,
 		daemon->conf->port.device, daemon->port.driver, daemon->port.nb_workers,
 		daemon->port.nb_workers == 1 ? "" : "s", daemon->conf->nb_services,
@@ -471,6 +478,12 @@ static int run(struct daemon *daemon)
 	return status;
 }
 
+/* Of a weir that serves, and not beside one that does. */
+static bool is_start(const struct daemon *daemon)
+{
+	return !daemon->options.check && !daemon->options.forget && !upgrade_is_successor(daemon);
+}
+
 int main(int argc, char **argv)
 {
 	static struct daemon daemon = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -481,16 +494,23 @@ int main(int argc, char **argv)
 	case OPTIONS_DONE:
 		return EXIT_SUCCESS;
 	case OPTIONS_WRONG:
+		start_pace_wait(daemon.options.config);
+		start_pace_failed(daemon.options.config);
 		return EXIT_FAILURE;
 	case OPTIONS_RUN:
 		break;
 	}
-	daemon.started_ms = clock_ms();
 	upgrade_init(&daemon, argv);
+	if (is_start(&daemon) && !start_pace_wait(daemon.options.config))
+		return EXIT_SUCCESS;
+	daemon.started_ms = clock_ms();
 	daemon.conf = conf_load(upgrade_config(&daemon), &error);
 	if (daemon.conf == NULL) {
 		log_error("%s", error.text);
-		upgrade_failed(&daemon, error.text);
+		if (upgrade_is_successor(&daemon))
+			upgrade_failed(&daemon, error.text);
+		else if (is_start(&daemon))
+			start_pace_failed(daemon.options.config);
 		return EXIT_FAILURE;
 	}
 	upgrade_config_read(&daemon);
@@ -498,7 +518,7 @@ int main(int argc, char **argv)
 	if (daemon.options.check)
 		printf("%s: right\n", daemon.options.config);
 	else if (daemon.options.forget)
-		status = forget(daemon.conf);
+		status = forget(daemon.conf, daemon.options.config);
 	else if (hash_key_random(&daemon.secrets.flows) < 0 ||
 		hash_key_random(&daemon.secrets.ports) < 0)
 		status = EXIT_FAILURE;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The unit file under a real systemd: a manager of its own, as for a user, with conf/weir.service
-and nothing else. Whatever weir dies of, it is there again, and no connection is lost."""
+and nothing else (E13). Whatever weir dies of, it is there again, and no connection is lost."""
 
 import contextlib
 import os
@@ -15,6 +15,7 @@ import pytest
 
 import traffic
 import weir as weir_module
+from lab import VIP
 from netns import PATIENCE
 
 SYSTEMD = "/lib/systemd/systemd"
@@ -42,8 +43,11 @@ class Unit(weir_module.Weir):
         with open(f"{weir_module.ROOT}/conf/weir.service") as file:
             text = file.read()
         # What systemctl would install, but for the paths and a shorter watchdog.
-        text, changed = re.subn("/usr/sbin/weir", f"{weir_module.BINARY} -c {self.path}", text)
-        assert changed == 3 and "WatchdogSec=5s" in text
+        text, changed = re.subn("/usr/sbin/weir$", f"{weir_module.BINARY} -c {self.path}", text,
+                                flags=re.M)
+        assert changed == 1 and "WatchdogSec=5s" in text
+        text, changed = re.subn("/usr/sbin/weirctl", f"{weir_module.ROOT}/scripts/weirctl", text)
+        assert changed == 1
         with open(f"{units}/weir.service", "w") as file:
             file.write(text.replace("WatchdogSec=5s", f"WatchdogSec={WATCHDOG_MS}ms"))
         self.environment = {**self.environment, "XDG_RUNTIME_DIR": self.directory,
@@ -104,6 +108,14 @@ class Unit(weir_module.Weir):
         if self in self.lab.weirs:
             self.lab.weirs.remove(self)
         self.forget()
+
+
+def weirctl(unit, *words):
+    done = subprocess.run([f"{weir_module.ROOT}/scripts/weirctl", "-i", unit.instance, *words],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          timeout=60 * PATIENCE)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 @pytest.fixture
@@ -199,7 +211,7 @@ def test_no_connection_is_lost(lab, unit):
     assert (unit.shows("ActiveState"), unit.shows("Result")) == ("inactive", "success")
 
 
-def test_reload(unit):
+def test_e13_a_reload_fails_when_it_is_refused(unit):
     """`systemctl reload` takes a good file, refuses a bad one and says why, and weir goes on."""
     def put(text):
         with open(unit.path, "w") as file:
@@ -211,9 +223,87 @@ def test_reload(unit):
     unit.wait(lambda: unit.services()[0]["scheduler"] == "round_robin", what="the new scheduler")
     put("nonsense = 1;\n")
     assert unit.systemctl("reload", "weir.service", check=False).returncode != 0
-    assert f"{unit.path}:1: nonsense" in unit.log()
-    assert unit.shows("ActiveState") == "active" and unit.info()["reloads_failed"] == 0
+    assert f"weirctl: {unit.path}:1: nonsense" in unit.log()
+    # What only the running weir can refuse: the file is right.
+    moved = weir_module.merged(changed, {"port": {"address": (f"{VIP}/24", f"{VIP}9/24")}})
+    put(weir_module.dump(moved))
+    assert unit.systemctl("reload", "weir.service", check=False).returncode != 0
+    assert "restart" in unit.log()[unit.log().rindex("weirctl: "):]
+    assert unit.shows("ActiveState") == "active" and unit.info()["reloads_failed"] == 2
     put(weir_module.dump(changed))
+
+
+@pytest.mark.parametrize("end", ("stop", "stop --forget", "SIGTERM"))
+def test_e13_who_is_ended_by_hand_stays_so(unit, end):
+    pid = unit.process.pid
+    if end == "SIGTERM":
+        os.kill(pid, signal.SIGTERM)
+    else:
+        assert weirctl(unit, *end.split()) == "ended\n"
+    unit.process.wait(20 * PATIENCE)
+    time.sleep(1)                       # ten times RestartSec
+    assert (unit.shows("ActiveState"), unit.shows("Result"), unit.shows("NRestarts")) == (
+        "inactive", "success", "0")
+    unit.systemctl("start", "weir.service")
+    assert unit.follow_unit() == unit.info()["pid"]
+    unit.wait_all_up()
+
+
+def tries(unit, earlier):
+    """How long each start waits before it is tried, in ms, as the log says."""
+    return [int(ms) for ms in re.findall(r"next one is tried in (\d+) ms", unit.log()[earlier:])]
+
+
+def test_e13_what_fails_by_the_file_is_tried_less_and_less_often(unit):
+    """Each try waits for twice as long, until the file changes: then it starts at once."""
+    with open(unit.path) as file:
+        right = file.read()
+    earlier = len(unit.log())
+    with open(unit.path, "w") as file:
+        file.write("nonsense = 1;\n")
+    # It fails at once, and says why.
+    assert unit.systemctl("restart", "weir.service", check=False).returncode != 0
+    assert f"{unit.path}:1: nonsense" in unit.log()[earlier:]
+    deadline = time.monotonic() + 30 * PATIENCE
+    while len(tries(unit, earlier)) < 4:
+        assert time.monotonic() < deadline, unit.log()[earlier:]
+        time.sleep(0.05)
+    waits = tries(unit, earlier)
+    assert waits == sorted(waits) and waits[-1] > 4 * waits[0], waits
+    with open(unit.path, "w") as file:
+        file.write(right)
+    deadline = time.monotonic() + 30 * PATIENCE
+    while unit.shows("ActiveState") != "active":
+        assert time.monotonic() < deadline, unit.log()[earlier:]
+        time.sleep(0.05)
+    assert unit.follow_unit() == unit.info()["pid"]
+    unit.wait_all_up()
+    # One that dies when it runs is there again as soon as ever.
+    seen = len(tries(unit, earlier))
+    restarts = int(unit.shows("NRestarts"))
+    os.kill(unit.process.pid, signal.SIGKILL)
+    unit.wait_restart(restarts + 1)
+    assert len(tries(unit, earlier)) == seen
+
+
+@pytest.mark.ci
+def test_e13_a_restart_by_hand_ends_the_wait(lab, unit):
+    """What the machine lacked is there again: nobody waits for the next try."""
+    earlier = len(unit.log())
+    lab.lb.ip("link set port name away")
+    try:
+        assert unit.systemctl("restart", "weir.service", check=False).returncode != 0
+        deadline = time.monotonic() + 60 * PATIENCE
+        while max(tries(unit, earlier), default=0) < 3000:
+            assert time.monotonic() < deadline, unit.log()[earlier:]
+            time.sleep(0.05)
+    finally:
+        lab.lb.ip("link set away name port")
+    before = len(tries(unit, earlier))
+    unit.systemctl("restart", "weir.service")
+    assert unit.follow_unit() == unit.info()["pid"]
+    assert len(tries(unit, earlier)) == before, unit.log()[earlier:]
+    unit.wait_all_up()
 
 
 def test_e6_without_a_link(lab, unit):

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Files that outlive the process: whoever finds one takes it for what a former process of the same
+ * user left. So it must be that user's alone: nobody else made it, may write to it, or has another
+ * name for it.
+ *
+ * Any thread.
+ */
+#ifndef WEIR_OWN_FILE_H
+#define WEIR_OWN_FILE_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#define OWN_RUN_DIRECTORY "/run/weir"
+
+/* Tell whether a file is ours: regular, with one name, of this user, and nobody else may write to
+ * it or, if it is `secret`, do anything with it. */
+bool own_file_is(const struct stat *status, bool secret);
+
+/* Open a file of ours, and none that a symbolic link leads to. `flags` as of open(2); one that is
+ * made has mode 0600. The descriptor, or -errno; -EPERM: it is somebody else's. */
+int own_file_open(const char *path, int flags, bool secret);
+/* The same as a stream, to read ("r") or to write anew ("w"). NULL and errno. */
+FILE *own_file_stream(const char *path, const char *mode);
+
+/* Make a directory, unless it is there. 0 or -errno; -EPERM: what is there is no directory of this
+ * user or root, or others may write in it. */
+int own_directory_make(const char *path, mode_t mode);
+/* Tell whether it is such a directory. */
+bool own_directory_is(const char *path);
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "own_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define OTHERS_WRITE (S_IWGRP | S_IWOTH)
+
+bool own_file_is(const struct stat *status, bool secret)
+{
+	mode_t refused = secret ? S_IRWXG | S_IRWXO : OTHERS_WRITE;
+
+	return S_ISREG(status->st_mode) && status->st_nlink == 1 && status->st_uid == geteuid() &&
+		(status->st_mode & refused) == 0;
+}
+
+int own_file_open(const char *path, int flags, bool secret)
+{
+	struct stat status;
+	// A FIFO would be waited for.
+	int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+
+	if (fd < 0)
+		return -errno;
+	int err = fstat(fd, &status) < 0 ? -errno : own_file_is(&status, secret) ? 0 : -EPERM;
+	if (err == 0)
+		return fd;
+	close(fd);
+	return err;
+}
+
+FILE *own_file_stream(const char *path, const char *mode)
+{
+	bool writes = mode[0] == 'w';
+	int fd = own_file_open(path, writes ? O_WRONLY | O_CREAT : O_RDONLY, false);
+
+	if (fd < 0) {
+		errno = -fd;
+		return NULL;
+	}
+	// Not before it is known to be ours.
+	FILE *file = writes && ftruncate(fd, 0) < 0 ? NULL : fdopen(fd, mode);
+	if (file == NULL)
+		close(fd);
+	return file;
+}
+
+int own_directory_make(const char *path, mode_t mode)
+{
+	if (mkdir(path, mode) < 0 && errno != EEXIST)
+		return -errno;
+	return own_directory_is(path) ? 0 : -EPERM;
+}
+
+bool own_directory_is(const char *path)
+{
+	struct stat status;
+
+	return lstat(path, &status) == 0 && S_ISDIR(status.st_mode) &&
+		(status.st_uid == geteuid() || status.st_uid == 0) &&
+		(status.st_mode & OTHERS_WRITE) == 0;
+}
