@@ -2,16 +2,17 @@
 #include "resolver.h"
 
 #include <errno.h>
-#include <event2/dns.h>
 #include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
 
 #include "apply.h"
 #include "conf.h"
 #include "conf_endpoint.h"
 #include "daemon.h"
+#include "dns.h"
 #include "log.h"
 
 #define ADDRESSES_MAX 256 // of one name
@@ -19,6 +20,7 @@
 #define TTL_MAX_MS 3600000
 #define RETRY_MS 5000   // after a failure, or sooner if it is due
 #define BUSY_RETRY_MS 5 // something else is being applied
+#define LOOK_S 1        // at the system's files
 #define RESOLV_CONF "/etc/resolv.conf"
 
 struct name {
@@ -32,14 +34,24 @@ struct name {
 	bool is_asked;   // an answer is to come
 	bool is_changed; // not applied yet
 	bool has_failed;
+	bool is_cut; // it has more addresses than are taken
 	struct event *timer;
 	LIST_ENTRY(name) entry;
 };
 
+/* What tells that a file is another one. */
+struct file_mark {
+	ino_t inode;
+	off_t size;
+	struct timespec changed;
+};
+
 struct resolver {
 	struct daemon *daemon;
-	struct evdns_base *dns; // NULL as long as there is no name
+	struct dns *dns; // NULL as long as there is no name
 	struct event *apply;
+	struct event *look; // while there are names
+	struct file_mark hosts, resolv_conf;
 	LIST_HEAD(, name) names;
 };
 
@@ -86,22 +98,35 @@ static bool may_be_backend(const struct resolver *resolver, const struct net_add
 	return conf_addr_fault(addr) == NULL;
 }
 
-static uint32_t take_addresses(
-	struct name *name, int count, const void *addresses, struct net_addr *addrs)
+/* Leave of the addresses what a backend can have, each once and in order: servers answer in another
+ * one each time. Returns how many. */
+static uint32_t tidy_addresses(
+	const struct resolver *resolver, struct net_addr *addrs, uint32_t nb_addrs)
 {
-	unsigned size = net_addr_size(name->family);
-	uint32_t nb = 0;
+	uint32_t nb = 0, nb_single = 0;
 
-	for (int i = 0; i < count && nb < ADDRESSES_MAX; i++) {
-		struct net_addr *addr = &addrs[nb];
-		memset(addr, 0, sizeof(*addr));
-		addr->family = name->family;
-		memcpy(addr->v6, (const char *)addresses + i * size, size);
-		nb += may_be_backend(name->resolver, addr);
-	}
-	// Servers answer in another order each time.
+	for (uint32_t i = 0; i < nb_addrs; i++)
+		if (may_be_backend(resolver, &addrs[i]))
+			addrs[nb++] = addrs[i];
 	qsort(addrs, nb, sizeof(*addrs), net_addr_compare);
-	return nb;
+	for (uint32_t i = 0; i < nb; i++)
+		if (i == 0 || !net_addr_equal(&addrs[i], &addrs[i - 1]))
+			addrs[nb_single++] = addrs[i];
+	return nb_single;
+}
+
+/* As many as a name may have. */
+static uint32_t limit_addresses(struct name *name, uint32_t nb_addrs)
+{
+	bool was_cut = name->is_cut;
+
+	name->is_cut = nb_addrs > ADDRESSES_MAX;
+	if (name->is_cut && !was_cut)
+		log_warning(
+			"name %s: it has %u addresses, of which the lowest %u are taken: no name "
+			"has more here",
+			name->host, nb_addrs, ADDRESSES_MAX);
+	return name->is_cut ? ADDRESSES_MAX : nb_addrs;
 }
 
 static bool same_addresses(const struct name *name, const struct net_addr *addrs, uint32_t nb)
@@ -136,65 +161,117 @@ static void ask_later(struct name *name, unsigned ms)
 	event_add(name->timer, &(struct timeval){.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000});
 }
 
-static void answered(int result, char type, int count, int ttl, void *addresses, void *context)
+static void take_addresses(struct name *name, const struct net_addr *addrs, uint32_t nb)
+{
+	if (same_addresses(name, addrs, nb))
+		return;
+	memcpy(name->addrs, addrs, nb * sizeof(*addrs));
+	name->nb_addrs = nb;
+	name->is_changed = true;
+	log_addresses(name);
+	apply_soon(name->resolver, 0);
+}
+
+static void failed(struct name *name, const char *error)
+{
+	if (!name->has_failed)
+		log_warning("name %s: %s; %s", name->host, error,
+			name->nb_addrs != 0 ? "its last addresses stay" : "it has no address yet");
+	name->has_failed = true;
+	ask_later(name,
+		name->resolve_ms != 0 && name->resolve_ms < RETRY_MS ? name->resolve_ms : RETRY_MS);
+}
+
+static unsigned ttl_ms(uint32_t ttl_s)
+{
+	if (ttl_s < TTL_MIN_MS / 1000)
+		return TTL_MIN_MS;
+	return ttl_s < TTL_MAX_MS / 1000 ? ttl_s * 1000 : TTL_MAX_MS;
+}
+
+static void answered(void *context, const struct dns_answer *answer)
 {
 	struct name *name = context;
-	struct net_addr addrs[ADDRESSES_MAX];
 	uint32_t nb = 0;
 
 	name->is_asked = false;
-	if (!name->is_wanted) {
-		name_destroy(name);
-		return;
-	}
-	if (result == DNS_ERR_NONE)
-		nb = take_addresses(name, count, addresses, addrs);
+	if (answer->error == NULL)
+		nb = tidy_addresses(name->resolver, answer->addrs, answer->nb_addrs);
 	if (nb == 0) {
-		if (!name->has_failed)
-			log_warning("name %s: %s; its last addresses stay", name->host,
-				result == DNS_ERR_NONE ? "no address that a backend can have"
-						       : evdns_err_to_string(result));
-		name->has_failed = true;
-		ask_later(name,
-			name->resolve_ms != 0 && name->resolve_ms < RETRY_MS ? name->resolve_ms
-									     : RETRY_MS);
+		failed(name,
+			answer->error != NULL ? answer->error
+					      : "no address that a backend can have");
 		return;
 	}
 	name->has_failed = false;
-	if (!same_addresses(name, addrs, nb)) {
-		memcpy(name->addrs, addrs, nb * sizeof(*addrs));
-		name->nb_addrs = nb;
-		name->is_changed = true;
-		log_addresses(name);
-		apply_soon(name->resolver, 0);
-	}
-	uint64_t ttl_ms = ttl < 0 ? 0 : ttl * 1000ULL;
-	if (ttl_ms < TTL_MIN_MS)
-		ttl_ms = TTL_MIN_MS;
-	if (ttl_ms > TTL_MAX_MS)
-		ttl_ms = TTL_MAX_MS;
-	ask_later(name, name->resolve_ms != 0 ? name->resolve_ms : ttl_ms);
+	take_addresses(name, answer->addrs, limit_addresses(name, nb));
+	ask_later(name, name->resolve_ms != 0 ? name->resolve_ms : ttl_ms(answer->ttl_s));
 }
 
 static void ask(evutil_socket_t fd, short what, void *context)
 {
 	struct name *name = context;
-	struct evdns_base *dns = name->resolver->dns;
-	// A whole name is not looked for in the domains of resolv.conf.
-	int flags = strchr(name->host, '.') != NULL ? DNS_QUERY_NO_SEARCH : 0;
-	struct evdns_request *request;
 
 	if (name->is_asked)
 		return;
-	name->is_asked = true; // the answer may come within the call
-	if (name->family == AF_INET6)
-		request = evdns_base_resolve_ipv6(dns, name->host, flags, answered, name);
-	else
-		request = evdns_base_resolve_ipv4(dns, name->host, flags, answered, name);
-	if (request == NULL) {
-		name->is_asked = false;
+	if (name->resolver->dns == NULL) { // for want of memory
 		ask_later(name, RETRY_MS);
+		return;
 	}
+	name->is_asked = true; // the answer may come within the call
+	dns_ask(name->resolver->dns, name->host, name->family, answered, name);
+}
+
+/* --- which servers --- */
+
+/* True when it isn't as it was. */
+static bool mark_file(const char *path, struct file_mark *mark)
+{
+	struct file_mark before = *mark;
+	struct stat status = {0};
+
+	stat(path, &status); // none is as good as an empty one
+	*mark = (struct file_mark){status.st_ino, status.st_size, status.st_mtim};
+	return mark->inode != before.inode || mark->size != before.size ||
+		mark->changed.tv_sec != before.changed.tv_sec ||
+		mark->changed.tv_nsec != before.changed.tv_nsec;
+}
+
+/* The servers of the configuration, or the system's, as they are now. */
+static void set_servers(struct resolver *resolver, const struct conf *conf)
+{
+	struct name *name;
+
+	mark_file(RESOLV_CONF, &resolver->resolv_conf);
+	mark_file(dns_hosts_path(), &resolver->hosts);
+	dns_destroy(resolver->dns); // and with it what is asked
+	LIST_FOREACH(name, &resolver->names, entry)
+		name->is_asked = false;
+	resolver->dns = dns_create(resolver->daemon->events, conf->resolvers, conf->nb_resolvers);
+	if (resolver->dns == NULL)
+		log_error("no names are asked for: %s", strerror(errno));
+}
+
+static void ask_all(struct resolver *resolver)
+{
+	struct name *name;
+
+	LIST_FOREACH(name, &resolver->names, entry)
+		ask_later(name, 0);
+}
+
+static void look_due(evutil_socket_t fd, short what, void *context)
+{
+	struct resolver *resolver = context;
+	const struct conf *conf = resolver->daemon->conf;
+
+	if (mark_file(RESOLV_CONF, &resolver->resolv_conf) && conf->nb_resolvers == 0) {
+		log_info("%s has changed: its servers are asked from here on", RESOLV_CONF);
+		set_servers(resolver, conf);
+		ask_all(resolver);
+	}
+	if (mark_file(dns_hosts_path(), &resolver->hosts))
+		ask_all(resolver);
 }
 
 /* --- applying --- */
@@ -244,35 +321,6 @@ static void apply_due(evutil_socket_t fd, short what, void *context)
 
 /* --- which names --- */
 
-static void dns_log(int is_warning, const char *message)
-{
-	log_debug("dns: %s", message);
-}
-
-/* The servers of the configuration, or the system's, as they are now. */
-static int set_servers(struct resolver *resolver, const struct conf *conf)
-{
-	if (resolver->dns == NULL) {
-		evdns_set_log_fn(dns_log);
-		resolver->dns = evdns_base_new(resolver->daemon->events, 0);
-		if (resolver->dns == NULL)
-			return -ENOMEM;
-		evdns_base_set_option(resolver->dns, "timeout:", "2");
-	}
-	evdns_base_clear_nameservers_and_suspend(resolver->dns);
-	for (unsigned i = 0; i < conf->nb_resolvers; i++) {
-		struct sockaddr_storage server;
-		socklen_t size = net_addr_sockaddr(
-			&conf->resolvers[i].addr, conf->resolvers[i].port, &server);
-		evdns_base_nameserver_sockaddr_add(
-			resolver->dns, (struct sockaddr *)&server, size, 0);
-	}
-	if (conf->nb_resolvers == 0)
-		evdns_base_resolv_conf_parse(resolver->dns, DNS_OPTIONS_ALL, RESOLV_CONF);
-	evdns_base_resume(resolver->dns);
-	return 0;
-}
-
 static void want(struct resolver *resolver, const struct conf_backend *backend, sa_family_t family)
 {
 	struct name *name = find(resolver, backend->host, family);
@@ -290,7 +338,6 @@ static void want(struct resolver *resolver, const struct conf_backend *backend, 
 			name_destroy(name);
 			goto fail;
 		}
-		ask_later(name, 0);
 	}
 	if (!name->is_wanted ||
 		(backend->resolve_ms != 0 &&
@@ -304,29 +351,28 @@ fail:
 
 void resolver_follow(struct resolver *resolver, const struct conf *conf)
 {
-	bool has_servers = false;
 	struct name *name, *next;
 
 	LIST_FOREACH(name, &resolver->names, entry)
 		name->is_wanted = false;
 	for (unsigned s = 0; s < conf->nb_services; s++) {
 		const struct conf_service *service = conf->services[s];
-		for (unsigned b = 0; service->nb_names != 0 && b < service->nb_backends; b++) {
-			if (service->backends[b].host == NULL)
-				continue;
-			if (!has_servers && set_servers(resolver, conf) < 0)
-				return;
-			has_servers = true;
-			want(resolver, &service->backends[b], service->family);
-		}
+		for (unsigned b = 0; service->nb_names != 0 && b < service->nb_backends; b++)
+			if (service->backends[b].host != NULL)
+				want(resolver, &service->backends[b], service->family);
 	}
+	if (!LIST_EMPTY(&resolver->names))
+		set_servers(resolver, conf);
 	for (name = LIST_FIRST(&resolver->names); name != NULL; name = next) {
 		next = LIST_NEXT(name, entry);
-		if (name->is_wanted)
-			ask_later(name, 0); // a reload asks for all anew
-		else if (!name->is_asked)   // else its answer ends it
+		if (!name->is_wanted)
 			name_destroy(name);
 	}
+	ask_all(resolver); // a reload asks for all anew
+	if (LIST_EMPTY(&resolver->names))
+		event_del(resolver->look);
+	else
+		event_add(resolver->look, &(struct timeval){.tv_sec = LOOK_S});
 }
 
 struct resolver *resolver_create(struct daemon *daemon)
@@ -338,9 +384,10 @@ struct resolver *resolver_create(struct daemon *daemon)
 	resolver->daemon = daemon;
 	LIST_INIT(&resolver->names);
 	resolver->apply = evtimer_new(daemon->events, apply_due, resolver);
-	if (resolver->apply != NULL)
+	resolver->look = event_new(daemon->events, -1, EV_PERSIST, look_due, resolver);
+	if (resolver->apply != NULL && resolver->look != NULL)
 		return resolver;
-	free(resolver);
+	resolver_destroy(resolver);
 	return NULL;
 }
 
@@ -348,11 +395,13 @@ void resolver_destroy(struct resolver *resolver)
 {
 	if (resolver == NULL)
 		return;
-	if (resolver->dns != NULL)
-		evdns_base_free(resolver->dns, 0);
+	dns_destroy(resolver->dns);
 	while (!LIST_EMPTY(&resolver->names))
 		// NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it leaves the list
 		name_destroy(LIST_FIRST(&resolver->names));
-	event_free(resolver->apply);
+	if (resolver->apply != NULL)
+		event_free(resolver->apply);
+	if (resolver->look != NULL)
+		event_free(resolver->look);
 	free(resolver);
 }

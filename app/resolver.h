@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Backends by DNS name: asked for again and again, by libevent's evdns, in the host's namespace;
- * the last good addresses stay when that fails. When they change, the services that use the name
- * are brought in line.
+ * Backends by DNS name: asked for again and again (dns.h); the last good addresses stay when that
+ * fails. When they change, the services that use the name are brought in line. The system's files
+ * are looked at each second: another hosts file, or resolv.conf where its servers are asked, has all
+ * names asked for anew.
  *
  * Thread rule: on the control core's event loop.
  */

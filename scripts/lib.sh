@@ -10,8 +10,8 @@ BUILD=${WEIR_BUILD:-$ROOT/build}
 SETUP_OPTIONS=""            # of meson; the tests take warnings for errors
 PYTHON=/usr/bin/python3     # Debian's own: a python3 in front of it in PATH may lack its packages
 
-BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig-dev libevent-dev libjansson-dev
-    libssl-dev libmnl-dev libnftables-dev libnuma-dev libcmocka-dev lowdown"
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libconfig-dev libevent-dev libc-ares-dev
+    libjansson-dev libssl-dev libmnl-dev libnftables-dev libnuma-dev libcmocka-dev lowdown"
 UNIT_PACKAGES="iproute2 iputils-ping nftables"      # that the unit tests run
 LAB_PACKAGES="$UNIT_PACKAGES python3 util-linux ethtool nginx curl ca-certificates
     dpdk-dev openssl"

@@ -255,7 +255,8 @@ const struct conf_key conf_root_keys[] = {
 	{"resolvers", CONF_OWN, .read = read_resolvers, .same = same_resolvers,
 		.expected = RESOLVERS_EXPECTED, .fallback = "those of /etc/resolv.conf",
 		.doc = "DNS servers that the names of backends are asked of, from the host's "
-		       "namespace"},
+		       "namespace, in this order: one that doesn't answer within a second is left "
+		       "for the next. What stands in /etc/hosts is asked of nobody"},
 	{"services", CONF_OWN, true, .read = conf_services_read, .keys = conf_service_keys,
 		.each = ".NAME", .expected = "a group of services, as in { web = { ... }; }",
 		.doc = "what is balanced; each service is a group under a name of its own"},

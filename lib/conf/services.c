@@ -127,7 +127,7 @@ static const struct conf_key backend_keys[] = {
 	{"address", CONF_OWN, true, .read = read_backend_address,
 		.expected = "\"address:port\", as in \"10.0.0.11:8080\"",
 		.doc = "address and port that connections are sent to, or a DNS name and port; "
-		       "each address of a name is a backend"},
+		       "each address of a name is a backend, 256 at most"},
 	{"resolve_ms", CONF_INTEGER, CONF_AT(struct conf_backend, resolve_ms), .max = 86400000,
 		.fallback = "by the answer's TTL",
 		.doc = "milliseconds after which a DNS name in address is resolved anew; 0 = by "

@@ -114,9 +114,10 @@ def start_weir(lab):
     start_weir(text=...) brings a whole one."""
     started = []
 
-    def start(in_lab=lab, driver="af_xdp", workers=1, text=None, wait_up=True, **changes):
+    def start(in_lab=lab, driver="af_xdp", workers=1, text=None, wait_up=True, environment=None,
+              **changes):
         config = text or weir_module.config(in_lab, driver, workers, **changes)
-        started.append(weir_module.Weir(in_lab, config))
+        started.append(weir_module.Weir(in_lab, config, environment=environment))
         return started[-1].start(wait_up)
 
     yield start

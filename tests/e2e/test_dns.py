@@ -1,57 +1,34 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Backends by DNS name: followed off the packet path, the last good addresses kept."""
 
-import socket
-import struct
-import threading
+import ipaddress
+import os
 import time
 
 import pytest
 
 import traffic
+from lab import VIP, VIP6
+from name_server import NXDOMAIN, NameServer
 from test_reload import TIMEOUTS, reload, usual
 
 pytestmark = pytest.mark.sanitized
 
-SERVER = ("127.0.0.1", 5353)
+SERVER, SECOND = ("127.0.0.1", 5353), ("127.0.0.1", 5354)
 NAME = "app.example.org"
-
-
-class DnsServer:
-    """Answers each question for an A record with `addresses`; None = SERVFAIL."""
-
-    def __init__(self, namespace, addresses, ttl=1):
-        self.addresses, self.ttl, self.questions = addresses, ttl, 0
-        with namespace.entered():
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(SERVER)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self):
-        while True:
-            question, client = self._socket.recvfrom(2000)
-            if not question:            # close()
-                return
-            self.questions += 1
-            end = question.index(b"\0", 12) + 5
-            addresses = self.addresses
-            head = struct.pack("!HHHHH", 0x8182 if addresses is None else 0x8180, 1,
-                               len(addresses or ()), 0, 0)
-            answers = b"".join(b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, self.ttl, 4)
-                               + socket.inet_aton(address) for address in addresses or ())
-            self._socket.sendto(question[:2] + head + question[12:end] + answers, client)
-
-    def close(self):
-        self._socket.sendto(b"", SERVER)
-        self._thread.join()
-        self._socket.close()
 
 
 @pytest.fixture
 def dns(lab):
     lab.lb.ip("link set lo up")
-    server = DnsServer(lab.lb, ["192.0.2.21"])
+    server = NameServer(lab.lb, ["192.0.2.21"], endpoint=SERVER)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def second(lab, dns):
+    server = NameServer(lab.lb, ["192.0.2.22"], endpoint=SECOND)
     yield server
     server.close()
 
@@ -59,6 +36,13 @@ def dns(lab):
 def named(lab, **entry):
     return usual(lab, resolvers=(f"{SERVER[0]}:{SERVER[1]}",), services={"web": {"backends": [
         {"address": f"{NAME}:8080", "name": "app", **entry}]}})
+
+
+def named6(lab):
+    config = named(lab, resolve_ms=200)
+    config["port"]["address"] = (f"{VIP}/24", f"{VIP6}/64")
+    config["services"]["web"]["listen"] = f"[{VIP6}]:80"
+    return config
 
 
 def names(lab):
@@ -114,3 +98,139 @@ def test_by_reload_and_by_hand(lab, dns, start_weir):
     time.sleep(1)
     assert dns.questions <= asked + 1
     assert names(lab) == {"con1", "con2", "con3", "con4"}
+
+
+def own_log(weir):
+    """What it said since it runs: the file has the lines of former ones, too."""
+    return weir.log().rpartition("started in")[2]
+
+
+# E10: what evdns couldn't
+
+UNPROBED = {"type": "none", "path": None}
+
+
+def followed(start_weir, *servers, environment=None, **service):
+    """A weir with a service of the name, which is asked for again and again."""
+    endpoints = tuple(f"{address}:{port}" for address, port in servers or (SERVER,))
+    return start_weir(resolvers=endpoints, timeouts=TIMEOUTS, wait_up=False,
+                      environment=environment, services={"web": {**service, "backends": [
+                          {"address": f"{NAME}:8080", "name": "app", "resolve_ms": 200}]}})
+
+
+def wait_addresses(weir, *addresses):
+    weir.wait(lambda: set(weir.backends()) == {f"app/{one}" for one in addresses}, timeout=15,
+              what=f"{len(addresses)} addresses")
+
+
+@pytest.mark.parametrize("how", ["edns", "tcp", pytest.param("no edns", marks=pytest.mark.ci)])
+def test_e10_an_answer_longer_than_a_datagram(lab, dns, start_weir, how):
+    """40 records: by one datagram where the server sends such, else by TCP."""
+    dns.addresses = [f"192.0.2.{last}" for last in (21, *range(150, 189))]
+    dns.edns = how != "no edns"
+    dns.limit = 512 if how == "tcp" else 65535
+    weir = followed(start_weir)
+    wait_addresses(weir, *dns.addresses)
+    assert (dns.by_tcp == 0) == (how == "edns")
+    weir.wait_in_use(["app/192.0.2.21"])
+    assert names(lab) == {"con1"}
+
+
+@pytest.mark.ci
+def test_e10_long_answers_of_ipv6(lab, dns, start_weir):
+    dns.addresses = [f"2001:db8::{last:x}" for last in (0x21, *range(0x150, 0x18b))]
+    weir = start_weir(**named6(lab), wait_up=False)
+    wait_addresses(weir, *dns.addresses)
+    assert dns.by_tcp > 0
+    weir.wait_in_use(["app/2001:db8::21"])
+    assert set(traffic.bodies(traffic.requests(lab.client, 20, address=VIP6))) == {"con1"}
+
+
+@pytest.mark.parametrize("count", [pytest.param(200, marks=pytest.mark.ci), 300])
+def test_e10_many_addresses_in_rotation(dns, start_weir, count):
+    """All that a name may have, the same ones whatever comes first; of more it is said."""
+    dns.addresses = [f"192.0.2.{last}" for last in range(130, 180)] \
+        + [f"10.9.{number // 100}.{number % 100 + 1}" for number in range(count - 50)]
+    dns.rotates = True
+    taken = sorted(dns.addresses, key=ipaddress.ip_address)[:256]
+    weir = followed(start_weir, health=UNPROBED)
+    wait_addresses(weir, *taken)
+    asked = dns.questions
+    weir.wait(lambda: dns.questions > asked + 6, what="further answers")
+    wait_addresses(weir, *taken)
+    log = own_log(weir)
+    assert log.count(f"name {NAME}: ") == (1 if count <= 256 else 2)
+    assert (f"{NAME}: it has {count} addresses, of which the lowest 256 are taken" in log) == \
+        (count > 256)
+
+
+def test_e10_the_hosts_file(lab, dns, start_weir):
+    """It goes before DNS, and what changes in it is taken."""
+    path = f"{lab.directory}/hosts"
+
+    def write_hosts(text):
+        with open(path + ".new", "w") as file:
+            file.write(text)
+        os.rename(path + ".new", path)
+
+    write_hosts(f"192.0.2.22 other {NAME}   # the second host\n")
+    dns.ttl = 3600
+    weir = start_weir(resolvers=(f"{SERVER[0]}:{SERVER[1]}",), timeouts=TIMEOUTS, wait_up=False,
+                      environment={"CARES_HOSTS": path}, services={"web": {"backends": [
+                          {"address": f"{NAME}:8080", "name": "app"}]}})
+    weir.wait_in_use(["app/192.0.2.22"])
+    assert dns.questions == 0
+    write_hosts("")
+    weir.wait_in_use(["app/192.0.2.21"])
+    write_hosts(f"192.0.2.22 {NAME}\n")        # though DNS said that its answer holds for an hour
+    weir.wait_in_use(["app/192.0.2.22"])
+
+
+@pytest.mark.ci
+def test_e10_a_server_that_knows_lower_case_alone(lab, dns, start_weir):
+    dns.lower_only = True
+    weir = followed(start_weir)
+    weir.wait_in_use(["app/192.0.2.21"])
+    asked = dns.questions
+    weir.wait(lambda: dns.questions > asked + 5, what="further answers")
+    assert "its last addresses stay" not in own_log(weir)
+
+
+@pytest.mark.parametrize("death", ["silent", pytest.param("gone", marks=pytest.mark.ci)])
+def test_e10_servers_are_asked_in_their_order(lab, dns, second, start_weir, death):
+    """The second one only when the first doesn't answer, and no longer than that."""
+    weir = followed(start_weir, SERVER, SECOND)
+    weir.wait_in_use(["app/192.0.2.21"])
+    assert second.questions == 0
+    if death == "silent":
+        dns.silent = True
+    else:
+        dns.close()
+    weir.wait_in_use(["app/192.0.2.22"], timeout=15)
+    if death == "silent":
+        dns.silent = False
+    else:
+        dns.open()
+    weir.wait_in_use(["app/192.0.2.21"], timeout=15)
+    asked = second.questions
+    first_asked = dns.questions
+    weir.wait(lambda: dns.questions > first_asked + 5, what="further answers")
+    assert second.questions <= asked + 1
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("fault", ["nxdomain", "silent", "empty", "lies"])
+def test_e10_the_last_addresses_stay(lab, dns, start_weir, fault):
+    weir = followed(start_weir)
+    weir.wait_in_use(["app/192.0.2.21"])
+    before = len(weir.log())
+    if fault == "nxdomain":
+        dns.error, dns.addresses = NXDOMAIN, None
+    elif fault == "silent":
+        dns.silent = True
+    else:
+        dns.addresses = [] if fault == "empty" else ["127.0.0.1", "0.0.0.0", VIP, "224.0.0.1"]
+    weir.wait(lambda: "its last addresses stay" in weir.log()[before:], timeout=20, what="a line")
+    assert names(lab) == {"con1"}
+    dns.silent, dns.addresses = False, ["192.0.2.22"]
+    weir.wait_in_use(["app/192.0.2.22"], timeout=15)
