@@ -104,18 +104,23 @@ int control_backend_conf_copy(struct conf_backend *copy, const struct conf_backe
 
 	*copy = *conf;
 	copy->endpoint = *endpoint;
-	copy->host = NULL;
+	copy->host = conf->host != NULL ? strdup(conf->host) : NULL;
 	copy->name = NULL;
 	if (conf->host == NULL)
 		copy->name = strdup(conf->name);
 	else if (asprintf(&copy->name, "%s/%s", conf->name,
 			 net_addr_format(&endpoint->addr, address)) < 0)
 		copy->name = NULL;
-	return copy->name == NULL ? -ENOMEM : 0;
+	if (copy->name != NULL && (conf->host == NULL || copy->host != NULL))
+		return 0;
+	control_backend_conf_free(copy);
+	copy->name = copy->host = NULL;
+	return -ENOMEM;
 }
 
 void control_backend_conf_free(struct conf_backend *conf)
 {
+	free(conf->host);
 	free(conf->name);
 }
 

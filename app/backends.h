@@ -41,7 +41,8 @@ struct watch;
 enum backend_life { BACKEND_LISTED, BACKEND_REMOVED, BACKEND_GONE };
 
 struct control_backend {
-	// A copy with a name of its own; the endpoint is the one in use, of a DNS name one address.
+	// A copy with strings of its own; the endpoint is the one in use, of a DNS name one
+	// address.
 	struct conf_backend conf;
 	struct control_service *service;
 	uint32_t id;

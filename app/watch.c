@@ -150,8 +150,11 @@ static int watch_hop(struct watch *watch, struct control_backend *backend)
 static int watch_health(struct watch *watch, struct control_backend *backend,
 	const struct conf_health *conf, bool tells)
 {
+	struct conf_health named = *conf; // what it asks for is the name's, not one address's
+	if (named.host == NULL)
+		named.host = backend->conf.host;
 	struct health_target *target =
-		health_target_get(watch->health, &backend->conf.endpoint, conf);
+		health_target_get(watch->health, &backend->conf.endpoint, &named);
 
 	if (target == NULL)
 		return -errno;

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Backends by DNS name: followed off the packet path, the last good addresses kept."""
 
+import contextlib
 import ipaddress
 import os
+import re
+import socket
+import ssl
+import threading
 import time
 
 import pytest
@@ -10,7 +15,9 @@ import pytest
 import traffic
 from lab import VIP, VIP6
 from name_server import NXDOMAIN, NameServer
-from test_reload import TIMEOUTS, reload, usual
+from netns import PATIENCE
+from test_reload import TIMEOUTS, backends_of, reload, usual
+from weir import merged
 
 pytestmark = pytest.mark.sanitized
 
@@ -234,3 +241,72 @@ def test_e10_the_last_addresses_stay(lab, dns, start_weir, fault):
     assert names(lab) == {"con1"}
     dns.silent, dns.addresses = False, ["192.0.2.22"]
     weir.wait_in_use(["app/192.0.2.22"], timeout=15)
+
+
+# E21: who probes a name asks for it
+
+class NamedServer:
+    """An HTTP server on con1's host that notes the name in TLS and in the Host header."""
+
+    PORT = 8090
+
+    def __init__(self, lab, tls):
+        self.asked = set()
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
+        self._sni = None
+        if tls:
+            self._tls.load_cert_chain(f"{lab.files}/certificate", f"{lab.files}/key")
+            self._tls.sni_callback = self._note
+        with lab.hosts[0].entered():
+            self._socket = socket.create_server(("192.0.2.21", self.PORT))
+
+    def _note(self, _connection, name, _context):
+        self._sni = name
+
+    def _run(self):
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self._sni = None
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(2)
+                if self._tls:
+                    connection = self._tls.wrap_socket(connection, server_side=True)
+                host = re.search("Host: (.*)\r\n", connection.recv(4096).decode())
+                if host:                # else the probe was given up
+                    self.asked.add((self._sni, host.group(1)))
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                connection.close()
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+
+
+@pytest.mark.parametrize("kind", ["https", pytest.param("http", marks=pytest.mark.ci)])
+def test_e21_probes_of_a_name_ask_for_it(lab, dns, start_weir, kind):
+    """Unless the file says what else to ask for; that of an address asks for the address."""
+    health = {"type": kind, "port": NamedServer.PORT, "interval_ms": 200}
+    by_name, by_address, other = NAME, "192.0.2.21:8090", "www.example.org"
+    config = named(lab)
+    web = config["services"]["web"] = merged(config["services"]["web"], {"health": health})
+    plain = {**web, "listen": ":81", "backends": backends_of(lab, "con1")}
+    config["services"]["plain"] = plain
+    config["services"]["other"] = merged(web, {"listen": ":82", "health": {"host": other}})
+    tls = kind == "https"
+    with NamedServer(lab, tls) as server:
+        start_weir(**config)
+        expected = {(by_name if tls else None, by_name), (None, by_address),
+                    (other if tls else None, other)}
+        deadline = time.monotonic() + 10 * PATIENCE
+        while len(server.asked) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert server.asked == expected

@@ -92,7 +92,7 @@ struct conf_health {
 	unsigned rise;
 	unsigned fall;
 	char *path; // HTTP: the request's target
-	char *host; // HTTP: Host header and TLS name; NULL = the backend's "address:port"
+	char *host; // HTTP: Host header and TLS name; NULL = the backend's name, or "address:port"
 	unsigned status_first; // HTTP: the expected status codes, both ends included
 	unsigned status_last;
 	bool verify; // HTTPS: check the certificate against the system's store

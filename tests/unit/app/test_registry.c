@@ -235,7 +235,8 @@ static void the_address_of_a_name_is_in_the_name(void **state)
 	assert_int_equal(net_addr_parse(&endpoint.addr, "10.0.0.7"), 0);
 	assert_int_equal(control_backend_conf_copy(&copy, &conf, &endpoint), 0);
 	assert_string_equal(copy.name, "app.example.org:80/10.0.0.7");
-	assert_null(copy.host);
+	assert_string_equal(copy.host, conf.host);
+	assert_ptr_not_equal(copy.host, conf.host);
 	assert_true(net_endpoint_equal(&copy.endpoint, &endpoint));
 	control_backend_conf_free(&copy);
 }
