@@ -549,6 +549,7 @@ static int create_parts(struct control *control)
 	backends->count_service = count_index;
 	backends->count_connects = count_connects;
 	backends->passive = control->passive;
+	backends->resolver = daemon->resolver;
 	backends->context = daemon;
 	control->ports = ports_create(daemon->events, backends);
 	if (control->ports == NULL)

@@ -19,6 +19,7 @@
 #include "endpoints.h"
 #include "exception.h"
 #include "keep.h"
+#include "kept_names.h"
 #include "log.h"
 #include "notify.h"
 #include "own_side.h"
@@ -229,6 +230,19 @@ static void keep_fini(struct daemon *daemon)
 	keep_destroy(daemon->keep, daemon->forget);
 }
 
+static int names_init(struct daemon *daemon, char *message)
+{
+	daemon->resolver = resolver_create(daemon);
+	return daemon->resolver == NULL ? -ENOMEM : 0;
+}
+
+static void names_fini(struct daemon *daemon)
+{
+	resolver_destroy(daemon->resolver);
+	if (daemon->forget)
+		kept_names_remove(daemon->conf);
+}
+
 static int control_init(struct daemon *daemon, char *message)
 {
 	daemon->control = control_create(daemon);
@@ -296,11 +310,9 @@ static void start_fini(struct daemon *daemon)
 static int reload_step_init(struct daemon *daemon, char *message)
 {
 	daemon->apply = apply_create(daemon);
-	daemon->resolver = daemon->apply == NULL ? NULL : resolver_create(daemon);
-	daemon->reload = daemon->resolver == NULL ? NULL : reload_create(daemon);
+	daemon->reload = daemon->apply == NULL ? NULL : reload_create(daemon);
 	if (daemon->reload == NULL)
 		return -ENOMEM;
-	control_registry(daemon->control)->resolver = daemon->resolver;
 	resolver_follow(daemon->resolver, daemon->conf);
 	return 0;
 }
@@ -309,7 +321,6 @@ static void reload_step_fini(struct daemon *daemon)
 {
 	reload_destroy(daemon->reload);
 	apply_destroy(daemon->apply);
-	resolver_destroy(daemon->resolver);
 }
 
 static int command_step_init(struct daemon *daemon, char *message)
@@ -355,6 +366,7 @@ static int forget(const struct conf *conf, const char *config)
 		err = -EBUSY;
 	if (err == 0) {
 		keep_remove(conf);
+		kept_names_remove(conf);
 		start_pace_forget(config);
 		err = exception_forget(conf, message);
 	}
@@ -378,6 +390,7 @@ static const struct step steps[] = {
 	{"stall watch", stall_init, stall_fini},
 	{"own side", own_side_init, own_side_fini},
 	{"what was kept", keep_init, keep_fini},
+	{"names", names_init, names_fini},
 	{"control", control_init, control_fini},
 	{"workers", workers_init, workers_fini},
 	{"adoption", adopt_init, adopt_fini},

@@ -13,6 +13,7 @@
 #include "conf_endpoint.h"
 #include "daemon.h"
 #include "dns.h"
+#include "kept_names.h"
 #include "log.h"
 
 #define ADDRESSES_MAX 256 // of one name
@@ -52,6 +53,8 @@ struct resolver {
 	struct event *apply;
 	struct event *look; // while there are names
 	struct file_mark hosts, resolv_conf;
+	bool is_kept; // what is known of the names
+	bool has_failed_to_keep;
 	LIST_HEAD(, name) names;
 };
 
@@ -138,7 +141,7 @@ static bool same_addresses(const struct name *name, const struct net_addr *addrs
 	return same;
 }
 
-static void log_addresses(const struct name *name)
+static void log_addresses(const struct name *name, const char *since)
 {
 	char text[512], addr[NET_ADDR_TEXT];
 	size_t length = 0;
@@ -147,8 +150,8 @@ static void log_addresses(const struct name *name)
 	for (uint32_t i = 0; i < name->nb_addrs && length + NET_ADDR_TEXT < sizeof(text); i++)
 		length += snprintf(text + length, sizeof(text) - length, " %s",
 			net_addr_format(&name->addrs[i], addr));
-	log_info("name %s:%s (%u address%s)", name->host, text, name->nb_addrs,
-		name->nb_addrs == 1 ? "" : "es");
+	log_info("name %s:%s (%u address%s)%s", name->host, text, name->nb_addrs,
+		name->nb_addrs == 1 ? "" : "es", since);
 }
 
 static void apply_soon(struct resolver *resolver, unsigned ms)
@@ -168,7 +171,8 @@ static void take_addresses(struct name *name, const struct net_addr *addrs, uint
 	memcpy(name->addrs, addrs, nb * sizeof(*addrs));
 	name->nb_addrs = nb;
 	name->is_changed = true;
-	log_addresses(name);
+	name->resolver->is_kept = false;
+	log_addresses(name, "");
 	apply_soon(name->resolver, 0);
 }
 
@@ -220,6 +224,80 @@ static void ask(evutil_socket_t fd, short what, void *context)
 	}
 	name->is_asked = true; // the answer may come within the call
 	dns_ask(name->resolver->dns, name->host, name->family, answered, name);
+}
+
+static struct name *name_create(struct resolver *resolver, const char *host, sa_family_t family)
+{
+	struct name *name = calloc(1, sizeof(*name));
+
+	if (name == NULL)
+		return NULL;
+	name->resolver = resolver;
+	name->family = family;
+	LIST_INSERT_HEAD(&resolver->names, name, entry);
+	name->host = strdup(host);
+	name->timer = evtimer_new(resolver->daemon->events, ask, name);
+	if (name->host != NULL && name->timer != NULL)
+		return name;
+	name_destroy(name);
+	return NULL;
+}
+
+/* --- what outlives the process --- */
+
+static void keep_names(struct resolver *resolver)
+{
+	const struct conf *conf = resolver->daemon->conf;
+	const struct name *name;
+	int err = 0;
+
+	if (resolver->is_kept || !conf->flows_persist)
+		return;
+	resolver->is_kept = true;
+	if (LIST_EMPTY(&resolver->names)) {
+		kept_names_remove(conf);
+		return;
+	}
+	FILE *file = kept_names_begin(conf);
+	if (file == NULL) {
+		err = -errno;
+	} else {
+		LIST_FOREACH(name, &resolver->names, entry)
+			kept_names_add(file, name->host, name->addrs, name->nb_addrs);
+		err = kept_names_end(file, conf);
+	}
+	if (err < 0 && !resolver->has_failed_to_keep)
+		log_warning("the addresses of names can't be kept for the next start: %s",
+			strerror(-err));
+	resolver->has_failed_to_keep = err < 0;
+}
+
+static void found(void *context, const char *host, const struct net_addr *addr)
+{
+	struct resolver *resolver = context;
+	struct name *name = find(resolver, host, addr->family);
+
+	if (name == NULL)
+		name = name_create(resolver, host, addr->family);
+	if (name != NULL && name->nb_addrs < ADDRESSES_MAX)
+		name->addrs[name->nb_addrs++] = *addr;
+}
+
+/* They hold until the first answer: a server may be silent as long as DNS is. */
+static void read_names(struct resolver *resolver)
+{
+	const struct conf *conf = resolver->daemon->conf;
+	struct name *name;
+
+	if (!conf->flows_persist) {
+		kept_names_remove(conf);
+		return;
+	}
+	kept_names_read(conf, found, resolver);
+	LIST_FOREACH(name, &resolver->names, entry) {
+		name->nb_addrs = tidy_addresses(resolver, name->addrs, name->nb_addrs);
+		log_addresses(name, " before this start");
+	}
 }
 
 /* --- which servers --- */
@@ -304,6 +382,7 @@ static void apply_due(evutil_socket_t fd, short what, void *context)
 	bool *changed, any = false;
 	struct name *name;
 
+	keep_names(resolver);
 	if (apply_busy(resolver->daemon->apply)) {
 		apply_soon(resolver, BUSY_RETRY_MS);
 		return;
@@ -325,28 +404,17 @@ static void want(struct resolver *resolver, const struct conf_backend *backend, 
 {
 	struct name *name = find(resolver, backend->host, family);
 
+	if (name == NULL)
+		name = name_create(resolver, backend->host, family);
 	if (name == NULL) {
-		name = calloc(1, sizeof(*name));
-		if (name == NULL)
-			goto fail;
-		name->resolver = resolver;
-		name->family = family;
-		LIST_INSERT_HEAD(&resolver->names, name, entry);
-		name->host = strdup(backend->host);
-		name->timer = evtimer_new(resolver->daemon->events, ask, name);
-		if (name->host == NULL || name->timer == NULL) {
-			name_destroy(name);
-			goto fail;
-		}
+		log_error("name %s: no memory to follow it", backend->host);
+		return;
 	}
 	if (!name->is_wanted ||
 		(backend->resolve_ms != 0 &&
 			(name->resolve_ms == 0 || backend->resolve_ms < name->resolve_ms)))
 		name->resolve_ms = backend->resolve_ms;
 	name->is_wanted = true;
-	return;
-fail:
-	log_error("name %s: no memory to follow it", backend->host);
 }
 
 void resolver_follow(struct resolver *resolver, const struct conf *conf)
@@ -369,6 +437,8 @@ void resolver_follow(struct resolver *resolver, const struct conf *conf)
 			name_destroy(name);
 	}
 	ask_all(resolver); // a reload asks for all anew
+	resolver->is_kept = false;
+	apply_soon(resolver, 0);
 	if (LIST_EMPTY(&resolver->names))
 		event_del(resolver->look);
 	else
@@ -385,10 +455,12 @@ struct resolver *resolver_create(struct daemon *daemon)
 	LIST_INIT(&resolver->names);
 	resolver->apply = evtimer_new(daemon->events, apply_due, resolver);
 	resolver->look = event_new(daemon->events, -1, EV_PERSIST, look_due, resolver);
-	if (resolver->apply != NULL && resolver->look != NULL)
-		return resolver;
-	resolver_destroy(resolver);
-	return NULL;
+	if (resolver->apply == NULL || resolver->look == NULL) {
+		resolver_destroy(resolver);
+		return NULL;
+	}
+	read_names(resolver);
+	return resolver;
 }
 
 void resolver_destroy(struct resolver *resolver)

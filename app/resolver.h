@@ -2,8 +2,8 @@
 /*
  * Backends by DNS name: asked for again and again (dns.h); the last good addresses stay when that
  * fails. When they change, the services that use the name are brought in line. The system's files
- * are looked at each second: another hosts file, or resolv.conf where its servers are asked, has all
- * names asked for anew.
+ * are looked at each second: another hosts file, or resolv.conf where its servers are asked, has
+ * all names asked for anew.
  *
  * Thread rule: on the control core's event loop.
  */
@@ -18,7 +18,8 @@ struct conf;
 struct daemon;
 struct resolver;
 
-/* Create the resolver. NULL for want of memory. */
+/* Create the resolver, which knows the addresses that the former process knew; they hold until
+ * there is an answer. NULL for want of memory. */
 struct resolver *resolver_create(struct daemon *daemon);
 /* Free the resolver; resolver_destroy(NULL) is fine. */
 void resolver_destroy(struct resolver *resolver);

@@ -14,7 +14,7 @@ import pytest
 
 import traffic
 from lab import VIP, VIP6
-from name_server import NXDOMAIN, NameServer
+from name_server import NXDOMAIN, REFUSED, NameServer
 from netns import PATIENCE
 from test_reload import TIMEOUTS, backends_of, reload, usual
 from weir import merged
@@ -310,3 +310,70 @@ def test_e21_probes_of_a_name_ask_for_it(lab, dns, start_weir, kind):
         while len(server.asked) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert server.asked == expected
+
+
+# E3: a start without DNS
+
+def lives_again(weir, life):
+    if life == "upgraded":
+        weir.upgrade()
+        return
+    if life == "killed":
+        weir.kill()
+    else:
+        assert weir.stop(keep=True) == 0
+    weir.start(wait_up=False)
+
+
+@pytest.mark.parametrize("life,fault", [
+    ("killed", "silent"), ("upgraded", "silent"),
+    *(pytest.param(life, fault, marks=pytest.mark.ci) for life, fault in (
+        ("stopped", "silent"), ("killed", "refused"), ("killed", "nxdomain"), ("killed", "slow"),
+        ("upgraded", "slow"), ("killed", "first dead")))])
+def test_e3_a_start_without_dns(lab, dns, second, start_weir, life, fault):
+    """The addresses that were known serve at once, and until there is an answer."""
+    weir = followed(start_weir, SERVER, SECOND)
+    weir.wait_in_use(["app/192.0.2.21"])
+    dns.addresses = second.addresses = ["192.0.2.22"]
+    weir.wait_in_use(["app/192.0.2.22"])        # the latest ones, and no others
+    second.silent = fault != "first dead"
+    if fault in ("silent", "first dead"):
+        dns.silent = True
+    elif fault == "slow":
+        dns.delay = 0.7
+    else:
+        dns.addresses, dns.error = None, NXDOMAIN if fault == "nxdomain" else REFUSED
+    lives_again(weir, life)
+    weir.wait_in_use(["app/192.0.2.22"])
+    results = traffic.requests(lab.client, 40)
+    assert set(traffic.bodies(results)) == {"con3"} and not traffic.errors(results)
+    dns.silent, dns.delay, dns.addresses = False, 0, ["192.0.2.21"]
+    weir.wait_in_use(["app/192.0.2.21"], timeout=20)
+
+
+@pytest.mark.ci
+def test_e3_a_start_without_dns_of_ipv6_and_two_workers(lab, dns, start_weir):
+    dns.addresses = ["2001:db8::21", "2001:db8::22"]
+    weir = start_weir(**named6(lab), workers=2, wait_up=False)
+    weir.wait_in_use(["app/2001:db8::21", "app/2001:db8::22"])
+    dns.silent = True
+    lives_again(weir, "killed")
+    weir.wait_in_use(["app/2001:db8::21", "app/2001:db8::22"])
+    results = traffic.requests(lab.client, 40, address=VIP6)
+    assert set(traffic.bodies(results)) == {"con1", "con3"} and not traffic.errors(results)
+
+
+@pytest.mark.ci
+def test_e3_what_is_kept_goes_with_the_rest(lab, dns, start_weir):
+    """Of a name that left the file, and by a stop that forgets."""
+    weir = followed(start_weir)
+    path = f"/run/weir/{weir.prefix}.names"
+    weir.wait_in_use(["app/192.0.2.21"])
+    with open(path) as file:
+        assert file.read() == f"{NAME} 192.0.2.21\n"
+    assert reload(weir, usual(lab)) == ""
+    weir.wait(lambda: not os.path.exists(path), what="no names")
+    assert reload(weir, named(lab)) == ""
+    weir.wait(lambda: os.path.exists(path), what="names")
+    assert weir.stop() == 0
+    assert not os.path.exists(path)

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "kept_names.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "conf.h"
+#include "dev.h"
+
+#define DIRECTORY "/run/weir"
+#define FRESH ".new"
+#define PATH 128
+
+static void make_path(const struct conf *conf, const char *suffix, char path[PATH])
+{
+	char name[80];
+
+	snprintf(path, PATH, DIRECTORY "/%s.names%s", dev_instance_name(conf, name), suffix);
+}
+
+void kept_names_read(const struct conf *conf, kept_names_found_fn found, void *context)
+{
+	char path[PATH], *line = NULL, *rest;
+	size_t size = 0;
+
+	make_path(conf, "", path);
+	FILE *file = fopen(path, "re");
+	if (file == NULL)
+		return;
+	while (getline(&line, &size, file) > 0) {
+		const char *host = strtok_r(line, " \n", &rest), *word;
+		struct net_addr addr;
+		while (host != NULL && (word = strtok_r(NULL, " \n", &rest)) != NULL)
+			if (net_addr_parse(&addr, word) == 0)
+				found(context, host, &addr);
+	}
+	free(line);
+	fclose(file);
+}
+
+FILE *kept_names_begin(const struct conf *conf)
+{
+	char fresh[PATH];
+
+	make_path(conf, FRESH, fresh);
+	unlink(fresh);
+	int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+	if (fd >= 0 && file == NULL)
+		close(fd);
+	return file;
+}
+
+void kept_names_add(FILE *file, const char *host, const struct net_addr *addrs, uint32_t nb_addrs)
+{
+	char text[NET_ADDR_TEXT];
+
+	fputs(host, file);
+	for (uint32_t i = 0; i < nb_addrs; i++)
+		fprintf(file, " %s", net_addr_format(&addrs[i], text));
+	fputc('\n', file);
+}
+
+int kept_names_end(FILE *file, const struct conf *conf)
+{
+	char path[PATH], fresh[PATH];
+	bool is_whole = fflush(file) == 0 && !ferror(file);
+	int err = is_whole ? 0 : -errno;
+
+	make_path(conf, "", path);
+	make_path(conf, FRESH, fresh);
+	if (fclose(file) != 0 && err == 0)
+		err = -errno;
+	if (err == 0 && rename(fresh, path) < 0)
+		err = -errno;
+	if (err < 0)
+		unlink(fresh);
+	return err;
+}
+
+void kept_names_remove(const struct conf *conf)
+{
+	char path[PATH];
+
+	make_path(conf, "", path);
+	unlink(path);
+}
