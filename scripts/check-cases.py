@@ -15,9 +15,9 @@ import sys
 
 CATALOGUE = "tests/README.md"
 FOLDERS = ("lib", "app", "tests", "scripts")
-ID = re.compile(r"\b([A-FISW])([1-9][0-9]?)(?:-\1([1-9][0-9]?))?\b")      # A13, B1-B6
-SPAN = re.compile(r"\b[A-FISW][0-9]+ to [A-FISW][0-9]+\b")   # of the catalogue, not of cases
-ROW = re.compile(r"^(\| ([A-FISW][0-9]+) \|.*\| )(.*)( ?\|)$", re.MULTILINE)
+ID = re.compile(r"\b([A-FIMSW])([1-9][0-9]?)(?:-\1([1-9][0-9]?))?\b")      # A13, B1-B6
+SPAN = re.compile(r"\b[A-FIMSW][0-9]+ to [A-FIMSW][0-9]+\b")   # of the catalogue, not of cases
+ROW = re.compile(r"^(\| ([A-FIMSW][0-9]+) \|.*\| )(.*)( ?\|)$", re.MULTILINE)
 C_WORDS = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:[^"\\\n]|\\.)*"', re.DOTALL)     # comments, strings
 
 
