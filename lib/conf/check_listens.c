@@ -72,6 +72,16 @@ static int spread_any(struct conf_reader *reader, const struct conf *conf, struc
 	if (found)
 		return 0;
 	const char *family = service->family == AF_INET6 ? "IPv6" : "IPv4";
+	char text[NET_ADDR_TEXT];
+	if (service->family == AF_INET && service->nb_names == service->nb_backends)
+		return conf_reader_fail(reader, setting,
+			"\"%s\" means the port's IPv4 addresses, as a service of names alone is "
+			"IPv4 "
+			"unless its first address to listen on is IPv6, and it has none; write "
+			"\"[%s]:%u\"",
+			config_setting_get_string(setting),
+			net_addr_format(&conf->port.addresses[0].addr, text),
+			ntohs(spread.endpoint.port));
 	return conf_reader_fail(reader, setting,
 		"\"%s\" means the port's %s addresses, as the backends are %s, and it has none; "
 		"add one to port.address",
@@ -145,6 +155,12 @@ static int check_unique(struct conf_reader *reader, const struct conf *conf,
 
 	const config_setting_t *taken = setting_of(reader, services, first->service, first->listen);
 	unsigned line = conf_reader_line(reader, taken, &file);
+	if (first->service == second->service)
+		return conf_reader_fail(reader,
+			setting_of(reader, services, second->service, second->listen),
+			"%s is meant by \"%s\" (%s:%u) too; remove one of them",
+			net_endpoint_format(&second->endpoint, text),
+			config_setting_get_string(taken), file, line);
 	return conf_reader_fail(reader,
 		setting_of(reader, services, second->service, second->listen),
 		"%s is taken: service %s listens there by \"%s\" (%s:%u); give one another address "

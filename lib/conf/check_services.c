@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "conf_endpoint.h"
 #include "conf_schema.h"
@@ -52,6 +53,9 @@ static int check_backend_address(struct conf_reader *reader, const struct conf *
 
 	if (backend->host != NULL) // the resolver takes no address that can't be
 		return 0;
+	if (backend->resolve_ms != 0)
+		return conf_reader_fail(reader, config_setting_get_member(element, "resolve_ms"),
+			"is for names, and the address is none; remove it");
 	fault = conf_addr_fault(addr);
 
 	net_addr_format(addr, text);
@@ -95,7 +99,7 @@ static const char *host_of(const struct conf_backend *backend)
 static int by_address(const void *a, const void *b)
 {
 	const struct conf_backend *const *x = a, *const *y = b;
-	int order = strcmp(host_of(*x), host_of(*y));
+	int order = strcasecmp(host_of(*x), host_of(*y));
 
 	if (order == 0)
 		order = memcmp((*x)->endpoint.addr.v6, (*y)->endpoint.addr.v6, 16);
@@ -117,7 +121,7 @@ static int check_unique(struct conf_reader *reader, const struct conf_service *s
 		const struct conf_backend *a = sorted[i - 1], *b = sorted[i];
 		bool same = names ? strcmp(a->name, b->name) == 0
 				  : net_endpoint_equal(&a->endpoint, &b->endpoint) &&
-				strcmp(host_of(a), host_of(b)) == 0;
+				strcasecmp(host_of(a), host_of(b)) == 0;
 		if (same && (second == NULL || b < second)) {
 			first = a;
 			second = b;

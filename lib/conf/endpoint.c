@@ -4,9 +4,43 @@
 #include <arpa/inet.h>
 #include <errno.h>
 
+#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+/* What a DNS name may consist of. */
+static size_t name_length(const char *text)
+{
+	return strspn(text, LETTERS "0123456789-_.");
+}
+
 static bool is_port(const char *text)
 {
 	return text[0] != '\0' && strspn(text, "0123456789") == strlen(text);
+}
+
+/* "010.0.0.1": octal for some, decimal for others. */
+static bool has_leading_zero(const char *text)
+{
+	for (const char *p = text; *p != '\0'; p++)
+		if (*p == '0' && (p == text || p[-1] == '.') && p[1] >= '0' && p[1] <= '9')
+			return strspn(text, "0123456789.:") == strlen(text);
+	return false;
+}
+
+/* What is no address and no name either, but is often written in its place. */
+static const char *foreign_fault(const char *text)
+{
+	if (text[0] != '\0' && (text[0] == ' ' || text[strlen(text) - 1] == ' '))
+		return "begins or ends with a blank; remove it";
+	if (strstr(text, "://") != NULL)
+		return "is a URL; expected \"address:port\", as in \"10.0.0.11:8080\"";
+	if (strncmp(text, "unix:", 5) == 0)
+		return "is a Unix socket, and weir sends packets; let the server listen on an "
+		       "address and port, as in \"10.0.0.11:8080\"";
+	if (strchr(text, '%') != NULL)
+		return "has a zone, and weir0 is the only one; write the address without it";
+	if (has_leading_zero(text))
+		return "has numbers with leading zeros; write them without";
+	return NULL;
 }
 
 /* What net_endpoint_parse() didn't like, as far as the form tells. */
@@ -17,6 +51,8 @@ static const char *endpoint_fault(const char *text)
 
 	if (text[0] == '\0')
 		return "is empty; expected \"address:port\", as in \"10.0.0.11:8080\"";
+	if (foreign_fault(text) != NULL)
+		return foreign_fault(text);
 	if (strchr(text, ' ') != NULL)
 		return "has more than address and port; a backend's keys stand in a group, as in "
 		       "{ address = \"10.0.0.11:8080\"; weight = 3; }";
@@ -29,7 +65,7 @@ static const char *endpoint_fault(const char *text)
 	if (colon != NULL && strchr(text, ':') != colon && text[0] != '[')
 		return "is no address and port; expected IPv6 in brackets, as in "
 		       "\"[2001:db8::1]:8080\"";
-	if (strpbrk(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != NULL)
+	if (strpbrk(text, LETTERS) != NULL)
 		return "is a name; give an address and port, as in \"10.0.0.11:8080\" (backends "
 		       "may have names)";
 	if (colon == NULL || !is_port(colon + 1))
@@ -48,12 +84,32 @@ const char *conf_endpoint_parse(struct net_endpoint *endpoint, const char *text)
 
 bool conf_endpoint_is_name(const char *text)
 {
-	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-	size_t length =
-		strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.");
+	size_t length = name_length(text);
 
 	return text[length] == ':' && length >= 1 && length <= 253 && text[0] != '.' &&
-		text[0] != '-' && strcspn(text, letters) < length && strstr(text, "..") == NULL;
+		text[0] != '-' && strcspn(text, LETTERS) < length && strstr(text, "..") == NULL;
+}
+
+const char *conf_endpoint_name_fault(const char *text)
+{
+	size_t length = name_length(text);
+
+	if (foreign_fault(text) != NULL)
+		return foreign_fault(text);
+	if (strcspn(text, LETTERS) >= length)
+		return NULL; // no name
+	if (text[length] == '\0')
+		return "lacks its port; expected \"name:port\", as in \"app.example.org:8080\"";
+	if (text[length] != ':' || strchr(text + length + 1, ':') != NULL)
+		return NULL;
+	if (!conf_endpoint_is_name(text))
+		return "is no name that DNS can have; expected one as in \"app.example.org:8080\"";
+	if (!is_port(text + length + 1))
+		return "has no number as its port; expected one as in \"app.example.org:8080\"";
+	if (strncasecmp(text, "localhost:", 10) == 0)
+		return "is the balancer itself, which can't send to itself; publish the container "
+		       "on the host's other address";
+	return NULL;
 }
 
 const char *conf_endpoint_parse_port(struct net_endpoint *endpoint, const char *text)

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define SHOWN 40 // bytes of the file's text that a message shows
 
@@ -152,6 +153,19 @@ static int close_level(struct conf_grammar *g, const struct conf_token *token)
 	return 0;
 }
 
+/* What yes, off and the like are here; NULL: it is another word. */
+static const char *boolean_of(const struct conf_token *token)
+{
+	static const char *const words[][2] = {
+		{"yes", "true"}, {"on", "true"}, {"no", "false"}, {"off", "false"}};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (token->length == strlen(words[i][0]) &&
+			strncasecmp(token->text, words[i][0], token->length) == 0)
+			return words[i][1];
+	return NULL;
+}
+
 static int read_value(struct conf_grammar *g, const struct conf_token *token)
 {
 	bool element = g->state != CONF_WANT_VALUE;
@@ -163,6 +177,9 @@ static int read_value(struct conf_grammar *g, const struct conf_token *token)
 	if (g->state == CONF_WANT_ELEMENT && closes)
 		return conf_grammar_fail(g, g->comma_file == g->file ? g->comma_line : token->line,
 			"trailing comma before %c; remove the comma", token->text[0]);
+	if (token->kind == CONF_TOKEN_NAME && boolean_of(token) != NULL)
+		return conf_grammar_fail(g, token->line, "%.*s is not a value; write %s",
+			shown(token), token->text, boolean_of(token));
 	if (token->kind == CONF_TOKEN_NAME)
 		return conf_grammar_fail(g, token->line,
 			"%.*s is not a value; a string stands in quotes", shown(token),
@@ -197,6 +214,9 @@ static int read_key(struct conf_grammar *g, const struct conf_token *token)
 	}
 	if (token->kind == CONF_TOKEN_SIGN && strchr("})]", token->text[0]) != NULL)
 		return close_level(g, token);
+	if (token->kind == CONF_TOKEN_SIGN && token->text[0] == ';')
+		return conf_grammar_fail(g, token->line,
+			"unexpected ;; remove it: one ends a setting, and none follows @include");
 	return conf_grammar_fail(g, token->line,
 		"unexpected %.*s; a key is expected, as in key = value;", shown(token),
 		token->text);
@@ -224,11 +244,16 @@ static int read_end(struct conf_grammar *g, const struct conf_token *token)
 		if (token->kind == CONF_TOKEN_NAME) // libconfig wants no ; either
 			return read_key(g, token);
 		return conf_grammar_fail(g, token->line,
-			"unexpected %.*s after a value; ; is expected", shown(token), token->text);
+			"unexpected %.*s after a value; ; is expected%s", shown(token), token->text,
+			token->kind == CONF_TOKEN_STRING ? " (strings aren't joined)" : "");
 	}
+	if (sign == ';')
+		return conf_grammar_fail(
+			g, token->line, "; between the elements of a list; write a comma");
 	if (sign != ',')
-		return conf_grammar_fail(g, token->line, "a comma is missing before %.*s",
-			shown(token), token->text);
+		return conf_grammar_fail(g, token->line, "a comma is missing before %.*s%s",
+			shown(token), token->text,
+			token->kind == CONF_TOKEN_STRING ? " (strings aren't joined)" : "");
 	fputc(',', g->out);
 	g->comma_line = token->line;
 	g->comma_file = g->file;

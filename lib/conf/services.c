@@ -67,6 +67,9 @@ static int read_listen(
 			"\"%.5s\" lacks its colon; expected "
 			"\":port\", as in \":80\"",
 			text);
+	if (text != NULL && strncmp(text, "*:", 2) == 0)
+		return conf_reader_fail(reader, setting,
+			"\"%.60s\": write every address of the port as \"%.6s\"", text, text + 1);
 	listen->any = text != NULL && text[0] == ':' && text[1] != ':';
 	if (!listen->any)
 		return read_endpoint(reader, setting, LISTEN_EXPECTED, &listen->endpoint);
@@ -113,6 +116,9 @@ static int read_backend_address(
 	struct conf_backend *backend = object;
 	const char *text = config_setting_get_string(setting), *fault;
 
+	fault = text != NULL ? conf_endpoint_name_fault(text) : NULL;
+	if (fault != NULL)
+		return conf_reader_fail(reader, setting, "\"%.60s\" %s", text, fault);
 	if (text == NULL || !conf_endpoint_is_name(text))
 		return read_endpoint(reader, setting, BACKEND_EXPECTED, &backend->endpoint);
 	const char *colon = strchr(text, ':');

@@ -181,6 +181,15 @@ static bool is_float(const char *word)
 	return *p == '\0' && whole + part > 0 && (point || exponent);
 }
 
+/* "250ms", "1M" */
+static bool has_unit(const char *word)
+{
+	size_t digits = strspn(word, "0123456789"), length = strlen(word);
+
+	return digits > 0 && length - digits <= 3 && isalpha((unsigned char)word[digits]) &&
+		isalpha((unsigned char)word[length - 1]);
+}
+
 /* A key, a number, true or false: whatever stands without quotes. */
 static void read_word(struct conf_token_reader *reader, struct conf_token *token)
 {
@@ -209,9 +218,40 @@ static void read_word(struct conf_token_reader *reader, struct conf_token *token
 		memchr(token->text, '.', length) == NULL &&
 		memchr(token->text, '+', length) == NULL)
 		token->kind = CONF_TOKEN_NAME;
-	else
-		bad(reader, token, "%.*s is neither a key nor a number; a string stands in quotes",
+	else if (has_unit(word))
+		bad(reader, token,
+			"%.*s has a unit; write the number alone, in the unit that the key's name "
+			"tells",
 			SHOWN, word);
+	else
+		bad(reader, token,
+			"%.*s is neither a number nor a key, which has letters, digits, - and _ "
+			"alone; a string stands in quotes",
+			SHOWN, word);
+}
+
+/* What word processors and web pages put in the place of plain characters (UTF-8). */
+static void bad_byte(struct conf_token_reader *reader, struct conf_token *token)
+{
+	static const struct {
+		const char *bytes;
+		const char *fault;
+	} known[] = {
+		{"\xef\xbb\xbf", "a byte order mark; save the file without it"},
+		{"\xc2\xa0", "a no-break space; write a blank"},
+		{"\xe2\x80", "a typographic character; a string stands in plain quotes: \""},
+		{"\xc2\xab", "a typographic quote; a string stands in plain quotes: \""},
+		{"\xc2\xbb", "a typographic quote; a string stands in plain quotes: \""},
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (next_is(reader, known[i].bytes)) {
+			bad(reader, token, "%s", known[i].fault);
+			return;
+		}
+	}
+	bad(reader, token, "unexpected byte 0x%02x; the file must be plain text",
+		(unsigned char)*reader->at);
 }
 
 void conf_token_next(struct conf_token_reader *reader, struct conf_token *token)
@@ -238,9 +278,11 @@ void conf_token_next(struct conf_token_reader *reader, struct conf_token *token)
 	} else if (c != '\0' && strchr("=:,;{}[]()", c) != NULL) {
 		token->kind = CONF_TOKEN_SIGN;
 		reader->at++;
+	} else if (c == '\'') {
+		bad(reader, token, "unexpected '; a string stands in double quotes: \"");
 	} else if (isprint(c)) {
 		bad(reader, token, "unexpected character %c; a string stands in quotes", c);
 	} else {
-		bad(reader, token, "unexpected byte 0x%02x; the file must be plain text", c);
+		bad_byte(reader, token);
 	}
 }

@@ -11,6 +11,10 @@ const char *conf_endpoint_parse(struct net_endpoint *endpoint, const char *text)
 /* Tell whether the text is "name:port", with a DNS name that has a letter. */
 bool conf_endpoint_is_name(const char *text);
 
+/* Return what is wrong with a backend's text that is meant to be a name and port, or a URL and
+ * such, and what would be right; NULL when it is one, or an address. */
+const char *conf_endpoint_name_fault(const char *text);
+
 /* Parse ":80", the port alone. NULL, or what is wrong and what would be right. */
 const char *conf_endpoint_parse_port(struct net_endpoint *endpoint, const char *text);
 

@@ -208,7 +208,7 @@ static void errors_in_included_files_name_that_file_and_line(void **state)
 {
 	write_text("main.conf", PORT "services = {\n  @include \"web.inc\"\n};\nflow = 5;\n");
 	write_text("web.inc", "\nweb = {\n listen = \":80\";\n backends = ( \"host1\" ); };\n");
-	assert_refused("main.conf", "web.inc:4: services.web.backends[0]: ", "is a name");
+	assert_refused("main.conf", "web.inc:4: services.web.backends[0]: ", "lacks its port");
 	write_text(
 		"web.inc", "\nweb = { listen = \":80\";\n backends = ( \"10.0.0.1:80\", ); };\n");
 	assert_refused("main.conf", "web.inc:3: services.web.backends[0]: ", "trailing comma");

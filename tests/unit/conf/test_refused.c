@@ -41,7 +41,7 @@ static const struct bad scanned[] = {
 	{PORT WEB("listen = :80;"), "3: services.web.listen",
 		"a value is missing before :; a string stands in quotes"},
 	{PORT WEB("listen = 192.0.2.10:80;"), "3: services.web.listen",
-		"192.0.2.10 is neither a key nor a number; a string stands in quotes"},
+		"192.0.2.10 is neither a number nor a key, which has letters"},
 	{PORT "flows = $5;\n", "2: flows", "unexpected character $"},
 	{PORT "flows = \x01;\n", "2: flows", "unexpected byte 0x01"},
 	{PORT "instance = \"a\\x00b\";\n", "2: instance", "\\x00 in a string"},
@@ -67,7 +67,7 @@ static const struct bad scanned[] = {
 	{TOP("flows = 9223372036854775808L;"), "2: flows", "does not fit in 64 bits"},
 	{TOP("flows = 0x1ffffffffffffffffL;"), "2: flows", "does not fit in 64 bits"},
 	{TOP("flows = 02048;"), "2: flows", "02048 begins with 0; write the number without"},
-	{TOP("flows = 5x;"), "2: flows", "5x is neither a key nor a number"},
+	{TOP("flows = 5x;"), "2: flows", "5x has a unit"},
 	{TOP("flows = 0xffffffff;"), "2: flows", "4294967295 is out of range"},
 	/* Keys. */
 	{TOP("flows = 2048;\nflows = 4096;"), "3: flows", "given twice, first in "},
@@ -275,7 +275,7 @@ static const struct bad addressed[] = {
 	{LISTEN("\"[2001:db8::1]:80\""), "3: services.web.listen",
 		"2001:db8::1 is IPv6 and the backends are IPv4: weir does not translate"},
 	{LISTEN("[ \":80\",\n\"192.0.2.10:80\" ]"), "4: services.web.listen[1]",
-		"192.0.2.10:80 is taken: service web listens there by \":80\""},
+		"192.0.2.10:80 is meant by \":80\" ("},
 	{TWO("\":80\"", "\":80\""), "4: services.b.listen",
 		"192.0.2.10:80 is taken: service a listens there by \":80\""},
 	{TWO("\":80\"", "\"192.0.2.10:80\""), "4: services.b.listen", "192.0.2.10:80 is taken"},
@@ -294,9 +294,8 @@ static const struct bad addressed[] = {
 	{BACKEND("( \"10.0.0.1:80 weight=3\" )"), "4: services.web.backends[0]",
 		"has more than address and port; a backend's keys stand in a group"},
 	{BACKEND("( \"host1:99999\" )"), "4: services.web.backends[0]", "port out of range"},
-	{BACKEND("( \"host1\" )"), "4: services.web.backends[0]", "is a name"},
-	{BACKEND("( \"host..x:80\" )"), "4: services.web.backends[0]", "is a name"},
-	{BACKEND("( \"-x:80\" )"), "4: services.web.backends[0]", "is a name"},
+	{BACKEND("( \"host..x:80\" )"), "4: services.web.backends[0]", "is no name that DNS can"},
+	{BACKEND("( \"-x:80\" )"), "4: services.web.backends[0]", "is no name that DNS can have"},
 	{BACKEND("( { address = \"a.b:80\"; }, \"a.b:80\" )"), "4: services.web.backends[1]",
 		"is that of backends[0]"},
 	{TOP("resolvers = \"dns.example\";"), "2: resolvers", "is no address"},
@@ -377,6 +376,67 @@ static const struct bad addressed[] = {
 		"all weights are 0, so that no backend would be chosen; give one a weight"},
 };
 
+/* Case M12: what came with files of other balancers, editors and habits, and what useless settings
+ * there were. */
+static const struct bad habits[] = {
+	{BACKEND("( \"app.example.org\" )"), "4: services.web.backends[0]",
+		"lacks its port; expected \"name:port\", as in \"app.example.org:8080\""},
+	{BACKEND("( { address = \"host1\"; } )"), "4: services.web.backends[0].address",
+		"\"host1\" lacks its port"},
+	{BACKEND("( \"http://app.example.org:80\" )"), "4: services.web.backends[0]",
+		"is a URL; expected \"address:port\""},
+	{BACKEND("( \"unix:/run/app.sock\" )"), "4: services.web.backends[0]", "is a Unix socket"},
+	{BACKEND("( \"app:http\" )"), "4: services.web.backends[0]",
+		"\"app:http\" has no number as its port"},
+	{BACKEND("( \"app:\" )"), "4: services.web.backends[0]", "has no number as its port"},
+	{BACKEND("( \"localhost:80\" )"), "4: services.web.backends[0]",
+		"is the balancer itself, which can't send to itself"},
+	{BACKEND("( \"[fe80::1%eth0]:80\" )"), "4: services.web.backends[0]",
+		"has a zone, and weir0 is the only one"},
+	{BACKEND("( \"010.0.0.1:80\" )"), "4: services.web.backends[0]",
+		"has numbers with leading zeros; write them without"},
+	{BACKEND("( \"10.00.0.1:80\" )"), "4: services.web.backends[0]", "leading zeros"},
+	{BACKEND("( \" 10.0.0.1:80\" )"), "4: services.web.backends[0]",
+		"begins or ends with a blank; remove it"},
+	{BACKEND("( \"10.0.0.1:80 \" )"), "4: services.web.backends[0]", "with a blank"},
+	{BACKEND("( \"app.x:80\", \"APP.x:80\" )"), "4: services.web.backends[1]",
+		"address \"APP.x:80\" is that of backends[0] (line 4) too"},
+	{BACKEND("( { address = \"10.0.0.1:80\";\nresolve_ms = 5; } )"),
+		"5: services.web.backends[0].resolve_ms",
+		"is for names, and the address is none; remove it"},
+	{BACKEND("( \"10.0.0.1:80\";\n\"10.0.0.2:80\" )"), "4: services.web.backends[0]",
+		"; between the elements of a list; write a comma"},
+	{BACKEND("( \"10.0.0.1\" \":80\" )"), "4: services.web.backends[0]",
+		"a comma is missing before \":80\" (strings aren't joined)"},
+	{BACKEND("( { address = \"10.0.0.1:80\"; backup = yes; } )"),
+		"4: services.web.backends[0].backup", "yes is not a value; write true"},
+	{BACKEND("( { address = \"10.0.0.1:80\"; backup = Off; } )"),
+		"4: services.web.backends[0].backup", "Off is not a value; write false"},
+	{LISTEN("\"*:80\""), "3: services.web.listen",
+		"\"*:80\": write every address of the port as \":80\""},
+	{LISTEN("':80'"), "3: services.web.listen",
+		"unexpected '; a string stands in double quotes: \""},
+	{LISTEN("\xe2\x80\x9c:80\xe2\x80\x9d"), "3: services.web.listen",
+		"a typographic character; a string stands in plain quotes: \""},
+	{LISTEN("\xc2\xa0\":80\""), "3: services.web.listen", "a no-break space; write a blank"},
+	{LISTEN("[ \"192.0.2.10:80\", \":80\" ]"), "3: services.web.listen[1]",
+		"192.0.2.10:80 is meant by \"192.0.2.10:80\" ("},
+	{"\xef\xbb\xbf" PORT SERVICES, "1:", "a byte order mark; save the file without it"},
+	{PORT "services = { web.de = { listen = \":80\"; " BACKENDS " }; };\n", "2: services",
+		"web.de is neither a number nor a key, which has letters, digits, - and _ alone"},
+	{HEALTH("interval_ms = 250ms;"), "4: services.web.health.interval_ms",
+		"250ms has a unit; write the number alone, in the unit that the key's name tells"},
+	{TOP("flows = 1M;"), "2: flows", "1M has a unit"},
+	{TOP("flows = 2048;;"), "2:", "unexpected ;; remove it"},
+	{TOP("instance = \"a\" \"b\";"),
+		"2:", "\"b\" after a value; ; is expected (strings aren't"},
+	{"port = { device = \"eth1\"; address = \"2001:db8::10/64\"; };\n" WEB(
+		 "listen = \":80\"; backends = ( \"app.example.org:80\" );"),
+		"3: services.web.listen",
+		"a service of names alone is IPv4 unless its first address to listen on is IPv6, "
+		"and it has none; write \"[2001:db8::10]:80\""},
+};
+
 static void check_table(const struct bad *table, size_t nb)
 {
 	unsigned failed = 0;
@@ -412,6 +472,11 @@ static void types_and_ranges_are_refused_with_what_is_expected_D8(void **state)
 static void addresses_that_cannot_work_are_refused_with_what_to_do_D8(void **state)
 {
 	check_table(addressed, sizeof(addressed) / sizeof(addressed[0]));
+}
+
+static void habits_are_refused_with_what_would_be_right_M12(void **state)
+{
+	check_table(habits, sizeof(habits) / sizeof(habits[0]));
 }
 
 /* A service name as long as the file: the message must still say what is wrong. */
@@ -457,6 +522,7 @@ int main(void)
 		cmocka_unit_test(syntax_numbers_and_keys_are_refused_with_their_place_D8),
 		cmocka_unit_test(types_and_ranges_are_refused_with_what_is_expected_D8),
 		cmocka_unit_test(addresses_that_cannot_work_are_refused_with_what_to_do_D8),
+		cmocka_unit_test(habits_are_refused_with_what_would_be_right_M12),
 		cmocka_unit_test(a_service_of_too_many_backends_is_refused),
 		cmocka_unit_test(long_names_do_not_crowd_out_the_message),
 	};
