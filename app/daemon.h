@@ -58,6 +58,9 @@ struct daemon {
 	pthread_mutex_t lock;
 };
 
+/* Warn of a configuration's file that others may write. */
+void daemon_tell_exposed(const struct conf *conf);
+
 /* End the process, by the event loop. `forget`: nothing is left for the next one. */
 void daemon_end(struct daemon *daemon, bool forget);
 

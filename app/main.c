@@ -526,6 +526,8 @@ int main(int argc, char **argv)
 			start_pace_failed(daemon.options.config);
 		return EXIT_FAILURE;
 	}
+	if (upgrade_config(&daemon) == daemon.options.config)
+		daemon_tell_exposed(daemon.conf);
 	upgrade_config_read(&daemon);
 	int status = EXIT_SUCCESS;
 	if (daemon.options.check)

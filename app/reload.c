@@ -202,6 +202,7 @@ static void loaded(evutil_socket_t fd, short what, void *context)
 		fail(reload, load->error.text);
 		return;
 	}
+	daemon_tell_exposed(load->conf);
 	const char *error = check_families(reload->daemon, load->conf);
 	if (error != NULL)
 		fail(reload, error);

@@ -105,6 +105,9 @@ static struct conf *load(const char *path, const struct conf *former, struct con
 	config_destroy(&config);
 	conf->text = scan.whole;
 	scan.whole = NULL;
+	for (size_t i = 0; i < scan.nb_files && conf->exposed == NULL; i++)
+		if (scan.files[i]->is_exposed)
+			conf->exposed = strdup(scan.files[i]->name);
 	conf_scan_fini(&scan);
 	if (err == 0)
 		return conf;
@@ -175,5 +178,6 @@ void conf_free(struct conf *conf)
 	free(conf->port.device);
 	free(conf->instance);
 	free(conf->text);
+	free(conf->exposed);
 	free(conf);
 }

@@ -3,6 +3,7 @@
 #ifndef WEIR_CONF_FILE_H
 #define WEIR_CONF_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -14,6 +15,7 @@ struct conf_file {
 	size_t size;
 	dev_t device; // with the inode: which file it is, whatever its name
 	ino_t inode;
+	bool is_exposed; // others than its owner may write it, or its owner is neither root nor us
 };
 
 /*

@@ -71,6 +71,8 @@ const char *conf_file_read(struct conf_file *file, const char *name)
 		goto out;
 	file->device = stat.st_dev;
 	file->inode = stat.st_ino;
+	file->is_exposed = (stat.st_mode & (S_IWGRP | S_IWOTH)) != 0 ||
+		(stat.st_uid != 0 && stat.st_uid != geteuid());
 	file->name = strdup(name);
 	fault = file->name == NULL ? strerror(ENOMEM) : read_all(file, fd, stat.st_size);
 out:

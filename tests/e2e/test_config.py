@@ -97,6 +97,17 @@ def test_what_is_no_file(tmp_path, kind):
     assert done.returncode > 0 and str(path) in done.stderr
 
 
+def test_a_file_that_others_may_write(tmp_path):
+    """E31: it is taken, and said, with what to do."""
+    path = tmp_path / "weir.conf"
+    path.write_text(GOOD)
+    path.chmod(0o666)
+    done = check(path)
+    assert done.returncode == 0 and f"chmod go-w {path}" in done.stderr
+    path.chmod(0o644)
+    assert check(path).stderr == ""
+
+
 def test_check_as_another_user(tmp_path):
     """Offline, so without any right."""
     path = tmp_path / "weir.conf"

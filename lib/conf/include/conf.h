@@ -196,6 +196,7 @@ struct conf {
 	struct conf_service **services; // shared with the configuration before a reload
 	unsigned nb_services;
 	char *text; // the file's, with what it includes in place of the includes
+	char *exposed; // the first of the files that others may write; NULL = none
 };
 
 /* What was wrong, ready to print: "file:line: key: what is wrong; what would be right". */

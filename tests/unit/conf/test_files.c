@@ -47,6 +47,39 @@ static void what_is_no_regular_file_is_refused_at_once_D8(void **state)
 	assert_null(conf_load("", &error));
 }
 
+static void assert_exposed(const char *name)
+{
+	struct conf_error error;
+	struct conf *conf = conf_load(test_path("open.conf"), &error);
+
+	assert_non_null(conf);
+	if (name == NULL)
+		assert_null(conf->exposed);
+	else
+		assert_string_equal(conf->exposed, test_path(name));
+	conf_free(conf);
+}
+
+/* Case E31: whoever may write the file, or one that it includes, may do what weir may. */
+static void a_file_that_others_may_write_is_told_of(void **state)
+{
+	write_text("open.conf", PORT "@include \"open.inc\"\n");
+	write_text("open.inc", SERVICES);
+	assert_int_equal(chmod(test_path("open.conf"), 0644), 0);
+	assert_int_equal(chmod(test_path("open.inc"), 0600), 0);
+	assert_exposed(NULL);
+	assert_int_equal(chmod(test_path("open.inc"), 0602), 0);
+	assert_exposed("open.inc");
+	assert_int_equal(chmod(test_path("open.conf"), 0664), 0);
+	assert_exposed("open.conf");
+	assert_int_equal(chmod(test_path("open.conf"), 0644), 0);
+	assert_int_equal(chmod(test_path("open.inc"), 0600), 0);
+	if (geteuid() == 0) {
+		assert_int_equal(chown(test_path("open.inc"), 1, 1), 0);
+		assert_exposed("open.inc");
+	}
+}
+
 static void unreadable_file_is_refused_D8(void **state)
 {
 	write_text("secret", PORT SERVICES);
@@ -377,6 +410,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_no_regular_file_is_refused_at_once_D8),
+		cmocka_unit_test(a_file_that_others_may_write_is_told_of),
 		cmocka_unit_test(unreadable_file_is_refused_D8),
 		cmocka_unit_test(seventeen_megabytes_are_refused_D8),
 		cmocka_unit_test(sixteen_megabytes_of_anything_end_soon),
