@@ -141,6 +141,29 @@ static bool is_named(const struct control_backend *backend, const char *name)
 		(backend->conf.name[length] == '\0' || backend->conf.name[length] == '/');
 }
 
+/* By its address and port. */
+static bool is_at(const struct control_backend *backend, const char *endpoint)
+{
+	char text[NET_ENDPOINT_TEXT];
+
+	return strcmp(net_endpoint_format(&backend->conf.endpoint, text), endpoint) == 0;
+}
+
+/* How many were changed. A name counts first: it may look like the address of another one. */
+static unsigned change_backends(const struct change *change, struct control_service *service,
+	bool (*is_meant)(const struct control_backend *backend, const char *text))
+{
+	unsigned nb = 0;
+
+	for (uint32_t b = 0; b < service->nb_listed; b++) {
+		if (!is_meant(service->backends[b], change->backend))
+			continue;
+		change_backend(change, service, service->backends[b], change->words);
+		nb++;
+	}
+	return nb;
+}
+
 static int perform(struct change *change)
 {
 	struct backends *backends = control_registry(change->control);
@@ -149,13 +172,9 @@ static int perform(struct change *change)
 	change->words[0] = '\0';
 	if (service == NULL || service->conf == NULL)
 		return refuse_service(change, backends);
-	unsigned nb = 0;
-	for (uint32_t b = 0; b < service->nb_listed; b++) {
-		if (!is_named(service->backends[b], change->backend))
-			continue;
-		change_backend(change, service, service->backends[b], change->words);
-		nb++;
-	}
+	unsigned nb = change_backends(change, service, is_named);
+	if (nb == 0)
+		nb = change_backends(change, service, is_at);
 	size_t length = strlen(change->words);
 	if (nb > 1 && length < ACTION_TEXT)
 		snprintf(change->words + length, ACTION_TEXT - length, ", and %u more", nb - 1);

@@ -16,8 +16,9 @@ struct control;
 
 #define ACTION_TEXT 400
 
-/* Drain a backend, named as in telemetry. 0 with words for what was done (and soon published), or
- * -ENOENT, -EINVAL with what is wrong and which names there are; `words` holds ACTION_TEXT bytes.
+/* Drain a backend, named as in telemetry, or by its address and port. 0 with words for what was
+ * done (and soon published), or -ENOENT, -EINVAL with what is wrong and which names there are;
+ * `words` holds ACTION_TEXT bytes.
  */
 int action_drain(struct control *control, const char *service, const char *backend, char *words);
 /* Let a backend take connections. Named and answered as action_drain(). */
