@@ -286,7 +286,12 @@ static void do_upgrade(struct client *client, const json_t *request)
 	if (err == 0)
 		return;
 	client->is_upgrading = false;
-	answer_error(client, err == -EALREADY ? "an upgrade is under way" : strerror(-err));
+	if (err == -EALREADY)
+		snprintf(message, sizeof(message), "an upgrade is under way");
+	else
+		snprintf(message, sizeof(message), "%s: %s; this process goes on",
+			upgrade_binary(daemon), strerror(-err));
+	answer_error(client, message);
 }
 
 /* Who answers here. */

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -40,7 +41,8 @@ static struct {
 	bool starts_again;
 	int config_fd; // what ran before; -1 = the file counts
 	char config[32];
-	pid_t pid; // of the successor
+	pid_t pid;    // of the successor
+	int exec_err; // why the new program wasn't started; written by the child, in this memory
 	struct event *event;
 	upgrade_told_fn told;
 	void *context;
@@ -172,6 +174,7 @@ static void become(int fd, char *const *environment)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	execve(upgrade.binary, upgrade.argv, environment);
+	upgrade.exec_err = -errno;
 	_exit(127);
 }
 
@@ -206,11 +209,12 @@ int upgrade_start(struct daemon *daemon, upgrade_told_fn told, void *context)
 		return err;
 	}
 	// Not fork(): until the exec the workers' memory would be copied under them, page by page.
+	upgrade.exec_err = 0;
 	pid_t pid = vfork();
 	if (pid == 0)
 		// NOLINTNEXTLINE(clang-analyzer-unix.Vfork): it execs or exits
 		become(pair[1], environment);
-	int err = pid < 0 ? -errno : 0;
+	int err = pid < 0 ? -errno : upgrade.exec_err;
 	free(environment);
 	close(pair[1]);
 	upgrade.fd = pair[0];
@@ -224,8 +228,11 @@ int upgrade_start(struct daemon *daemon, upgrade_told_fn told, void *context)
 			err = -ENOMEM;
 	}
 	if (err < 0) {
-		if (pid > 0)
+		if (pid > 0) {
 			kill(pid, SIGKILL);
+			waitpid(pid, NULL, 0);
+		}
+		log_error("upgrade: %s: %s; going on", upgrade.binary, strerror(-err));
 		forget_successor();
 		return err;
 	}
@@ -233,6 +240,11 @@ int upgrade_start(struct daemon *daemon, upgrade_told_fn told, void *context)
 	upgrade.context = context;
 	log_info("upgrade: %s starts as pid %d", upgrade.binary, pid);
 	return 0;
+}
+
+const char *upgrade_binary(const struct daemon *daemon)
+{
+	return upgrade.binary;
 }
 
 bool upgrade_is_under_way(const struct daemon *daemon)

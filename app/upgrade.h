@@ -43,8 +43,10 @@ bool upgrade_is_successor(const struct daemon *daemon);
  * now; or it isn't, and nothing has happened. */
 typedef void (*upgrade_told_fn)(void *context, const char *error);
 
-/* Start a successor. 0; -EALREADY while there is one; -errno. */
+/* Start a successor. 0; -EALREADY while there is one; -errno, of starting the program, too. */
 int upgrade_start(struct daemon *daemon, upgrade_told_fn told, void *context);
+/* Return the path of the program that a successor runs. */
+const char *upgrade_binary(const struct daemon *daemon);
 /* Whether a successor is being prepared, or waits for the port. */
 bool upgrade_is_under_way(const struct daemon *daemon);
 /* End the successor, if there is one, since this process is to end by hand: nobody takes over.
