@@ -143,8 +143,10 @@ static int page_parse(struct page *page, const char *parameters, bool by_service
 	}
 	if (number[0] < '0' || number[0] > '9')
 		return -EINVAL;
-	page->first = strtoul(number, &end, 10);
-	return *end == '\0' ? 0 : -EINVAL;
+	errno = 0;
+	unsigned long first = strtoul(number, &end, 10);
+	page->first = first;
+	return *end == '\0' && errno == 0 && first <= UINT32_MAX ? 0 : -EINVAL;
 }
 
 /* One object of a list: its size at most, and how it is told. */
@@ -539,19 +541,43 @@ static int tell_flows(struct rte_tel_data *answer, const char *parameters)
 static const struct command {
 	const char *name;
 	int (*tell)(struct rte_tel_data *answer, const char *parameters);
+	bool takes_parameters;
 	const char *help;
 } commands[] = {
-	{"/weir/services", tell_services, "Services. Parameter: FIRST, default 0."},
-	{"/weir/backends", tell_backends,
+	{"/weir/services", tell_services, true, "Services. Parameter: FIRST, default 0."},
+	{"/weir/backends", tell_backends, true,
 		"Backends. Parameters: SERVICE,FIRST; default all from 0."},
-	{"/weir/snat", tell_snat,
+	{"/weir/snat", tell_snat, true,
 		"SNAT ports by backend. Parameters: SERVICE,FIRST; default all from 0."},
-	{"/weir/workers", tell_workers, "Packets and load by worker. No parameters."},
-	{"/weir/drops", tell_drops, "Where packets went. Parameter: a worker, default the sum."},
-	{"/weir/flows", tell_flows, "Flow tables. No parameters."},
+	{"/weir/workers", tell_workers, false, "Packets and load by worker. No parameters."},
+	{"/weir/drops", tell_drops, true,
+		"Where packets went. Parameter: a worker, default the sum."},
+	{"/weir/flows", tell_flows, false, "Flow tables. No parameters."},
 	// Last: who sees it may count on the others.
-	{"/weir/info", tell_info, "What runs here. No parameters."},
+	{"/weir/info", tell_info, false, "What runs here. No parameters."},
 };
+
+/* Who asks wrongly is told so: of an error the library makes a bare null. */
+static int tell_fault(struct rte_tel_data *answer, const struct command *command, int err)
+{
+	char text[ERROR_TEXT];
+
+	snprintf(text, sizeof(text), "%s: %s",
+		err == -ENOENT ? "there is no such service" : "the parameter is wrong",
+		command->help);
+	rte_tel_data_start_dict(answer);
+	tell_text(answer, "error", text);
+	return 0;
+}
+
+static int perform(const struct command *command, const char *parameters, struct rte_tel_data *data)
+{
+	bool is_given = parameters != NULL && parameters[0] != '\0';
+	int err =
+		is_given && !command->takes_parameters ? -EINVAL : command->tell(data, parameters);
+
+	return err == -EINVAL || err == -ENOENT ? tell_fault(data, command, err) : err;
+}
 
 static int answer(const char *name, const char *parameters, struct rte_tel_data *data)
 {
@@ -564,7 +590,7 @@ static int answer(const char *name, const char *parameters, struct rte_tel_data 
 	// Looked at again under the lock: telemetry_fini() may have come first.
 	for (unsigned i = 0; i < RTE_DIM(commands) && daemon_told != NULL; i++)
 		if (strcmp(commands[i].name, name) == 0)
-			err = commands[i].tell(data, parameters);
+			err = perform(&commands[i], parameters, data);
 	pthread_mutex_unlock(&daemon->lock);
 	return err;
 }

@@ -35,3 +35,23 @@ def test_e24_weirctl_without_a_weir(weir):
     assert done.returncode == 2 and "Errno" not in done.stderr
     assert "no weir runs at /run/weir/nobody/control.sock" in done.stderr
     assert f"weirctl -i {weir.instance}" in done.stderr
+
+
+@pytest.mark.parametrize("question", (
+    "/weir/services,x", "/weir/services,4294967296", "/weir/services,18446744073709551616",
+    "/weir/services,1x", "/weir/services,-1", "/weir/backends,nobody", "/weir/backends,web,x",
+    "/weir/backends,web,4294967296", "/weir/snat,nobody,0", "/weir/snat," + "x" * 100,
+    "/weir/drops,99", "/weir/drops,4294967296", "/weir/workers,0", "/weir/info,x",
+    "/weir/flows,1"))
+def test_e28_a_wrong_parameter(weir, question):
+    """E28: an error that says what is right, not null, and not what another number would give."""
+    answer = weir.telemetry.query(question)
+    assert list(answer) == ["error"] and "arameter" in answer["error"], answer
+
+
+def test_e28_a_right_parameter(weir):
+    """E28: what was right is so."""
+    assert weir.telemetry.query("/weir/services,0")[0]["name"] == "web"
+    assert len(weir.telemetry.query("/weir/backends,web,1")) == 3
+    assert weir.telemetry.query("/weir/backends,4294967295") == []
+    assert weir.telemetry.query("/weir/drops,0")["received"] >= 0
