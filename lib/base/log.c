@@ -42,7 +42,7 @@ static int format_prefix(char *line, size_t size, enum log_level level, const ch
 	clock_gettime(CLOCK_REALTIME, &now);
 	localtime_r(&now.tv_sec, &local);
 	char when[32];
-	strftime(when, sizeof(when), "%H:%M:%S", &local);
+	strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &local);
 	return snprintf(line, size, "%s.%03ld %s %s: ", when, now.tv_nsec / 1000000,
 		levels[level].name, module);
 }

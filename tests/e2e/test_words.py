@@ -55,3 +55,11 @@ def test_e28_a_right_parameter(weir):
     assert len(weir.telemetry.query("/weir/backends,web,1")) == 3
     assert weir.telemetry.query("/weir/backends,4294967295") == []
     assert weir.telemetry.query("/weir/drops,0")["received"] >= 0
+
+
+def test_e29_log_lines_have_a_date(weir):
+    """E29: each of those that weir writes by hand."""
+    lines = [line for line in weir.log().split("\n") if " info app: " in line]
+    assert lines
+    for line in lines:
+        assert re.match(r"20\d\d-[01]\d-[0-3]\d [0-2]\d:[0-5]\d:[0-6]\d\.\d{3} info app: ", line)

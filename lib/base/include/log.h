@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Log lines on stderr: "<level> <module>: text", with the time in front on a terminal or file and
- * with syslog's "<N>" in front under journald. The build gives each module its LOG_MODULE.
+ * Log lines on stderr: "<level> <module>: text", with date and time in front on a terminal or file
+ * and with syslog's "<N>" in front under journald. The build gives each module its LOG_MODULE.
  *
  * Any thread may log. A line is one write(2), so lines of two threads don't mix. Never per packet:
  * what traffic can trigger goes through log_limited().

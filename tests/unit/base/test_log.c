@@ -86,7 +86,8 @@ static void line_has_time_level_and_module(void **state)
 
 	log_warning("backend %s: down (%d)", "con1", 7);
 	assert_matches(capture_read(capture),
-		"^[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\\.[0-9]{3} warning test: "
+		"^20[0-9]{2}-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-6][0-9]\\.[0-9]{3} "
+		"warning test: "
 		"backend con1: down \\(7\\)\n$");
 }
 
