@@ -63,3 +63,12 @@ def test_e29_log_lines_have_a_date(weir):
     assert lines
     for line in lines:
         assert re.match(r"20\d\d-[01]\d-[0-3]\d [0-2]\d:[0-5]\d:[0-6]\d\.\d{3} info app: ", line)
+
+
+def test_e30_the_manual_says_what_probes_do_to_servers_that_speak_first():
+    """E30: README names MySQL's limit, and the keys that help."""
+    with open(f"{weir_module.ROOT}/README.md") as file:
+        text = " ".join(file.read().split())
+    place = text.index("MySQL's log")
+    for word in ("max_connect_errors", "interval_ms", "health.port", 'type = "none"'):
+        assert word in text[place:place + 700]
