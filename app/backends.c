@@ -291,7 +291,7 @@ unsigned control_backend_weight(const struct control_backend *backend)
 
 static bool may_have_connections(const struct control_backend *backend)
 {
-	return backend->life == BACKEND_LISTED && backend->hop.state == ROUTE_RESOLVED &&
+	return backend->life <= BACKEND_LEAVING && backend->hop.state == ROUTE_RESOLVED &&
 		control_backend_state(backend) == CONF_STATE_ACTIVE &&
 		control_backend_weight(backend) != 0;
 }
@@ -319,9 +319,67 @@ bool control_service_look(struct control_service *service)
 	bool was_empty = service->is_empty;
 
 	service->is_empty = true;
-	for (uint32_t b = 0; b < service->nb_listed && service->is_empty; b++)
+	for (uint32_t b = 0; b < service->nb_backends && service->is_empty; b++)
 		service->is_empty = !control_backend_usable(service->backends[b]);
 	return service->is_empty != was_empty;
+}
+
+/* Whether it may turn out usable at any moment. */
+static bool is_awaited(const struct control_backend *backend)
+{
+	return control_backend_state(backend) == CONF_STATE_ACTIVE &&
+		control_backend_weight(backend) != 0 &&
+		(backend->health.state == HEALTH_UNKNOWN ||
+			(backend->health.state == HEALTH_UP &&
+				backend->hop.state == ROUTE_PENDING));
+}
+
+/* Whether nobody who is listed can have connections, but somebody may soon. Backups take over when
+ * it is known that nobody else can. */
+static bool awaits(const struct control_service *service)
+{
+	bool any = false;
+
+	for (uint32_t b = 0; b < service->nb_listed; b++) {
+		const struct control_backend *backend = service->backends[b];
+		if (!backend->conf.backup && control_backend_usable(backend))
+			return false;
+		any |= is_awaited(backend);
+	}
+	return any;
+}
+
+static void remove_backend(
+	struct backends *backends, struct control_backend *backend, uint64_t publication)
+{
+	backend->life = BACKEND_REMOVED;
+	backend->left_at = publication;
+	if (backend->service->resets_removed) {
+		backend->reset = true;
+		backends->reset_round++;
+	}
+	backends_row_update(backends, backend);
+}
+
+bool control_service_let_go(
+	struct backends *backends, struct control_service *service, uint64_t publication)
+{
+	bool stays = service->conf != NULL && awaits(service), any = false;
+
+	service->nb_leaving = 0;
+	for (uint32_t b = service->nb_listed; b < service->nb_backends; b++) {
+		struct control_backend *backend = service->backends[b];
+		if (backend->life >= BACKEND_REMOVED)
+			continue;
+		if (stays && control_backend_usable(backend)) {
+			backend->life = BACKEND_LEAVING;
+			service->nb_leaving++;
+			continue;
+		}
+		remove_backend(backends, backend, publication);
+		any = true;
+	}
+	return any;
 }
 
 const char *control_backend_state_name(const struct control_backend *backend)
@@ -332,6 +390,8 @@ const char *control_backend_state_name(const struct control_backend *backend)
 		[CONF_STATE_DISABLED] = "disabled",
 	};
 
+	if (backend->life == BACKEND_LEAVING)
+		return "leaving";
 	return backend->life == BACKEND_LISTED ? names[control_backend_state(backend)] : "removed";
 }
 

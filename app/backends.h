@@ -6,11 +6,13 @@
  *
  * A backend's life:
  *     LISTED   in the file (or an address of a name in it)
+ *     LEAVING  not any more, but nobody who is listed can have connections yet, and somebody who
+ *              came has no verdict: until then it goes on, for new connections, too
  *     REMOVED  not any more, but flows may be left: its id, next hop and SNAT ports stay, and as
  *              long as the file has its service, so do that one's timeouts, probes and judgement
  *     GONE     without flows; its row is blank, and its id is free again once no worker has a table
  *              that says otherwise
- * Put back into the file while REMOVED, it is LISTED again, flows and all.
+ * Put back into the file while LEAVING or REMOVED, it is LISTED again, flows and all.
  *
  * Thread rule: changed on the control core's event loop under daemon.lock; telemetry reads under
  * it. The event loop reads without.
@@ -38,7 +40,8 @@ struct watch;
 // Ids that removed backends still hold come on top of those in the file.
 #define BACKENDS_IDS_MAX (CONF_BACKENDS_MAX * 2)
 
-enum backend_life { BACKEND_LISTED, BACKEND_REMOVED, BACKEND_GONE };
+// In this order; new connections go to the first two.
+enum backend_life { BACKEND_LISTED, BACKEND_LEAVING, BACKEND_REMOVED, BACKEND_GONE };
 
 struct control_backend {
 	// A copy with strings of its own; the endpoint is the one in use, of a DNS name one
@@ -80,6 +83,7 @@ struct control_service {
 	struct control_backend **backends; // listed ones as in the file, behind them the others
 	uint32_t nb_listed;
 	uint32_t nb_backends;          // all
+	uint32_t nb_leaving;           // of these
 	struct service_access *access; // NULL: everybody, or not made yet of this conf
 	uint64_t grows_ms;             // when a backend's weight grows next; 0: they stay
 	bool on_backups;               // no other backend can have connections
@@ -193,7 +197,17 @@ bool control_backend_usable(const struct control_backend *backend);
  * whether it might answer. */
 bool control_backend_candidate(const struct control_backend *backend);
 
-/* Return "active", "drain", "disabled", or "removed": not in the file any more, with flows left. */
+/*
+ * Remove those of the service's backends that are in the file no more, but for who can have
+ * connections while nobody else can and somebody who came has no verdict: that one is leaving. To
+ * be called again whenever something changed. `publication`: the next one's number. True when one
+ * was removed. Under daemon.lock.
+ */
+bool control_service_let_go(
+	struct backends *backends, struct control_service *service, uint64_t publication);
+
+/* Return "active", "drain", "disabled"; or "leaving" or "removed": not in the file any more, and
+ * serving until another one can, or with flows left. */
 const char *control_backend_state_name(const struct control_backend *backend);
 
 /* Write down for the next table what is known of the backend. */

@@ -45,15 +45,16 @@ void candidates_member(const struct control_backend *backend, struct service_mem
 
 static int choose(struct control_service *service, struct publish_service *publish)
 {
-	struct service_member *members = calloc(service->nb_listed + 1, sizeof(*members));
+	// Those that were removed are never usable.
+	struct service_member *members = calloc(service->nb_backends + 1, sizeof(*members));
 
 	if (members == NULL)
 		return -ENOMEM;
-	for (uint32_t b = 0; b < service->nb_listed; b++) {
+	for (uint32_t b = 0; b < service->nb_backends; b++) {
 		candidates_member(service->backends[b], &members[b]);
 		service->backends[b]->gathered = members[b].usable && members[b].weight != 0;
 	}
-	int err = service_choice_init(&publish->choice, members, service->nb_listed, clock_ms());
+	int err = service_choice_init(&publish->choice, members, service->nb_backends, clock_ms());
 	free(members);
 	return err;
 }

@@ -176,8 +176,20 @@ static void tell_waiters(struct control *control)
 	}
 }
 
+/* Who came has a verdict, or who leaves serves no longer. */
+static void let_go(struct control *control, struct control_service *service)
+{
+	if (service->nb_leaving == 0 ||
+		!control_service_let_go(
+			&control->backends, service, control_next_publication(control)))
+		return;
+	service->changed = true;
+	control_reap(control);
+}
+
 void control_service_changed(struct control *control, struct control_service *service)
 {
+	let_go(control, service);
 	service->changed = true;
 	publish_soon(control);
 }
@@ -208,7 +220,8 @@ static void grow_due(evutil_socket_t fd, short what, void *context)
 		struct control_service *service = backends->services[i];
 		if (service->grows_ms != 0 && service->grows_ms <= now_ms) {
 			service->grows_ms = 0; // until it is collected
-			control_service_changed(control, service);
+			service->changed = true;
+			publish_soon(control);
 		}
 	}
 	start_growing(control);
@@ -288,6 +301,8 @@ static bool reap_backend(struct control *control, struct control_backend *backen
 {
 	struct stats_backend sum;
 
+	if (backend->life == BACKEND_LEAVING)
+		return true;
 	// Until then a worker may give it a connection.
 	if (publisher_passed(control->publisher) < backend->left_at)
 		return true;
@@ -400,6 +415,7 @@ static void hop_changed(void *context, struct control_backend *backend)
 	backend->hop = *route_target_hop(backend->route_target);
 	if (control_backend_usable(backend) != was_usable)
 		backend->service->changed = true;
+	let_go(control, backend->service);
 	publish_soon(control);
 	pthread_mutex_unlock(&control->daemon->lock);
 	backends_row_update(&control->backends, backend);

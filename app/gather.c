@@ -73,13 +73,11 @@ static int gather_service(
 	passive_spare(backends->passive, service, clock_ms());
 	// Whether it has a backend at all decides what becomes of those that are down.
 	if (control_service_look(service))
-		for (uint32_t b = 0; b < service->nb_listed; b++)
+		for (uint32_t b = 0; b < service->nb_backends; b++)
 			backends_row_update(backends, service->backends[b]);
 	publish->index = service->index;
 	if (candidates_collect(service, publish) < 0)
 		return -ENOMEM;
-	for (uint32_t b = service->nb_listed; b < service->nb_backends; b++)
-		service->backends[b]->gathered = false; // removed
 	update_rows(backends, service);
 	service->changed = false;
 	return 0;

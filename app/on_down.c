@@ -166,7 +166,7 @@ bool on_down_holds(const struct control_backend *backend)
 /* Whether its connections live while it is up: of one that left the file that is on_remove's. */
 static bool is_kept(const struct control_backend *backend)
 {
-	return backend->life == BACKEND_LISTED || !backend->service->resets_removed;
+	return backend->life <= BACKEND_LEAVING || !backend->service->resets_removed;
 }
 
 /* True when it is down and to be looked at again. */

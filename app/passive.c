@@ -110,7 +110,7 @@ static bool is_last(const struct control_backend *backend)
 {
 	const struct control_service *service = backend->service;
 
-	for (uint32_t b = 0; b < service->nb_listed; b++)
+	for (uint32_t b = 0; b < service->nb_backends; b++)
 		if (service->backends[b] != backend && control_backend_usable(service->backends[b]))
 			return false;
 	return true;
@@ -176,7 +176,7 @@ static void look_at_out(struct passive *passive, struct control_backend *backend
 		: NULL;
 	bool has_news = probed != NULL && probed->probes != state->probes;
 
-	if (backend->life != BACKEND_LISTED || backend->service->conf == NULL)
+	if (backend->life > BACKEND_LEAVING || backend->service->conf == NULL)
 		bring_back(passive, backend, NULL,
 			now_ms); // it gets no connections for another reason
 	else if (backend->service->conf->passive.fails == 0)
@@ -205,7 +205,7 @@ static void judge(struct passive *passive, struct control_backend *backend, uint
 	struct passive_backend *state = &backend->passive;
 	struct stats_connect counted;
 
-	if (backend->life != BACKEND_LISTED || backend->service->conf == NULL)
+	if (backend->life > BACKEND_LEAVING || backend->service->conf == NULL)
 		return;
 	const struct conf_passive *conf = &backend->service->conf->passive;
 	control_backend_count_connects(control_registry(passive->control), backend, &counted);

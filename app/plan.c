@@ -258,19 +258,6 @@ int plan_step(struct plan *plan, uint64_t until_ns)
 
 /* --- the commit --- */
 
-static void remove_backend(struct plan *plan, struct control_backend *backend, uint64_t publication)
-{
-	if (backend->life != BACKEND_LISTED)
-		return;
-	backend->life = BACKEND_REMOVED;
-	backend->left_at = publication;
-	if (backend->service->resets_removed) {
-		backend->reset = true;
-		plan->backends->reset_round++;
-	}
-	backends_row_update(plan->backends, backend);
-}
-
 static void take_backends(
 	struct plan *plan, struct plan_service *wanted, bool has_new_index, uint64_t publication)
 {
@@ -301,7 +288,6 @@ static void take_backends(
 		struct control_backend *backend = service->backends[b];
 		if (backend->plan == plan->number)
 			continue;
-		remove_backend(plan, backend, publication);
 		wanted->backends[nb++] = backend;
 	}
 	free(service->backends);
@@ -309,6 +295,7 @@ static void take_backends(
 	service->nb_listed = wanted->nb_backends;
 	service->nb_backends = nb;
 	service->changed = true;
+	control_service_let_go(plan->backends, service, publication);
 }
 
 static void update_rows(struct backends *backends, const struct control_service *service)
@@ -345,10 +332,9 @@ static void remove_service(struct plan *plan, struct control_service *service, u
 {
 	service->conf = NULL;
 	service->nb_listed = 0;
-	for (uint32_t b = 0; b < service->nb_backends; b++) {
-		remove_backend(plan, service->backends[b], publication);
+	control_service_let_go(plan->backends, service, publication);
+	for (uint32_t b = 0; b < service->nb_backends; b++)
 		service->backends[b]->down_ms = 0; // nobody judges it any more
-	}
 	if (service->index == SERVICE_NONE)
 		return;
 	control_service_leave_index(plan->backends, service);

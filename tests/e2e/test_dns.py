@@ -117,12 +117,12 @@ def own_log(weir):
 UNPROBED = {"type": "none", "path": None}
 
 
-def followed(start_weir, *servers, environment=None, **service):
+def followed(start_weir, *servers, port=8080, **service):
     """A weir with a service of the name, which is asked for again and again."""
     endpoints = tuple(f"{address}:{port}" for address, port in servers or (SERVER,))
     return start_weir(resolvers=endpoints, timeouts=TIMEOUTS, wait_up=False,
-                      environment=environment, services={"web": {**service, "backends": [
-                          {"address": f"{NAME}:8080", "name": "app", "resolve_ms": 200}]}})
+                      services={"web": {**service, "backends": [
+                          {"address": f"{NAME}:{port}", "name": "app", "resolve_ms": 200}]}})
 
 
 def wait_addresses(weir, *addresses):

@@ -167,6 +167,130 @@ static void a_backend_that_is_gone_is_not_taken_for_a_new_one(void **state)
 	registry_end(&registry);
 }
 
+/* --- make before break (E11) --- */
+
+#define OLD "\"10.0.0.1:80\""
+#define NEW "\"10.0.0.2:80\""
+
+static enum backend_life life(struct registry *registry, const char *name)
+{
+	return find(registry, "web", name)->life;
+}
+
+static bool let_go(struct registry *registry)
+{
+	return control_service_let_go(
+		&registry->backends, registry->backends.services[0], ++registry->publication);
+}
+
+/* The only backend, up, is exchanged for `backends`. */
+static void exchange(struct registry *registry, const char *backends)
+{
+	char text[1024];
+
+	registry_start(registry, FILE_OF(SERVICE("web", ":80", OLD)));
+	bring_up(registry, find(registry, "web", "10.0.0.1:80"));
+	snprintf(text, sizeof(text), FILE_OF(SERVICE("web", ":80", "%s")), backends);
+	apply(registry, text);
+}
+
+static void the_old_one_serves_until_the_new_one_has_a_verdict(void **state)
+{
+	struct registry registry;
+	exchange(&registry, NEW);
+	struct control_backend *old = find(&registry, "web", "10.0.0.1:80");
+	struct control_backend *new = find(&registry, "web", "10.0.0.2:80");
+	assert_int_equal(old->life, BACKEND_LEAVING);
+	assert_true(control_backend_usable(old));
+	assert_string_equal(control_backend_state_name(old), "leaving");
+	control_service_look(registry.backends.services[0]);
+	assert_false(registry.backends.services[0]->is_empty);
+	assert_false(let_go(&registry));
+	new->health.state = HEALTH_UP; // but nobody knows its next hop yet
+	assert_false(let_go(&registry));
+	bring_up(&registry, new);
+	assert_true(let_go(&registry));
+	assert_int_equal(old->life, BACKEND_REMOVED);
+	assert_int_equal(old->left_at, registry.publication);
+	assert_false(control_backend_usable(old));
+	assert_false(let_go(&registry));
+	registry_end(&registry);
+}
+
+static void it_goes_when_all_new_ones_are_down(void **state)
+{
+	struct registry registry;
+	exchange(&registry, NEW ", \"10.0.0.3:80\"");
+	find(&registry, "web", "10.0.0.2:80")->health.state = HEALTH_DOWN;
+	assert_false(let_go(&registry));
+	find(&registry, "web", "10.0.0.3:80")->health.state = HEALTH_DOWN;
+	assert_true(let_go(&registry));
+	assert_int_equal(life(&registry, "10.0.0.1:80"), BACKEND_REMOVED);
+	registry_end(&registry);
+}
+
+static void it_goes_at_once_when_nobody_is_awaited(void **state)
+{
+	static const char *const wanted[] = {"{ address = \"10.0.0.2:80\"; state = \"drain\"; }",
+		"{ address = \"10.0.0.2:80\"; state = \"disabled\"; }",
+		"{ address = \"10.0.0.2:80\"; weight = 0; }, "
+		"{ address = \"10.0.0.3:80\"; state = \"drain\"; }"};
+
+	for (unsigned i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		struct registry registry;
+		exchange(&registry, wanted[i]);
+		assert_int_equal(life(&registry, "10.0.0.1:80"), BACKEND_REMOVED);
+		registry_end(&registry);
+	}
+}
+
+static void a_backup_is_no_reason_to_go_early(void **state)
+{
+	struct registry registry;
+	registry_start(&registry,
+		FILE_OF(SERVICE(
+			"web", ":80", OLD ", { address = \"10.0.0.3:80\"; backup = true; }")));
+	bring_up(&registry, find(&registry, "web", "10.0.0.1:80"));
+	bring_up(&registry, find(&registry, "web", "10.0.0.3:80"));
+	apply(&registry,
+		FILE_OF(SERVICE(
+			"web", ":80", NEW ", { address = \"10.0.0.3:80\"; backup = true; }")));
+	assert_int_equal(life(&registry, "10.0.0.1:80"), BACKEND_LEAVING);
+	find(&registry, "web", "10.0.0.2:80")->health.state = HEALTH_DOWN;
+	assert_true(let_go(&registry));
+	registry_end(&registry);
+}
+
+static void who_does_not_serve_has_nothing_to_stay_for(void **state)
+{
+	struct registry registry;
+	registry_start(&registry, FILE_OF(SERVICE("web", ":80", TWO)));
+	bring_up(&registry, find(&registry, "web", "10.0.0.1:80"));
+	apply(&registry, FILE_OF(SERVICE("web", ":80", "\"10.0.0.3:80\"")));
+	assert_int_equal(life(&registry, "10.0.0.1:80"), BACKEND_LEAVING);
+	assert_int_equal(life(&registry, "10.0.0.2:80"), BACKEND_REMOVED);
+	// Drained by hand in the meantime.
+	find(&registry, "web", "10.0.0.1:80")->temporary_state = CONF_STATE_DRAIN;
+	assert_true(let_go(&registry));
+	assert_int_equal(life(&registry, "10.0.0.1:80"), BACKEND_REMOVED);
+	registry_end(&registry);
+}
+
+static void it_may_come_back_or_leave_for_another(void **state)
+{
+	struct registry registry;
+	exchange(&registry, NEW);
+	apply(&registry, FILE_OF(SERVICE("web", ":80", "\"10.0.0.3:80\"")));
+	assert_int_equal(life(&registry, "10.0.0.1:80"), BACKEND_LEAVING);
+	assert_int_equal(life(&registry, "10.0.0.2:80"), BACKEND_REMOVED);
+	apply(&registry, FILE_OF(SERVICE("web", ":80", OLD)));
+	assert_int_equal(life(&registry, "10.0.0.1:80"), BACKEND_LISTED);
+	assert_int_equal(registry.backends.services[0]->nb_leaving, 0);
+	apply(&registry, FILE_OF(SERVICE("api", ":81", NEW))); // its service goes
+	assert_int_equal(life(&registry, "10.0.0.1:80"), BACKEND_REMOVED);
+	registry_end(&registry);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -178,6 +302,12 @@ int main(void)
 		cmocka_unit_test(listed_ones_stand_as_in_the_file_and_the_others_behind),
 		cmocka_unit_test(on_remove_reset_marks_the_flows),
 		cmocka_unit_test(a_backend_that_is_gone_is_not_taken_for_a_new_one),
+		cmocka_unit_test(the_old_one_serves_until_the_new_one_has_a_verdict),
+		cmocka_unit_test(it_goes_when_all_new_ones_are_down),
+		cmocka_unit_test(it_goes_at_once_when_nobody_is_awaited),
+		cmocka_unit_test(a_backup_is_no_reason_to_go_early),
+		cmocka_unit_test(who_does_not_serve_has_nothing_to_stay_for),
+		cmocka_unit_test(it_may_come_back_or_leave_for_another),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
