@@ -127,6 +127,7 @@ static void change_backend(const struct change *change, struct control_service *
 			backend->conf.name);
 	control_service_changed(change->control, service);
 	control_unlock(change->control);
+	control_keep(change->control, backend);
 	describe(backend, change->state >= 0 ? (int)state : -1,
 		change->weight >= 0 ? (int)weight : -1, words);
 	log_info("by hand: %s", words);
@@ -228,6 +229,7 @@ static void restore_backend(
 	if (state < 0 && weight < 0)
 		return;
 	backend->temporary_state = backend->temporary_weight = -1;
+	control_keep(control, backend);
 	if (service->conf == NULL || backend->life != BACKEND_LISTED)
 		return;
 	tell_restored(backend, state, weight, diff);

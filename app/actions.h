@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What is done to backends by hand, in an incident, without editing the file. It holds until the
- * next reload, which restores what the file says. The file is never written.
+ * next reload, which restores what the file says; another process goes on with it. The file is
+ * never written.
  *
  * Thread rule: on the control core's event loop.
  */

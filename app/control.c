@@ -387,6 +387,11 @@ static void log_backend(
 		reason, reason[0] ? ")" : "");
 }
 
+void control_keep(struct control *control, const struct control_backend *backend)
+{
+	keep_write(control->daemon->keep, &control->backends, backend);
+}
+
 static void health_changed(void *context, struct control_backend *backend)
 {
 	struct control *control = context;
@@ -397,7 +402,7 @@ static void health_changed(void *context, struct control_backend *backend)
 	backend->health = *status;
 	control_service_changed(control, backend->service); // told together: it isn't published yet
 	pthread_mutex_unlock(&control->daemon->lock);
-	keep_write(control->daemon->keep, &control->backends, backend);
+	control_keep(control, backend);
 	if (is_news)
 		passive_end(control->passive, backend, clock_ms());
 	if (is_news)
@@ -433,6 +438,33 @@ static void hop_changed(void *context, struct control_backend *backend)
 
 /* --- set-up --- */
 
+/* What the former process was told by hand; what is as in the file needs no mark. */
+static void resume_backend(const struct keep *keep, struct control_backend *backend)
+{
+	int state, weight;
+
+	keep_by_hand(keep, backend, &state, &weight);
+	if (state != (int)backend->conf.state)
+		backend->temporary_state = state;
+	if (weight != (int)backend->conf.weight)
+		backend->temporary_weight = weight;
+	if (backend->temporary_state >= 0 || backend->temporary_weight >= 0)
+		log_info("service %s: backend %s: %s, weight %u, as set by hand before this start "
+			 "(until the next reload)",
+			backend->service->name, backend->conf.name,
+			control_backend_state_name(backend), control_backend_weight(backend));
+}
+
+static void resume_by_hand(struct control *control)
+{
+	struct backends *backends = &control->backends;
+
+	for (uint32_t s = 0; s < backends->nb_listed; s++)
+		for (uint32_t b = 0; b < backends->services[s]->nb_listed; b++)
+			resume_backend(control->daemon->keep, backends->services[s]->backends[b]);
+	backends->has_temporary = true; // perhaps
+}
+
 /* The file as it is at the start: nothing else runs yet, so in one go. */
 static int plan_first(struct control *control)
 {
@@ -444,6 +476,7 @@ static int plan_first(struct control *control)
 	err = plan_step(plan, UINT64_MAX);
 	if (err == 0) {
 		plan_commit(plan, publisher_submitted(control->publisher) + 1);
+		resume_by_hand(control);
 		plan_finish(plan, UINT64_MAX);
 	}
 	plan_destroy(plan);

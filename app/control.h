@@ -15,6 +15,7 @@
 
 struct backends;
 struct control;
+struct control_backend;
 struct control_service;
 struct daemon;
 
@@ -68,6 +69,9 @@ void control_wait(struct control *control, struct control_waiter *waiter,
 	void (*told)(void *context), void *context);
 /* Forget a waiter; fine for one that doesn't wait, too. */
 void control_cancel_wait(struct control *control, struct control_waiter *waiter);
+
+/* Write a backend down for the next process. */
+void control_keep(struct control *control, const struct control_backend *backend);
 
 /* Publish a service whose candidates or weights changed: a moment later, with all else
  * that changes until then. */

@@ -40,7 +40,10 @@ struct row {
 	struct stats_backend totals;
 	uint64_t since_ms; // monotonic: good for one boot
 	uint32_t health;   // enum health_state
-	uint32_t connects;
+	uint8_t connects;
+	// Set by hand: one more than the value, as a row of before has 0 there; 0 = nothing.
+	uint8_t hand_state;
+	uint16_t hand_weight;
 	char reason[HEALTH_REASON_TEXT];
 	uint64_t checksum;       // of all before it
 } __attribute__((aligned(512))); // on one page, so that no death tears it
@@ -211,6 +214,16 @@ bool keep_totals(const struct keep *keep, const struct control_backend *backend,
 	return row != NULL;
 }
 
+void keep_by_hand(
+	const struct keep *keep, const struct control_backend *backend, int *state, int *weight)
+{
+	const struct row *row = find(keep, backend);
+
+	*state =
+		row == NULL || row->hand_state > CONF_STATE_DISABLED + 1 ? -1 : row->hand_state - 1;
+	*weight = row == NULL || row->hand_weight > CONF_WEIGHT_MAX + 1 ? -1 : row->hand_weight - 1;
+}
+
 /* --- what runs now --- */
 
 /* The rows of so many ids. */
@@ -242,6 +255,8 @@ static void fill(
 	row->since_ms = backend->health.since_ms;
 	row->health = backend->health.state;
 	row->connects = backend->health.connects;
+	row->hand_state = backend->temporary_state + 1;
+	row->hand_weight = backend->temporary_weight + 1;
 	snprintf(row->reason, sizeof(row->reason), "%s", backend->health.reason);
 	row->checksum = checksum_of(row);
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What outlives the process beside the flow table: for each backend of each service what the probes
- * said last and what was counted, in a small file in /run/weir. So no backend is unknown after a
- * restart, nobody waits for `rise`, and totals go on.
+ * said last, what was set by hand and what was counted, in a small file in /run/weir. So no backend
+ * is unknown after a restart, nobody waits for `rise`, no host in maintenance gets clients, and
+ * totals go on.
  *
- * A verdict is written when it changes, totals in turn, so many at a time that the loop doesn't
- * notice; a row at a place of its own, by the backend's id, under a checksum. A row that is damaged
- * is a backend that is probed anew.
+ * A verdict is written when it changes, what is set by hand before it is answered, totals in turn,
+ * so many at a time that the loop doesn't notice; a row at a place of its own, by the backend's id,
+ * under a checksum. A row that is damaged is a backend that is probed anew.
  *
  * Thread rule: on the control core's event loop.
  */
@@ -35,6 +36,10 @@ bool keep_health(const struct keep *keep, const struct control_backend *backend,
 /* Read what was counted for a backend before: false when nothing was. */
 bool keep_totals(const struct keep *keep, const struct control_backend *backend,
 	struct stats_backend *totals);
+
+/* Read what was set by hand for a backend before, -1 = nothing was. */
+void keep_by_hand(
+	const struct keep *keep, const struct control_backend *backend, int *state, int *weight);
 
 /* Keep what runs now from here on: writes all backends, and replaces what the former process left
  * as a whole. `keep` NULL: nothing happens, in any of these. */

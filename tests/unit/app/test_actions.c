@@ -23,6 +23,7 @@ struct backends *__wrap_control_registry(struct control *control);
 void __wrap_control_lock(struct control *control);
 void __wrap_control_unlock(struct control *control);
 void __wrap_control_service_changed(struct control *control, struct control_service *service);
+void __wrap_control_keep(struct control *control, const struct control_backend *backend);
 
 struct backends *__wrap_control_registry(struct control *control)
 {
@@ -40,6 +41,10 @@ void __wrap_control_unlock(struct control *control)
 void __wrap_control_service_changed(struct control *control, struct control_service *service)
 {
 	control->nb_changed++;
+}
+
+void __wrap_control_keep(struct control *control, const struct control_backend *backend)
+{
 }
 
 /* --- */

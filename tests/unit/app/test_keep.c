@@ -102,6 +102,32 @@ static void the_next_process_finds_health_and_totals(void **state)
 	world_fini(&world);
 }
 
+static void the_next_process_finds_what_was_set_by_hand(void **state)
+{
+	struct world world;
+	int set, weight;
+	world_init(&world);
+	struct control_backend *drained = world.registry.backends.by_id[3];
+	struct control_backend *weighted = world.registry.backends.by_id[4];
+	drained->temporary_state = CONF_STATE_DRAIN;
+	weighted->temporary_state = CONF_STATE_ACTIVE;
+	weighted->temporary_weight = CONF_WEIGHT_MAX;
+	keep_write(world.keep, &world.registry.backends, drained);
+	keep_write(world.keep, &world.registry.backends, weighted);
+	struct keep *next = keep_create(world.registry.conf, true);
+	keep_by_hand(next, drained, &set, &weight);
+	assert_int_equal(set, CONF_STATE_DRAIN);
+	assert_int_equal(weight, -1);
+	keep_by_hand(next, weighted, &set, &weight);
+	assert_int_equal(set, CONF_STATE_ACTIVE);
+	assert_int_equal(weight, CONF_WEIGHT_MAX);
+	keep_by_hand(next, backend(&world, 5), &set, &weight);
+	assert_int_equal(set, -1);
+	assert_int_equal(weight, -1);
+	keep_destroy(next, false);
+	world_fini(&world);
+}
+
 static void totals_are_written_in_turn(void **state)
 {
 	struct world world;
@@ -190,6 +216,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_next_process_finds_health_and_totals),
+		cmocka_unit_test(the_next_process_finds_what_was_set_by_hand),
 		cmocka_unit_test(totals_are_written_in_turn),
 		cmocka_unit_test(all_are_written_at_the_end),
 		cmocka_unit_test(a_change_is_written_alone),
