@@ -188,6 +188,7 @@ static void send_kept(struct connecting *c, struct rte_mbuf *mbuf)
 	struct pipeline *pipeline = c->pipeline;
 	struct packet packet;
 
+	kept_syn_follow(c->side, c->flow);
 	kept_syn_copy(c->side, c->flows, mbuf, &packet);
 	pipeline_forward(pipeline, c->table, &packet, c->flow, FLOW_FROM_CLIENT);
 	pipeline_out_add(&pipeline->reply, pipeline->forward.mbufs[--pipeline->forward.count]);
@@ -282,6 +283,7 @@ static enum outcome move_kept(struct connecting *c, struct rte_mbuf *mbuf, enum 
 {
 	struct packet kept;
 
+	kept_syn_follow(c->side, c->flow);
 	kept_syn_read(c->side, c->flows, &kept);
 	enum outcome outcome = move(c, &kept, price);
 	if (outcome == MOVED) {

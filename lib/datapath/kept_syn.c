@@ -25,6 +25,14 @@ bool kept_syn_fits(const struct flow_side *side, const struct rte_mbuf *mbuf)
 	return side->frame_size <= mbuf->buf_len;
 }
 
+void kept_syn_follow(struct flow_side *side, const struct flow *flow)
+{
+	struct rte_ether_hdr *ether = (struct rte_ether_hdr *)side->frame;
+	uint64_t client = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
+
+	memcpy(&ether->src_addr, &client, sizeof(ether->src_addr));
+}
+
 static void parse(const struct flow_side *side, const struct flow_table *flows, uint8_t *frame,
 	struct packet *packet)
 {

@@ -30,6 +30,9 @@ static inline bool kept_syn_is_there(const struct flow_side *side)
 /* Tell whether the buffer, whatever is in it, can carry the kept SYN. */
 bool kept_syn_fits(const struct flow_side *side, const struct rte_mbuf *mbuf);
 
+/* Have the kept SYN come from where the flow's client is now: it may have moved since. */
+void kept_syn_follow(struct flow_side *side, const struct flow *flow);
+
 /* Fill in what the kept SYN was parsed to; it stays in the side record, and has no mbuf. */
 void kept_syn_read(struct flow_side *side, const struct flow_table *flows, struct packet *packet);
 

@@ -82,9 +82,6 @@ void pipeline_punt(
 
 /* --- known flows --- */
 
-/* The bytes of an address at the beginning of a word in memory. */
-#define MAC_OF_WORD RTE_BE64(0xffffffffffff0000)
-
 /* The link header of a packet that goes out: 12 bytes by two stores. */
 static inline void write_ether(uint8_t *frame, uint64_t to, const struct net_mac *from)
 {
@@ -93,7 +90,7 @@ static inline void write_ether(uint8_t *frame, uint64_t to, const struct net_mac
 
 	memcpy(&from_head, from->bytes, sizeof(from_head));
 	memcpy(&from_tail, from->bytes + sizeof(from_head), sizeof(from_tail));
-	to &= MAC_OF_WORD;
+	to &= FLOW_MAC_OF_WORD;
 #if RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN
 	to |= (uint64_t)from_head << 48;
 #else
@@ -116,7 +113,7 @@ static bool is_from_known_mac(const struct packet *packet, const struct flow *fl
 {
 	uint64_t known = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
 
-	return ((sender_word(packet) ^ known) & MAC_OF_WORD) == 0;
+	return ((sender_word(packet) ^ known) & FLOW_MAC_OF_WORD) == 0;
 }
 
 static void learn_client_mac(const struct packet *packet, struct flow *flow)
@@ -124,7 +121,8 @@ static void learn_client_mac(const struct packet *packet, struct flow *flow)
 	uint64_t known = __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
 
 	__atomic_store_n(&flow->client_word,
-		(sender_word(packet) & MAC_OF_WORD) | (known & ~MAC_OF_WORD), __ATOMIC_RELAXED);
+		(sender_word(packet) & FLOW_MAC_OF_WORD) | (known & ~FLOW_MAC_OF_WORD),
+		__ATOMIC_RELAXED);
 }
 
 /*
@@ -305,7 +303,7 @@ static __rte_always_inline void process(struct pipeline *pipeline,
 	uint64_t from_client = (uint64_t)direction - 1;
 	uint64_t differs =
 		sender_word(packet) ^ __atomic_load_n(&flow->client_word, __ATOMIC_RELAXED);
-	if (unlikely((differs & MAC_OF_WORD & from_client) != 0))
+	if (unlikely((differs & FLOW_MAC_OF_WORD & from_client) != 0))
 		goto other;
 	// What its receiver drops keeps no flow alive (case A16): the first one of a second is
 	// summed.

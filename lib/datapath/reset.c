@@ -17,7 +17,6 @@
 #include "segment.h"
 #include "track.h"
 
-#define WALK_FACTOR 8 // records a tick, by the sweep's budget: most need a look only
 #define WALK_PERIOD_MS 2000
 #define PACKETS_A_FLOW 4
 
@@ -168,29 +167,20 @@ bool pipeline_reset_flows(struct pipeline *pipeline, uint64_t now_ms, uint32_t b
 {
 	const struct service_table *table = __atomic_load_n(pipeline->services, __ATOMIC_ACQUIRE);
 	struct flow_table *tables[] = {pipeline->flows4, pipeline->flows6};
-	struct pipeline_walk *state = &pipeline->walk;
-	uint64_t elapsed_ms = RTE_MIN(now_ms - state->walked_ms, (uint64_t)WALK_PERIOD_MS);
+	uint64_t elapsed_ms = RTE_MIN(now_ms - pipeline->resets_ms, (uint64_t)WALK_PERIOD_MS);
 	bool more = false;
 
-	state->walked_ms = now_ms;
+	pipeline->resets_ms = now_ms;
 	if (likely(table == NULL || !table->has_resets) || pipeline->new_mbuf == NULL)
 		return false;
 	for (unsigned i = 0; i < RTE_DIM(tables); i++) {
 		struct walk walk = {pipeline, table, tables[i]};
 		if (tables[i] == NULL)
 			continue;
-		uint32_t share = flow_table_share(tables[i], pipeline->worker);
-		if (state->round[i] != table->reset_round) {
-			state->round[i] = table->reset_round;
-			state->left[i] = share;
-		}
-		uint32_t count = (uint64_t)share * elapsed_ms / WALK_PERIOD_MS;
-		if (state->left[i] != 0)
-			count = RTE_MIN(state->left[i], budget * WALK_FACTOR);
-		uint32_t walked = flow_table_walk(
-			tables[i], pipeline->worker, &state->at[i], count, reset_flow, &walk);
-		state->left[i] -= RTE_MIN(walked, state->left[i]);
-		more |= state->left[i] != 0;
+		uint64_t share = flow_table_share(tables[i], pipeline->worker);
+		pipeline_walk_begin(pipeline, &pipeline->resets, i, table->reset_round);
+		more |= pipeline_walk_on(pipeline, &pipeline->resets, i, budget,
+			share * elapsed_ms / WALK_PERIOD_MS, reset_flow, &walk);
 	}
 	return more;
 }

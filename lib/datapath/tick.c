@@ -92,6 +92,8 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 	pipeline->now_s = pipeline_second(now_ms);
 	pipeline->now_us = now_ms * 1000 + pipeline->now_part_us;
 	pipeline->swept_ms = now_ms;
+	// First of all: whoever is told something below is told it where he is now.
+	bool moves = pipeline_move_clients(pipeline, budget);
 	for (unsigned i = 0; i < RTE_DIM(tables); i++) {
 		if (tables[i] == NULL)
 			continue;
@@ -114,6 +116,6 @@ bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget)
 		more |= due != 0;
 	}
 	more |= pipeline_connect_tick(pipeline, now_ms);
-	more |= pipeline_reset_flows(pipeline, now_ms, budget);
+	more |= moves || pipeline_reset_flows(pipeline, now_ms, budget);
 	return more;
 }

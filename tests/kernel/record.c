@@ -6,7 +6,6 @@
 
 #include "flow_offsets.h"
 
-#define MAC_MASK RTE_BE64(0xffffffffffff0000)
 
 static void read_flow(struct record *record, const struct trial *trial)
 {
@@ -28,7 +27,7 @@ static void read_flow(struct record *record, const struct trial *trial)
 		record->ack[CLIENT] = flow->ack[CLIENT];
 	record->seq_offset = flow_offsets(flow).seq[CLIENT];
 	record->ts_offset = flow_offsets(flow).ts[CLIENT];
-	record->client_mac = flow->client_word & MAC_MASK;
+	record->client_mac = flow->client_word & FLOW_MAC_OF_WORD;
 }
 
 struct record record_of(const struct trial *trial)

@@ -31,6 +31,7 @@
 #include "stats.h"
 #include "stats_connect.h"
 
+struct flow_moves;
 struct flow_side;
 struct rte_mbuf;
 
@@ -58,12 +59,11 @@ struct pipeline_syn {
 	struct flow_hashes hashes;
 };
 
-/* How far the walk over this worker's records has come that ends flows of marked backends. */
+/* How far a walk over this worker's records has come, by table. */
 struct pipeline_walk {
-	uint64_t round[2]; // of the service table, by table: what the first walk was for
+	uint64_t round[2]; // what it was begun for
 	uint32_t at[2];    // next record
-	uint32_t left[2];  // records of the first walk
-	uint64_t walked_ms;
+	uint32_t left[2];  // until each of its records was looked at
 };
 
 /*
@@ -98,6 +98,7 @@ struct pipeline {
 					// FLOW_CLOCK_SLACK_S, where the service has none of its
 					// own; atomic
 	uint16_t least_timeout_s[TCP_STATES];  // the shortest of these and of all services'; atomic
+	struct flow_moves *moves;              // new MACs of clients; NULL: nobody tells of any
 	const struct probe_ports *probe_ports; // NULL: nothing is probed
 	struct rte_mbuf *(*new_mbuf)(void *context); // for packets of Weir's own; NULL = none left
 	void *new_mbuf_context;
@@ -120,9 +121,11 @@ struct pipeline {
 	bool ip6_seen;                   // in the last run
 	uint32_t nb_syns;
 	struct pipeline_syn syns[PIPELINE_BURST];
-	uint64_t swept_ms;     // the last tick
-	uint64_t sweep_due[2]; // records that the sweep is behind, by table
-	struct pipeline_walk walk;
+	uint64_t swept_ms;           // the last tick
+	uint64_t sweep_due[2];       // records that the sweep is behind, by table
+	struct pipeline_walk resets; // ends flows of marked backends
+	uint64_t resets_ms;          // when it went on last
+	struct pipeline_walk moving; // gives flows the new MACs of their clients
 	struct pipeline_fails fails;
 };
 
@@ -137,9 +140,9 @@ void pipeline_run(
 	struct pipeline *pipeline, struct rte_mbuf **mbufs, uint32_t count, uint64_t now_ms);
 
 /*
- * Do what time and the service table demand: grace periods, expiry, resets of flows whose backend
- * is marked. `budget`: how many records the sweep may look at. True when there is more to do at
- * once, as soon as the out bursts are emptied.
+ * Do what time, the service table and the moves demand: grace periods, expiry, new MACs of clients,
+ * resets of flows whose backend is marked. `budget`: how many records the sweep may look at. True
+ * when there is more to do at once, as soon as the out bursts are emptied.
  */
 bool pipeline_tick(struct pipeline *pipeline, uint64_t now_ms, uint32_t budget);
 
@@ -285,6 +288,21 @@ enum tcp_state pipeline_end_half_open(struct pipeline *pipeline, const struct se
  * port next. */
 void pipeline_leave_tuple(struct pipeline *pipeline, const struct service_table *table,
 	struct flow_table *flows, struct flow *flow);
+
+/* Begin a walk, if it wasn't begun for that round yet, over the records of a table: flows4 (0) or
+ * flows6 (1), which must be there. */
+void pipeline_walk_begin(
+	struct pipeline *pipeline, struct pipeline_walk *walk, unsigned table, uint64_t round);
+/*
+ * Go on with a walk, by so many records as a tick of that budget may look at; `pace`: by so many
+ * when each was looked at, to see what came since. True: not each was looked at yet.
+ */
+bool pipeline_walk_on(struct pipeline *pipeline, struct pipeline_walk *walk, unsigned table,
+	uint32_t budget, uint32_t pace, flow_seen_fn seen, void *context);
+
+/* Give flows the new MACs of their clients, as a part of the tick. True: there is more to do at
+ * once, and until then some flows go to where their clients are not. */
+bool pipeline_move_clients(struct pipeline *pipeline, uint32_t budget);
 
 /* End flows of backends that the service table has marked, as a part of the tick. True: there is
  * more to do at once. */

@@ -17,6 +17,7 @@
 #ifndef WEIR_FLOW_H
 #define WEIR_FLOW_H
 
+#include <rte_byteorder.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -60,6 +61,8 @@ enum flow_flag {
 #define FLOW_TRANSLATED (FLOW_SEQ_MOVED | FLOW_TS_MOVED) // by any of the offsets
 
 #define FLOW_WORKER_MASK 0x3f // of `worker`
+// The bytes of an address at the beginning of a word in memory, such as `client_word`.
+#define FLOW_MAC_OF_WORD RTE_BE64(0xffffffffffff0000)
 
 /* The part that is the same in both families. */
 struct flow {

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "clock.h"
+#include "flow_moves.h"
 #include "rig.h"
 #include "tsan.h"
 
@@ -25,6 +26,7 @@ struct race {
 	struct rig *rig;
 	struct connection connections[CONNECTIONS]; // the client's side; read-only
 	uint64_t tuples[CONNECTIONS]; // atomic: what the SYN was last forwarded to, 0 = nothing yet
+	struct flow_moves *moves;
 	bool stop;
 };
 
@@ -130,6 +132,27 @@ static void *work(void *argument)
 	return NULL;
 }
 
+/* Clients have other MACs, some of which they send from, too. */
+static void move_clients(struct race *race)
+{
+	if (!flow_moves_are_done(race->moves))
+		return;
+	for (unsigned n = 0; n < CONNECTIONS; n++) {
+		struct net_mac from = race->connections[n].mac, to = from;
+		from.bytes[4] ^= race->moves->round & 1;
+		to.bytes[4] ^= ~race->moves->round & 1;
+		race->moves->rows[n] = (struct flow_move){
+			.from = flow_mac_word(&from),
+			.to = flow_mac_word(&to),
+			.client = race->connections[n].client,
+		};
+		if (n & 2) // of all at that MAC
+			memset(race->moves->rows[n].client.v6, 0,
+				sizeof(race->moves->rows[n].client.v6));
+	}
+	flow_moves_begin(race->moves, CONNECTIONS);
+}
+
 /* Backends come and go, time goes by fast: 100 times as fast, so that flows expire. */
 static unsigned control(struct race *race, unsigned seconds)
 {
@@ -141,6 +164,7 @@ static unsigned control(struct race *race, unsigned seconds)
 		unsigned id = packets_random(&seed) % (2 * rig->options.nb_backends);
 		rig->is_up[id] = packets_random(&seed) % 4 != 0;
 		rig->is_resolved[id] = packets_random(&seed) % 8 != 0;
+		move_clients(race);
 		struct service_table *old = (struct service_table *)rig_publish(rig);
 		uint64_t token = rte_rcu_qsbr_start(rig->rcu);
 		do {
@@ -178,6 +202,9 @@ static void race_with(const struct scheduler_ops *scheduler, uint32_t max_conns)
 	struct worker workers[] = {{race, 0}, {race, 1}};
 	pthread_t threads[2];
 
+	race->moves = flow_moves_create(2);
+	for (unsigned worker = 0; worker < 2; worker++)
+		rig->workers[worker].pipeline.moves = race->moves;
 	for (unsigned n = 0; n < CONNECTIONS; n++)
 		race->connections[n] = connection_of(rig, n & 1 ? AF_INET6 : AF_INET, n);
 	for (unsigned id = 0; id < 12; id++)
@@ -231,7 +258,9 @@ static void race_with(const struct scheduler_ops *scheduler, uint32_t max_conns)
 	}
 	assert_true(sum.created > 100 && sum.evicted > 10 && sum.moved > 10);
 	assert_true(sum.gave_way[max_conns != 0 ? STATS_GAVE_WAY_PLACE : STATS_GAVE_WAY_PORT] != 0);
+	assert_true(race->moves->round > 10);
 	rig_destroy(rig);
+	flow_moves_destroy(race->moves);
 	free(race);
 }
 
