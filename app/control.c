@@ -14,6 +14,7 @@
 #include "id_pool.h"
 #include "keep.h"
 #include "log.h"
+#include "macs.h"
 #include "on_down.h"
 #include "own_side.h"
 #include "passive.h"
@@ -425,6 +426,9 @@ static void hop_changed(void *context, struct control_backend *backend)
 	pthread_mutex_unlock(&control->daemon->lock);
 	backends_row_update(&control->backends, backend);
 	on_down_update(control->on_down, backend, clock_ms());
+	if (backend->hop.gateway.family != AF_UNSPEC &&
+		!net_addr_equal(&backend->hop.gateway, &backend->conf.endpoint.addr))
+		macs_gateway(control->daemon->macs, &backend->hop.gateway);
 
 	if (before == backend->hop.state)
 		return;
@@ -573,6 +577,29 @@ uint64_t control_received(const struct control *control)
 	return sum;
 }
 
+static void neighbour_heard(void *context, const struct net_addr *addr, const struct net_mac *mac)
+{
+	struct control *control = context;
+
+	macs_heard(control->daemon->macs, addr, mac);
+}
+
+/* Answers to clients go by them, too, though no backend may be behind. */
+static int watch_gateways(struct control *control)
+{
+	const struct conf_port *port = &control->daemon->conf->port;
+	const struct net_addr *gateways[] = {&port->gateway4, &port->gateway6};
+	int err = 0;
+
+	for (unsigned f = 0; f < 2 && err == 0; f++) {
+		if (gateways[f]->family == AF_UNSPEC)
+			continue;
+		macs_gateway(control->daemon->macs, gateways[f]);
+		err = watch_address(control->backends.watch, gateways[f]);
+	}
+	return err;
+}
+
 static int create_parts(struct control *control)
 {
 	struct daemon *daemon = control->daemon;
@@ -610,6 +637,7 @@ static int create_parts(struct control *control)
 		.probe_ports = &daemon->probe_ports,
 		.health_changed = health_changed,
 		.hop_changed = hop_changed,
+		.neighbour_heard = neighbour_heard,
 		.known_health = known_health,
 		.served = packets_are_served,
 		.in_trouble = in_trouble,
@@ -617,6 +645,9 @@ static int create_parts(struct control *control)
 	});
 	if (backends->watch == NULL)
 		return -errno;
+	err = watch_gateways(control);
+	if (err < 0)
+		return err;
 	control->publisher = publisher_create(&(struct publisher_source){
 		.events = daemon->events,
 		.rcu = daemon->rcu,

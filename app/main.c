@@ -21,6 +21,7 @@
 #include "keep.h"
 #include "kept_names.h"
 #include "log.h"
+#include "macs.h"
 #include "notify.h"
 #include "own_side.h"
 #include "reload.h"
@@ -243,6 +244,17 @@ static void names_fini(struct daemon *daemon)
 		kept_names_remove(daemon->conf);
 }
 
+static int macs_init(struct daemon *daemon, char *message)
+{
+	daemon->macs = macs_create(daemon->events, daemon->port.nb_workers, daemon->conf);
+	return daemon->macs == NULL ? -errno : 0;
+}
+
+static void macs_fini(struct daemon *daemon)
+{
+	macs_destroy(daemon->macs, daemon->forget);
+}
+
 static int control_init(struct daemon *daemon, char *message)
 {
 	daemon->control = control_create(daemon);
@@ -368,6 +380,7 @@ static int forget(const struct conf *conf, const char *config)
 		keep_remove(conf);
 		kept_names_remove(conf);
 		start_pace_forget(config);
+		macs_remove(conf);
 		err = exception_forget(conf, message);
 	}
 	if (err == 0 && interface[0] != '\0')
@@ -391,6 +404,7 @@ static const struct step steps[] = {
 	{"own side", own_side_init, own_side_fini},
 	{"what was kept", keep_init, keep_fini},
 	{"names", names_init, names_fini},
+	{"neighbours", macs_init, macs_fini},
 	{"control", control_init, control_fini},
 	{"workers", workers_init, workers_fini},
 	{"adoption", adopt_init, adopt_fini},

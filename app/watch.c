@@ -105,12 +105,19 @@ struct watch *watch_create(const struct watch_source *source)
 	if (watch->health != NULL)
 		watch->route = route_create(
 			source->events, source->netns_fd, source->interface, hop_changed, watch);
-	if (watch->route != NULL)
+	if (watch->route != NULL) {
+		route_hear(watch->route, source->neighbour_heard, source->context);
 		return watch;
+	}
 	int err = errno;
 	watch_destroy(watch);
 	errno = err;
 	return NULL;
+}
+
+int watch_address(struct watch *watch, const struct net_addr *addr)
+{
+	return route_target_get(watch->route, addr) == NULL ? -errno : 0;
 }
 
 void watch_keep(struct watch *watch)

@@ -25,6 +25,9 @@ struct watch_source {
 	// A backend's target has news, which is not copied yet. Neither may watch or unwatch.
 	void (*health_changed)(void *context, struct control_backend *backend);
 	void (*hop_changed)(void *context, struct control_backend *backend);
+	// The kernel has a neighbour at that MAC: route_heard_fn.
+	void (*neighbour_heard)(
+		void *context, const struct net_addr *addr, const struct net_mac *mac);
 	// What is known of a backend's health from before; false: nothing.
 	bool (*known_health)(
 		void *context, const struct control_backend *backend, struct health_status *status);
@@ -35,6 +38,9 @@ struct watch_source {
 
 /* Create the watch of the kernel's neighbours and the probes. NULL and errno on failure. */
 struct watch *watch_create(const struct watch_source *source);
+/* Have the kernel keep an address resolved, as long as there is the watch, whoever is behind it. 0
+ * or -errno. */
+int watch_address(struct watch *watch, const struct net_addr *addr);
 /* Let the kernel's neighbours stay when the watch goes. */
 void watch_keep(struct watch *watch);
 /* Free the watch; all backends must be unwatched. */

@@ -12,6 +12,7 @@
 #include "backends.h"
 #include "daemon.h"
 #include "log.h"
+#include "macs.h"
 #include "timeouts.h"
 
 /* --- what is a worker's own of each backend and each service --- */
@@ -78,6 +79,7 @@ static int prepare(struct daemon *daemon, struct worker *worker, unsigned number
 	pipeline->hasher = daemon->flows4 ? &daemon->flows4->hasher : &daemon->flows6->hasher;
 	pipeline->services = (const struct service_table *const *)&daemon->services;
 	pipeline->stats = &worker->stats;
+	pipeline->moves = macs_moves(daemon->macs);
 	pipeline->probe_ports = &daemon->probe_ports;
 	pipeline->new_mbuf = new_mbuf;
 	pipeline->new_mbuf_context = daemon->port.pool;

@@ -75,12 +75,14 @@ static void apply(struct neighbour_table *table, struct neighbour *neighbour,
 	bool settled = (entry->state & NUD_OPERATOR) ||
 		(entry->managed && (entry->state & (NUD_REACHABLE | NUD_DELAY | NUD_PROBE)));
 
+	bool was_resolved = neighbour->state == ROUTE_RESOLVED;
 	char addr[NET_ADDR_TEXT], mac[18];
 
 	if (settled != (neighbour->queue == NULL))
 		enqueue(table, neighbour, settled ? NULL : &table->doubtful);
 	if ((entry->state & NUD_USABLE) && entry->has_mac) {
-		if (set_state(table, neighbour, ROUTE_RESOLVED, &entry->mac))
+		// Of another MAC whoever hears of all neighbours tells.
+		if (set_state(table, neighbour, ROUTE_RESOLVED, &entry->mac) && !was_resolved)
 			log_limited(LOG_LEVEL_INFO, "neighbour %s: resolved, %s",
 				net_addr_format(&neighbour->addr, addr),
 				net_mac_format(&neighbour->mac, mac));

@@ -433,7 +433,8 @@ def remove(name):
                  "-router1", "-router2", "", "second"):
         Namespace(prefix + role).delete()
     # What an ended weir leaves behind, to be taken over by the next one with its name.
-    files = (rf"{re.escape(prefix)}(second)?(\.\d)?((map_\d+)|\.(flows\d|backends|names|netns).*)?$"
+    files = (rf"{re.escape(prefix)}(second)?(\.\d)?"
+             r"((map_\d+)|\.(flows\d|backends|names|neighbours|netns).*)?$"
              rf"|.*-net{number}(\.lock)?$")
     for folder in ("/dev/hugepages", "/dev/shm", "/run/weir", "/var/run/dpdk"):
         with contextlib.suppress(FileNotFoundError):
