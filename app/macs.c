@@ -453,6 +453,7 @@ struct macs *macs_create(struct event_base *events, unsigned nb_workers, const s
 		return NULL;
 	}
 	load(macs);
+	save(macs); // whether it can be written is known from the start on
 	return macs;
 }
 
