@@ -86,7 +86,7 @@ struct control_service {
 	uint32_t nb_leaving;           // of these
 	struct service_access *access; // NULL: everybody, or not made yet of this conf
 	uint64_t grows_ms;             // when a backend's weight grows next; 0: they stay
-	bool on_backups;               // no other backend can have connections
+	bool on_backups;               // no other backend is usable
 	uint64_t past_connections;     // of backends that are no more
 	struct stats_service before;   // what the index's former owners counted
 	struct stats_service past;     // what was counted under indices that it had before

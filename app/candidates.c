@@ -89,18 +89,17 @@ int candidates_collect(struct control_service *service, struct publish_service *
 				.tries = conf->connect_tries,
 			},
 		.scheduler = scheduler_find(conf_scheduler_name(conf->scheduler)),
-		.candidates = publish->choice.ids,
-		.weights = publish->choice.weights,
-		.limits = publish->choice.limits,
-		.nb_candidates = publish->choice.count,
+		.candidates = publish->choice.candidates,
+		.backups = publish->choice.backups,
 		.access = service_access_get(service->access),
 	};
 	timeouts_of_service(conf, publish->source.timeout_s);
 	service->grows_ms = publish->choice.next_ms;
-	if (publish->choice.backups != service->on_backups)
+	if (publish->choice.on_backups != service->on_backups)
 		log_info("service %s: %s", service->name,
-			publish->choice.backups ? "no other backend is up, the backups take over"
-						: "the backups have no new connections any more");
-	service->on_backups = publish->choice.backups;
+			publish->choice.on_backups
+				? "no other backend is up, the backups take over"
+				: "the backups have no new connections any more");
+	service->on_backups = publish->choice.on_backups;
 	return 0;
 }

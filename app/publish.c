@@ -172,7 +172,7 @@ static struct service *stand_in(
 	if (former != NULL)
 		return service_get(former);
 	empty.name = wanted->name;
-	empty.nb_candidates = 0;
+	empty.candidates.count = empty.backups.count = 0;
 	return service_create(&empty);
 }
 

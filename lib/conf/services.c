@@ -148,8 +148,8 @@ static const struct conf_key backend_keys[] = {
 		.doc = "whether the backend is used: drain = no new connections, old ones live on; "
 		       "disabled = nor is it probed"},
 	{"backup", CONF_BOOLEAN, CONF_AT(struct conf_backend, backup),
-		.doc = "whether the backend gets new connections only while no backend without "
-		       "this can have any"},
+		.doc = "whether the backend gets only the connections that no backend without this "
+		       "takes or has room for"},
 	{"max_conns", CONF_INTEGER, CONF_AT(struct conf_backend, max_conns), .max = 67108864,
 		.doc = "connections that the backend has at a time; 0 = any number"},
 	{"slow_start_ms", CONF_INTEGER, CONF_AT(struct conf_backend, slow_start_ms),

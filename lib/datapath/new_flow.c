@@ -200,7 +200,7 @@ static bool choose(struct pipeline *pipeline, const struct service_table *table,
 	const struct service *service = table->services[syn->service];
 	struct stats_flows *counters = &pipeline->stats->live.flows[stats_family(flows->family)];
 
-	if (service->nb_candidates == 0) {
+	if (service->candidates.count == 0) {
 		if (service->drop_when_down)
 			pipeline_drop(pipeline, syn->packet->mbuf, STATS_DROP_NO_BACKEND);
 		else

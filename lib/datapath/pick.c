@@ -38,25 +38,25 @@ static uint32_t sum_active(const struct pipeline *pipeline, uint32_t id)
 	return opened > ended ? opened - ended : 0;
 }
 
-static void refresh(struct pipeline *pipeline, const struct service *service,
+static void refresh(struct pipeline *pipeline, const struct service_set *set,
 	struct scheduler_cursor *cursor, uint32_t now_ms)
 {
-	uint32_t count = RTE_MIN(service->nb_candidates, (uint32_t)MAX_REFRESHED);
+	uint32_t count = RTE_MIN(set->count, (uint32_t)MAX_REFRESHED);
 
 	if (cursor->refreshed_ms == now_ms)
 		return;
 	cursor->refreshed_ms = now_ms;
 	while (count-- > 0) {
-		if (++cursor->refreshed >= service->nb_candidates)
+		if (++cursor->refreshed >= set->count)
 			cursor->refreshed = 0;
-		uint32_t id = service->candidates[cursor->refreshed];
+		uint32_t id = set->ids[cursor->refreshed];
 		pipeline->active[id] = sum_active(pipeline, id);
 	}
 }
 
-static bool is_full(struct pipeline *pipeline, const struct service *service, uint32_t index)
+static bool is_full(struct pipeline *pipeline, const struct service_set *set, uint32_t index)
 {
-	uint32_t limit = service->limits[index], id = service->candidates[index];
+	uint32_t limit = set->limits[index], id = set->ids[index];
 
 	if (limit == 0)
 		return false;
@@ -72,28 +72,39 @@ static uint64_t hash_again(uint64_t hash)
 }
 
 /* The scheduler's pick, and its next ones as long as they are full; then any that isn't. */
-static uint32_t pick(struct pipeline *pipeline, const struct service *service,
-	struct scheduler_cursor *cursor, uint64_t hash)
+static uint32_t pick_with_room(struct pipeline *pipeline, const struct scheduler_ops *scheduler,
+	const struct service_set *set, struct scheduler_cursor *cursor, uint64_t hash)
 {
-	const struct scheduler_ops *scheduler = service->scheduler;
-	const struct scheduler_load load = {pipeline->active, service->candidates, service->limits};
-	uint32_t index = 0, count = service->nb_candidates;
+	const struct scheduler_load load = {pipeline->active, set->ids, set->limits};
+	uint32_t index = 0, count = set->count;
 
 	for (unsigned picks = 0; picks < MAX_PICKS; picks++, hash = hash_again(hash)) {
 		if (scheduler->pick_by_load != NULL)
-			index = scheduler->pick_by_load(service->schedule, &load, cursor);
+			index = scheduler->pick_by_load(set->schedule, &load, cursor);
 		else
 			// NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): it has one
-			index = scheduler->pick(service->schedule, hash, cursor);
-		if (service->limits == NULL || !is_full(pipeline, service, index))
-			return index;
+			index = scheduler->pick(set->schedule, hash, cursor);
+		if (set->limits == NULL || !is_full(pipeline, set, index))
+			return set->ids[index];
 	}
 	for (uint32_t left = RTE_MIN(count, (uint32_t)MAX_LOOKED); left > 0; left--) {
 		index = index + 1 < count ? index + 1 : 0;
-		if (!is_full(pipeline, service, index))
-			return index;
+		if (!is_full(pipeline, set, index))
+			return set->ids[index];
 	}
 	return SERVICE_NONE;
+}
+
+/* The id of the scheduler's choice, SERVICE_NONE when all are full. */
+static uint32_t pick(struct pipeline *pipeline, const struct scheduler_ops *scheduler,
+	const struct service_set *set, struct scheduler_cursor *cursor, uint64_t hash,
+	uint64_t now_ms)
+{
+	if (scheduler->pick_by_load != NULL)
+		refresh(pipeline, set, cursor, now_ms);
+	if (likely(set->limits == NULL && scheduler->pick != NULL))
+		return set->ids[scheduler->pick(set->schedule, hash, cursor)];
+	return pick_with_room(pipeline, scheduler, set, cursor, hash);
 }
 
 /* What the scheduler goes by. */
@@ -108,27 +119,22 @@ void pipeline_prefetch_pick(const struct service *service, const struct packet *
 {
 	const struct scheduler_ops *scheduler = service->scheduler;
 
-	if (scheduler->prefetch != NULL && service->nb_candidates != 0)
-		scheduler->prefetch(service->schedule, hash_of(scheduler, packet));
+	if (scheduler->prefetch != NULL && service->candidates.count != 0)
+		scheduler->prefetch(service->candidates.schedule, hash_of(scheduler, packet));
 }
 
 uint32_t pipeline_pick(struct pipeline *pipeline, const struct service *service,
-	struct scheduler_cursor *cursor, const struct packet *packet, uint64_t now_ms)
+	struct service_cursors *cursors, const struct packet *packet, uint64_t now_ms)
 {
 	const struct scheduler_ops *scheduler = service->scheduler;
 	uint64_t hash = hash_of(scheduler, packet);
-	uint32_t index;
+	uint32_t id =
+		pick(pipeline, scheduler, &service->candidates, &cursors->candidates, hash, now_ms);
 
-	if (scheduler->pick_by_load != NULL)
-		refresh(pipeline, service, cursor, now_ms);
-	if (likely(service->limits == NULL && scheduler->pick != NULL))
-		index = scheduler->pick(service->schedule, hash, cursor);
-	else
-		index = pick(pipeline, service, cursor, hash);
-	if (index == SERVICE_NONE)
-		return SERVICE_NONE;
-	uint32_t id = service->candidates[index];
-	pipeline_count_opened(pipeline, id, 1);
+	if (unlikely(id == SERVICE_NONE && service->backups.count != 0))
+		id = pick(pipeline, scheduler, &service->backups, &cursors->backups, hash, now_ms);
+	if (id != SERVICE_NONE)
+		pipeline_count_opened(pipeline, id, 1);
 	return id;
 }
 
@@ -140,50 +146,64 @@ static bool is_among(uint32_t id, const uint32_t *tried, unsigned nb_tried)
 	return false;
 }
 
-/* Candidates that are looked at in place of the first choice: what the scheduler would choose next;
+/* A place in a set. */
+struct place {
+	const struct service_set *set;
+	uint32_t index;
+};
+
+static uint32_t id_at(const struct place *place)
+{
+	return place->set->ids[place->index];
+}
+
+/* Backends that are looked at in place of the first choice: what the scheduler would choose next;
  * behind its picks whoever comes first. */
 struct look {
 	struct pipeline *pipeline;
 	const struct service_table *table;
 	struct flow_table *flows;
-	const struct service *service;
-	struct scheduler_cursor *cursor;
-	uint64_t hash;
+	const struct scheduler_ops *scheduler;
 	uint64_t now_ms;
 	const uint32_t *tried;
 	unsigned nb_tried;
 
-	uint32_t index; // the one at hand
+	// In the set at hand.
+	struct place at;
+	struct scheduler_cursor *cursor;
+	uint64_t hash; // that the next pick goes by
 	uint32_t nb_looked;
-	uint64_t seen;         // of the first 64 candidates, a bit each
-	struct flow *oldest;   // may give way if none has room; NULL = nobody may,
-	uint32_t oldest_index; // at this one,
+	uint64_t seen; // of its first 64, a bit each
+
+	uint32_t suspect;          // has room, but failed others lately; SERVICE_NONE = none
+	struct flow *oldest;       // may give way if none has room; NULL = nobody may,
+	struct place oldest_place; // at this one,
 	enum stats_gave_way why;
 };
 
 static bool next(struct look *look)
 {
-	const struct service *service = look->service;
-	const struct scheduler_ops *scheduler = service->scheduler;
-	const struct scheduler_load load = {
-		look->pipeline->active, service->candidates, service->limits};
-	uint32_t count = service->nb_candidates;
+	const struct scheduler_ops *scheduler = look->scheduler;
+	const struct service_set *set = look->at.set;
+	const struct scheduler_load load = {look->pipeline->active, set->ids, set->limits};
 	// With a flow at hand that may give way it isn't worth a look at all of many.
 	uint32_t most = look->oldest == NULL ? MAX_LOOKED : MAX_LOOKED_FURTHER;
+	uint32_t index = look->at.index, count = set->count;
 
 	while (look->nb_looked < MAX_PICKS + RTE_MIN(count, most)) {
 		uint32_t n = look->nb_looked++;
-		if (n == 0 && scheduler->pick_by_load != NULL)
-			look->index =
-				scheduler->pick_by_load(service->schedule, &load, look->cursor);
-		else if (n < MAX_PICKS && scheduler->pick != NULL)
-			look->index = scheduler->pick(service->schedule,
-				look->hash = hash_again(look->hash), look->cursor);
-		else
-			look->index = n <= MAX_PICKS      ? hash_again(look->hash) % count
-				: look->index + 1 < count ? look->index + 1
-							  : 0;
-		uint64_t bit = look->index < 64 ? 1ULL << look->index : 0;
+		if (n == 0 && scheduler->pick_by_load != NULL) {
+			index = scheduler->pick_by_load(set->schedule, &load, look->cursor);
+		} else if (n < MAX_PICKS && scheduler->pick != NULL) {
+			index = scheduler->pick(set->schedule, look->hash, look->cursor);
+			look->hash = hash_again(look->hash);
+		} else {
+			index = n <= MAX_PICKS      ? look->hash % count
+				: index + 1 < count ? index + 1
+						    : 0;
+		}
+		look->at.index = index;
+		uint64_t bit = index < 64 ? 1ULL << index : 0;
 		if ((look->seen & bit) != 0)
 			continue;
 		look->seen |= bit;
@@ -233,10 +253,11 @@ static struct flow *oldest_at(const struct look *look, uint32_t id, enum stats_g
 /* Whether a connection may go to the one at hand; else what would have to give way. */
 static bool has_room(struct look *look)
 {
-	uint32_t id = look->service->candidates[look->index];
+	const struct service_set *set = look->at.set;
+	uint32_t id = id_at(&look->at);
 	enum stats_gave_way why;
 
-	if (look->service->limits != NULL && is_full(look->pipeline, look->service, look->index))
+	if (set->limits != NULL && is_full(look->pipeline, set, look->at.index))
 		why = STATS_GAVE_WAY_PLACE;
 	else if (!has_port(look->table, &look->table->backends[id]))
 		why = STATS_GAVE_WAY_PORT;
@@ -244,7 +265,7 @@ static bool has_room(struct look *look)
 		return true;
 	if (look->oldest == NULL) {
 		look->oldest = oldest_at(look, id, why);
-		look->oldest_index = look->index;
+		look->oldest_place = look->at;
 		look->why = why;
 	}
 	return false;
@@ -252,68 +273,75 @@ static bool has_room(struct look *look)
 
 static bool is_a_choice(const struct look *look)
 {
-	uint32_t id = look->service->candidates[look->index];
+	uint32_t id = id_at(&look->at);
 
 	return !is_among(id, look->tried, look->nb_tried) && look->table->backends[id].resolved;
 }
 
-/* One that has room; SERVICE_NONE = none. */
-static uint32_t look_around(struct look *look)
+/* One of the set that has room and is well; SERVICE_NONE = none. `hash`: of the first pick. */
+static uint32_t look_around(struct look *look, const struct service_set *set,
+	struct scheduler_cursor *cursor, uint64_t hash)
 {
-	uint32_t second = SERVICE_NONE;
-
+	if (set->count == 0)
+		return SERVICE_NONE;
+	if (look->scheduler->pick_by_load != NULL)
+		refresh(look->pipeline, set, cursor, look->now_ms);
+	look->at = (struct place){.set = set};
+	look->cursor = cursor;
+	look->hash = hash;
+	look->nb_looked = 0;
+	look->seen = 0;
 	while (next(look)) {
-		uint32_t id = look->service->candidates[look->index];
+		uint32_t id = id_at(&look->at);
 		if (!is_a_choice(look) || !has_room(look))
 			continue;
-		// One that failed others lately is better than none.
 		if (!stats_connect_is_suspect(&look->pipeline->connects[id]))
 			return id;
-		second = second == SERVICE_NONE ? id : second;
+		look->suspect = look->suspect == SERVICE_NONE ? id : look->suspect;
 	}
-	return second;
+	return SERVICE_NONE;
 }
 
-/* The same by force. */
+/* One that has room, by force. */
 static uint32_t make_room(struct look *look)
 {
-	uint32_t id = SERVICE_NONE;
-
-	for (unsigned i = 0; i < MAX_GIVE_WAY && id == SERVICE_NONE && look->oldest != NULL; i++) {
+	for (unsigned i = 0; i < MAX_GIVE_WAY && look->oldest != NULL; i++) {
 		if (!flow_table_may_remove(look->flows, look->pipeline->worker))
 			return SERVICE_NONE;
 		pipeline_give_way(
 			look->pipeline, look->table, look->flows, look->oldest, look->why);
 		// Another worker may have taken what it left.
 		look->oldest = NULL;
-		look->index = look->oldest_index;
+		look->at = look->oldest_place;
 		if (has_room(look))
-			id = look->service->candidates[look->index];
+			return id_at(&look->at);
 	}
-	return id;
+	return SERVICE_NONE;
 }
 
 uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_table *table,
-	struct flow_table *flows, const struct service *service, struct scheduler_cursor *cursor,
+	struct flow_table *flows, const struct service *service, struct service_cursors *cursors,
 	const struct packet *packet, const uint32_t *tried, unsigned nb_tried, uint64_t now_ms)
 {
 	struct look look = {
 		.pipeline = pipeline,
 		.table = table,
 		.flows = flows,
-		.service = service,
-		.cursor = cursor,
-		.hash = hash_of(service->scheduler, packet),
+		.scheduler = service->scheduler,
 		.now_ms = now_ms,
 		.tried = tried,
 		.nb_tried = nb_tried,
+		.suspect = SERVICE_NONE,
 	};
+	uint64_t hash = hash_of(service->scheduler, packet);
+	// By that hash itself the first choice was made; of the backups none was.
+	uint32_t id =
+		look_around(&look, &service->candidates, &cursors->candidates, hash_again(hash));
 
-	if (service->nb_candidates == 0)
-		return SERVICE_NONE;
-	if (service->scheduler->pick_by_load != NULL)
-		refresh(pipeline, service, cursor, now_ms);
-	uint32_t id = look_around(&look);
+	if (id == SERVICE_NONE)
+		id = look_around(&look, &service->backups, &cursors->backups, hash);
+	if (id == SERVICE_NONE)
+		id = look.suspect; // better than none
 	if (id == SERVICE_NONE)
 		id = make_room(&look);
 	if (id != SERVICE_NONE)

@@ -6,19 +6,51 @@
 
 #include "service_access.h"
 
+static void fini_set(struct service_set *set, const struct scheduler_ops *scheduler)
+{
+	if (set->schedule != NULL)
+		scheduler->destroy(set->schedule);
+	free(set->limits);
+	free(set->ids);
+}
+
 static void destroy(struct service *service)
 {
-	if (service->schedule != NULL)
-		service->scheduler->destroy(service->schedule);
+	fini_set(&service->candidates, service->scheduler);
+	fini_set(&service->backups, service->scheduler);
 	service_access_put(service->access);
-	free(service->limits);
 	free(service);
+}
+
+/* Copy an array of `count` numbers: NULL for want of memory. */
+static uint32_t *copy(const uint32_t *from, uint32_t count)
+{
+	uint32_t *to = malloc(count * sizeof(*to));
+
+	if (to != NULL)
+		memcpy(to, from, count * sizeof(*to));
+	return to;
+}
+
+/* False and errno on failure; what is there then is fini_set()'s. */
+static bool init_set(struct service_set *set, const struct service_choices *choices,
+	const struct scheduler_ops *scheduler)
+{
+	set->count = choices->count;
+	if (set->count == 0)
+		return true;
+	set->ids = copy(choices->ids, set->count);
+	if (choices->limits != NULL)
+		set->limits = copy(choices->limits, set->count);
+	if (set->ids == NULL || (choices->limits != NULL && set->limits == NULL))
+		return false;
+	set->schedule = scheduler->build(choices->weights, set->count);
+	return set->schedule != NULL;
 }
 
 struct service *service_create(const struct service_source *source)
 {
-	size_t candidates_size = source->nb_candidates * sizeof(source->candidates[0]);
-	struct service *service = calloc(1, sizeof(*service) + candidates_size);
+	struct service *service = calloc(1, sizeof(*service));
 
 	if (service == NULL)
 		return NULL;
@@ -30,24 +62,10 @@ struct service *service_create(const struct service_source *source)
 	service->reset_when_idle = source->reset_when_idle;
 	memcpy(service->timeout_s, source->timeout_s, sizeof(service->timeout_s));
 	service->scheduler = source->scheduler;
-	service->nb_candidates = source->nb_candidates;
 	service->access = service_access_get(source->access);
-	if (source->nb_candidates == 0)
+	if (init_set(&service->candidates, &source->candidates, source->scheduler) &&
+		init_set(&service->backups, &source->backups, source->scheduler))
 		return service;
-
-	memcpy(service->candidates, source->candidates, candidates_size);
-	if (source->limits != NULL) {
-		service->limits = malloc(source->nb_candidates * sizeof(service->limits[0]));
-		if (service->limits == NULL)
-			goto fail;
-		memcpy(service->limits, source->limits,
-			source->nb_candidates * sizeof(service->limits[0]));
-	}
-	service->schedule = source->scheduler->build(source->weights, source->nb_candidates);
-	if (service->schedule == NULL)
-		goto fail;
-	return service;
-fail:;
 	int err = errno;
 	destroy(service);
 	errno = err;

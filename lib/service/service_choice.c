@@ -33,59 +33,95 @@ static bool may_have(const struct service_member *member, bool backups)
 	return member->usable && member->weight != 0 && member->backup == backups;
 }
 
-static void add(struct service_choice *choice, const struct service_member *member, uint64_t now_ms)
+static void fini(struct service_choices *choices)
 {
-	uint32_t tenths = service_member_tenths(member, now_ms);
+	free(choices->ids);
+	free(choices->weights);
+	free(choices->limits);
+}
 
-	if (tenths < WHOLE) {
-		uint64_t grows = grows_ms(member, tenths);
-		if (choice->next_ms == 0 || grows < choice->next_ms)
-			choice->next_ms = grows;
+static bool allocate(struct service_choices *choices, uint32_t count)
+{
+	choices->ids = calloc(count, sizeof(*choices->ids));
+	choices->weights = calloc(count, sizeof(*choices->weights));
+	choices->limits = calloc(count, sizeof(*choices->limits));
+	return choices->ids != NULL && choices->weights != NULL && choices->limits != NULL;
+}
+
+/* Take the primaries, or the backups. Returns when a weight of theirs grows next, 0 = they stay. */
+static uint64_t take(struct service_choices *choices, const struct service_member *members,
+	uint32_t count, bool backups, uint64_t now_ms)
+{
+	uint64_t next_ms = 0;
+	bool limited = false;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (!may_have(&members[i], backups))
+			continue;
+		uint32_t tenths = service_member_tenths(&members[i], now_ms);
+		if (tenths < WHOLE) {
+			uint64_t grows = grows_ms(&members[i], tenths);
+			if (next_ms == 0 || grows < next_ms)
+				next_ms = grows;
+		}
+		limited |= members[i].max_conns != 0;
+		choices->ids[choices->count] = members[i].id;
+		choices->limits[choices->count] = members[i].max_conns;
+		choices->weights[choices->count++] =
+			(struct scheduler_backend){members[i].identity, members[i].weight * tenths};
 	}
-	choice->ids[choice->count] = member->id;
-	choice->limits[choice->count] = member->max_conns;
-	choice->weights[choice->count++] =
-		(struct scheduler_backend){member->identity, member->weight * tenths};
+	if (next_ms == 0) // nobody grows: the weights as they stand in the file
+		for (uint32_t i = 0; i < choices->count; i++)
+			choices->weights[i].weight /= WHOLE;
+	if (!limited) {
+		free(choices->limits);
+		choices->limits = NULL;
+	}
+	return next_ms;
+}
+
+static uint32_t count_of(const struct service_member *members, uint32_t count, bool backups)
+{
+	uint32_t nb = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		nb += may_have(&members[i], backups);
+	return nb;
+}
+
+static uint64_t earlier(uint64_t a_ms, uint64_t b_ms)
+{
+	return a_ms == 0 || (b_ms != 0 && b_ms < a_ms) ? b_ms : a_ms;
 }
 
 int service_choice_init(struct service_choice *choice, const struct service_member *members,
 	uint32_t count, uint64_t now_ms)
 {
-	bool limited = false;
+	uint32_t primaries = count_of(members, count, false);
+	uint32_t backups = count_of(members, count, true);
 
-	*choice = (struct service_choice){
-		.ids = calloc(count + 1, sizeof(*choice->ids)),
-		.weights = calloc(count + 1, sizeof(*choice->weights)),
-		.limits = calloc(count + 1, sizeof(*choice->limits)),
-		.backups = true,
-	};
-	if (choice->ids == NULL || choice->weights == NULL || choice->limits == NULL) {
+	*choice = (struct service_choice){.on_backups = primaries == 0 && backups != 0};
+	if (choice->on_backups) {
+		primaries = backups;
+		backups = 0;
+	}
+	if ((primaries != 0 && !allocate(&choice->candidates, primaries)) ||
+		(backups != 0 && !allocate(&choice->backups, backups))) {
 		service_choice_fini(choice);
 		return -ENOMEM;
 	}
-	for (uint32_t i = 0; i < count && choice->backups; i++)
-		choice->backups = !may_have(&members[i], false);
-	for (uint32_t i = 0; i < count; i++) {
-		if (!may_have(&members[i], choice->backups))
-			continue;
-		add(choice, &members[i], now_ms);
-		limited |= members[i].max_conns != 0;
-	}
-	choice->backups &= choice->count != 0;
-	if (choice->next_ms == 0) // nobody grows: the weights as they stand in the file
-		for (uint32_t i = 0; i < choice->count; i++)
-			choice->weights[i].weight /= WHOLE;
-	if (!limited) {
-		free(choice->limits);
-		choice->limits = NULL;
-	}
+	if (primaries != 0)
+		choice->next_ms =
+			take(&choice->candidates, members, count, choice->on_backups, now_ms);
+	if (backups != 0)
+		choice->next_ms = earlier(
+			choice->next_ms, take(&choice->backups, members, count, true, now_ms));
 	return 0;
 }
 
 void service_choice_fini(struct service_choice *choice)
 {
-	free(choice->ids);
-	free(choice->weights);
-	free(choice->limits);
+	fini(&choice->candidates);
+	fini(&choice->backups);
 	*choice = (struct service_choice){0};
 }

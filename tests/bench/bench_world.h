@@ -39,7 +39,7 @@ struct world_worker {
 	struct stats_connect connects[WORLD_BACKENDS];
 	struct retry retries[WORLD_SERVICES];
 	struct handshakes handshakes[WORLD_SERVICES];
-	struct scheduler_cursor cursors[WORLD_SERVICES];
+	struct service_cursors cursors[WORLD_SERVICES];
 	struct stats_service service_stats[WORLD_SERVICES];
 	struct rte_mbuf **mbufs; // BENCH_BATCH of them
 } __attribute__((aligned(64)));

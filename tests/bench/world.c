@@ -104,12 +104,11 @@ static struct service *make_service(struct world *world, unsigned s)
 		.family = world->family,
 		.connect = {.timeout_ms = 250, .retry_percent = 20, .tries = 3}, // the defaults
 		.scheduler = &scheduler_maglev,
-		.candidates = candidates,
-		.weights = weights};
+		.candidates = {.ids = candidates, .weights = weights}};
 
 	for (unsigned b = s; b < WORLD_BACKENDS; b += WORLD_SERVICES) {
-		candidates[source.nb_candidates] = b;
-		weights[source.nb_candidates++] =
+		candidates[source.candidates.count] = b;
+		weights[source.candidates.count++] =
 			(struct scheduler_backend){.identity = b * 0x9e3779b97f4a7c15, .weight = 1};
 	}
 	struct service *service = service_create(&source);

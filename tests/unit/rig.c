@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "service_choice.h"
+
 static const struct hash_key key = {
 	{0x0123456789abcdef, 0xfedcba9876543210, 0x1122334455667788, 42}};
 
@@ -75,8 +77,8 @@ struct flow_table *rig_flows(const struct rig *rig, sa_family_t family)
 
 static struct service *build_service(const struct rig *rig, sa_family_t family)
 {
-	uint32_t candidates[RIG_BACKENDS], limits[RIG_BACKENDS];
-	struct scheduler_backend weights[RIG_BACKENDS];
+	struct service_member members[2 * RIG_BACKENDS] = {0};
+	struct service_choice choice;
 	struct service_source source = {
 		.name = family == AF_INET6 ? "web6" : "web4",
 		.family = family,
@@ -84,21 +86,26 @@ static struct service *build_service(const struct rig *rig, sa_family_t family)
 		.connect = rig->options.connect,
 		.reset_when_idle = rig->reset_when_idle,
 		.scheduler = rig->options.scheduler,
-		.candidates = candidates,
-		.weights = weights,
-		.limits = limits,
 		.access = rig->access,
 	};
 
-	for (unsigned id = 0; id < 2 * rig->options.nb_backends; id++) {
-		if (family_of(rig, id) != family || !rig->is_up[id] || !rig->is_resolved[id])
-			continue;
-		weights[source.nb_candidates] = (struct scheduler_backend){id + 1, 1};
-		limits[source.nb_candidates] = rig->max_conns[id];
-		candidates[source.nb_candidates++] = id;
-	}
+	for (unsigned id = 0; id < 2 * rig->options.nb_backends; id++)
+		members[id] = (struct service_member){
+			.id = id,
+			.identity = id + 1,
+			.weight = 1,
+			.max_conns = rig->max_conns[id],
+			.usable = family_of(rig, id) == family && rig->is_up[id] &&
+				rig->is_resolved[id],
+			.backup = rig->is_backup[id],
+		};
+	check(service_choice_init(&choice, members, 2 * rig->options.nb_backends, 0) == 0);
+	source.candidates = choice.candidates;
+	source.backups = choice.backups;
 	memcpy(source.timeout_s, rig->timeout_s, sizeof(source.timeout_s));
-	return service_create(&source);
+	struct service *service = service_create(&source);
+	service_choice_fini(&choice);
+	return service;
 }
 
 const struct service_table *rig_publish(struct rig *rig)

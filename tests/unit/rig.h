@@ -68,7 +68,7 @@ struct rig_worker {
 	struct stats_connect connects[2 * RIG_BACKENDS];
 	struct retry retries[2];
 	struct handshakes handshakes[2];
-	struct scheduler_cursor cursors[2];
+	struct service_cursors cursors[2];
 	struct stats_service service_stats[2];
 	struct rig_packet made[RIG_MADE]; // by itself, the last ones: the n-th at n % RIG_MADE
 	unsigned nb_made;
@@ -85,6 +85,7 @@ struct rig {
 	const struct service_table *table; // published
 	bool is_up[2 * RIG_BACKENDS];
 	bool is_resolved[2 * RIG_BACKENDS];
+	bool is_backup[2 * RIG_BACKENDS];     // for the next table
 	uint32_t max_conns[2 * RIG_BACKENDS]; // 0 = any number; for the next table
 	struct service_access *access;        // of the next table's services
 	uint16_t timeout_s[SERVICE_STATES];   // likewise

@@ -92,7 +92,7 @@ struct pipeline {
 	struct handshakes *handshakes;      // likewise
 	struct stats_backend *const *peers; // `backends` of all workers, this one's too
 	unsigned nb_peers;
-	struct scheduler_cursor *cursors;    // by service index, this worker's own
+	struct service_cursors *cursors;     // by service index, this worker's own
 	struct stats_service *service_stats; // by service index; read by the control core
 	uint16_t timeout_s[TCP_STATES];      // idle seconds by state, below UINT16_MAX -
 					// FLOW_CLOCK_SLACK_S, where the service has none of its
@@ -176,21 +176,23 @@ void pipeline_admit(struct pipeline *pipeline, const struct service_table *table
 /* Tell whether the client of a SYN may connect. */
 bool pipeline_allows(const struct service *service, const struct packet *packet);
 
-/* Pick the backend that a SYN goes to, and count it as opened; whoever makes no flow of it takes
- * that back. Returns its id, SERVICE_NONE when all are full. The service must have a candidate. */
+/* Pick the backend that a SYN goes to, a backup while all candidates are full, and count it as
+ * opened; whoever makes no flow of it takes that back. Returns its id, SERVICE_NONE when all are
+ * full. The service must have a candidate. */
 uint32_t pipeline_pick(struct pipeline *pipeline, const struct service *service,
-	struct scheduler_cursor *cursor, const struct packet *packet, uint64_t now_ms);
+	struct service_cursors *cursors, const struct packet *packet, uint64_t now_ms);
 
 /* Ask for what pipeline_pick() is going to read. */
 void pipeline_prefetch_pick(const struct service *service, const struct packet *packet);
 
 /*
  * Choose another backend, with a place and a port left, when the first choice has none, or did not
- * take the connection; none of those that were `tried`. If no other has both, a half-open flow of
- * one gives way.
+ * take the connection; none of those that were `tried`, a backup when no candidate is left, and one
+ * that failed others lately only for want of a better one. If no other has both, a half-open flow
+ * of one gives way.
  */
 uint32_t pipeline_pick_other(struct pipeline *pipeline, const struct service_table *table,
-	struct flow_table *flows, const struct service *service, struct scheduler_cursor *cursor,
+	struct flow_table *flows, const struct service *service, struct service_cursors *cursors,
 	const struct packet *packet, const uint32_t *tried, unsigned nb_tried, uint64_t now_ms);
 
 /* A record, for which room is made in a full table. NULL = none. */

@@ -58,6 +58,20 @@ struct service_connect {
 	uint8_t tries;          // backends a connection; 0 and 1 = the first one only
 };
 
+/* Backends that one schedule chooses from; immutable. */
+struct service_set {
+	void *schedule;   // of the service's scheduler; NULL when there is nobody
+	uint32_t *limits; // connections at a time, by the scheduler's index; 0 = any number;
+			  // NULL = nobody has a limit
+	uint32_t *ids;    // by the scheduler's index
+	uint32_t count;
+};
+
+/* A worker's own places in the schedules of one service; zeroed at first. */
+struct service_cursors {
+	struct scheduler_cursor candidates, backups;
+};
+
 /* One service: immutable. */
 struct service {
 	uint32_t references; // builder only
@@ -68,12 +82,9 @@ struct service {
 	bool reset_when_idle; // an established flow that was idle for too long: RST to both ends
 	uint16_t timeout_s[SERVICE_STATES]; // idle seconds by state; 0 = as for all services
 	const struct scheduler_ops *scheduler;
-	void *schedule;                // of `scheduler`; NULL when there is no candidate
-	struct service_access *access; // who may connect; NULL = everybody
-	uint32_t *limits; // connections at a time, by the scheduler's index; 0 = any number;
-			  // NULL = no candidate has a limit
-	uint32_t nb_candidates;
-	uint32_t candidates[]; // backend ids, by the scheduler's index
+	struct service_set candidates; // who gets the connections,
+	struct service_access *access; // of whom; NULL = everybody's
+	struct service_set backups;    // who gets what no candidate takes or has room for
 };
 
 /* Addresses that Weir uses towards backends, one list a family. */
@@ -171,6 +182,14 @@ static inline const struct service_snat *service_snat(
 
 /* --- building --- */
 
+/* What a schedule is built of: ids of usable backends, and what belongs to each. */
+struct service_choices {
+	uint32_t *ids;
+	struct scheduler_backend *weights;
+	uint32_t *limits; // as in struct service_set; NULL = none
+	uint32_t count;
+};
+
 /* What a service is made of. Arrays are copied, of `access` a reference is taken. */
 struct service_source {
 	const char *name;
@@ -180,11 +199,9 @@ struct service_source {
 	bool reset_when_idle;
 	uint16_t timeout_s[SERVICE_STATES];
 	const struct scheduler_ops *scheduler;
-	const uint32_t *candidates;              // ids of usable backends
-	const struct scheduler_backend *weights; // of `candidates`
-	const uint32_t *limits; // of `candidates`, as in struct service; NULL = none
-	uint32_t nb_candidates;
-	struct service_access *access; // NULL = everybody may connect
+	struct service_choices candidates;
+	struct service_choices backups; // only where there are candidates
+	struct service_access *access;  // NULL = everybody may connect
 };
 
 /* Create a service with one reference, the caller's. NULL and errno on failure. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Which backends of a service get new connections now, and with what weight: primaries, or backups
- * while no primary is usable; one that came up lately with a part of its weight. Pure functions.
+ * Which backends of a service get new connections now, and with what weight: primaries, and behind
+ * them backups, or backups alone while no primary is usable; one that came up lately with a part of
+ * its weight. Pure functions.
  */
 #ifndef WEIR_SERVICE_CHOICE_H
 #define WEIR_SERVICE_CHOICE_H
@@ -9,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "scheduler.h"
+#include "service.h"
 
 #define SERVICE_WEIGHT_MAX 256 // of a member
 
@@ -27,12 +28,10 @@ struct service_member {
 
 /* What service_source takes. */
 struct service_choice {
-	uint32_t *ids;
-	struct scheduler_backend *weights;
-	uint32_t *limits; // NULL = none has one
-	uint32_t count;
-	bool backups;     // these are backups
-	uint64_t next_ms; // when a weight grows next; 0 = they stay
+	struct service_choices candidates;
+	struct service_choices backups; // behind them
+	bool on_backups;                // the candidates are backups
+	uint64_t next_ms;               // when a weight grows next; 0 = they stay
 };
 
 /* Return the tenths of its weight that a member has at a time: 1 when it comes up,

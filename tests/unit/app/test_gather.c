@@ -71,8 +71,8 @@ static void what_became_known_of_a_backend_is_its_row(void **state)
 	assert_int_equal(job->ids[0], backend->id);
 	assert_true(job->rows[0].resolved);
 	assert_int_equal(job->nb_changed, 1);
-	assert_int_equal(job->changed[0].source.nb_candidates, 1);
-	assert_int_equal(job->changed[0].source.candidates[0], backend->id);
+	assert_int_equal(job->changed[0].source.candidates.count, 1);
+	assert_int_equal(job->changed[0].source.candidates.ids[0], backend->id);
 	assert_true(backend->gathered);
 	assert_null(job->keys);
 	publish(&registry, job);
@@ -161,14 +161,14 @@ static void changes_between_slices_are_in_it_too(void **state)
 	assert_int_equal(more, 0);
 	// It is there twice; the last one counts.
 	assert_int_equal(gather.job->nb_changed, 4);
-	assert_int_equal(gather.job->changed[0].source.nb_candidates, 0);
+	assert_int_equal(gather.job->changed[0].source.candidates.count, 0);
 	const struct publish_service *last = NULL;
 	for (uint32_t i = 0; i < gather.job->nb_changed; i++)
 		if (gather.job->changed[i].index == first->service->index)
 			last = &gather.job->changed[i];
 	assert_non_null(last);
 	// cppcheck-suppress nullPointer // the assertion ends the test
-	assert_int_equal(last->source.nb_candidates, 1);
+	assert_int_equal(last->source.candidates.count, 1);
 	for (uint32_t s = 0; s < 3; s++)
 		assert_false(registry.backends.services[s]->changed);
 	publish(&registry, gather.job);

@@ -77,16 +77,15 @@ static void add(struct publish_job *job, uint32_t index, uint32_t nb_candidates)
 	service->index = index;
 	snprintf(service->name, sizeof(service->name), "service%u", index);
 	service->source.scheduler = &scheduler_maglev;
-	service->choice.ids = calloc(nb_candidates + 1, sizeof(uint32_t));
-	service->choice.weights = calloc(nb_candidates + 1, sizeof(struct scheduler_backend));
-	service->choice.count = nb_candidates;
+	struct service_choices *choices = &service->choice.candidates;
+	choices->ids = calloc(nb_candidates + 1, sizeof(uint32_t));
+	choices->weights = calloc(nb_candidates + 1, sizeof(struct scheduler_backend));
+	choices->count = nb_candidates;
 	for (uint32_t i = 0; i < nb_candidates; i++) {
-		service->choice.ids[i] = i;
-		service->choice.weights[i] = (struct scheduler_backend){.identity = i, .weight = 1};
+		choices->ids[i] = i;
+		choices->weights[i] = (struct scheduler_backend){.identity = i, .weight = 1};
 	}
-	service->source.candidates = service->choice.ids;
-	service->source.weights = service->choice.weights;
-	service->source.nb_candidates = nb_candidates;
+	service->source.candidates = *choices;
 }
 
 static void publish(struct world *world, uint32_t first, uint32_t second)
@@ -112,9 +111,9 @@ static void a_service_of_too_many_backends_leaves_the_others_published(void **st
 	struct world *world = *state;
 
 	publish(world, 2, TOO_MANY);
-	assert_int_equal(world->table->services[0]->nb_candidates, 2);
+	assert_int_equal(world->table->services[0]->candidates.count, 2);
 	assert_string_equal(world->table->services[1]->name, "service1");
-	assert_int_equal(world->table->services[1]->nb_candidates, 0);
+	assert_int_equal(world->table->services[1]->candidates.count, 0);
 }
 
 static void it_stays_what_it_was(void **state)
@@ -124,11 +123,11 @@ static void it_stays_what_it_was(void **state)
 	publish(world, 2, 3);
 	for (int i = 0; i < 3; i++) {
 		publish(world, 4 + i, TOO_MANY);
-		assert_int_equal(world->table->services[0]->nb_candidates, 4 + i);
-		assert_int_equal(world->table->services[1]->nb_candidates, 3);
+		assert_int_equal(world->table->services[0]->candidates.count, 4 + i);
+		assert_int_equal(world->table->services[1]->candidates.count, 3);
 	}
 	publish(world, 2, 5);
-	assert_int_equal(world->table->services[1]->nb_candidates, 5);
+	assert_int_equal(world->table->services[1]->candidates.count, 5);
 }
 
 int main(void)

@@ -279,6 +279,101 @@ static void every_scheduler_has_a_next_one(void **state)
 	}
 }
 
+/* Backends 2 and 3 of each family are backups. */
+static struct rig *create_with_backups(struct rig_options options)
+{
+	struct rig *rig = create(options);
+
+	for (unsigned id = 0; id < 8; id++)
+		rig->is_backup[id] = id % 4 >= 2;
+	service_table_destroy((struct service_table *)rig_publish(rig));
+	return rig;
+}
+
+/* Primaries in any order, then backups, each once; then the client is told. */
+static void backups_are_tried_behind_the_primaries(void **state) // E35
+{
+	static const struct scheduler_ops *const schedulers[] = {&scheduler_maglev,
+		&scheduler_round_robin, &scheduler_least_conn, &scheduler_source};
+
+	FOR_EACH_FAMILY(family)
+		for (unsigned s = 0; s < 4; s++)
+			for (unsigned n = 0; n < 20; n++) {
+				struct rig *rig = create_with_backups(
+					(struct rig_options){.scheduler = schedulers[s],
+						.connect = {TIMEOUT_MS, 20, 8}});
+				struct connection c = connection_of(rig, family, n);
+				unsigned seen = 0;
+
+				assert_true(connection_syn(&c, 0));
+				for (unsigned i = 0;; i++) {
+					assert_int_equal(c.backend_id % 4 >= 2, i >= 2);
+					assert_int_equal(seen >> c.backend_id & 1, 0);
+					seen |= 1 << c.backend_id;
+					if (i == 3)
+						break;
+					take_over(&c, refuse(&c, 0));
+				}
+				assert_int_equal(refuse(&c, 0)->fate, RIG_FORWARDED);
+				assert_int_equal(rig_ports_used(rig), 0);
+				assert_int_equal(rig_side_records(rig, family), 0);
+				rig_destroy(rig);
+			}
+}
+
+static void silence_goes_to_a_backup_when_its_time_has_come(void **state) // E35
+{
+	FOR_EACH_FAMILY(family) {
+		struct rig *rig = create_with_backups((struct rig_options){0});
+		struct connection c = connection_of(rig, family, 7);
+		unsigned base = family == AF_INET6 ? 4 : 0;
+
+		let_them_answer(rig, family, 1);
+		rig_set_backend(rig, base + 1, false, true); // one primary is left
+		assert_true(connection_syn(&c, 0));
+		assert_int_equal(c.backend_id, base);
+		uint64_t sent_ms = rig->now_ms;
+		unsigned nb_made = rig->workers[0].nb_made;
+		rig_tick(rig, 0, sent_ms + TIMEOUT_MS - 1, UINT32_MAX);
+		assert_int_equal(rig->workers[0].nb_made, nb_made);
+		rig->now_ms = sent_ms + TIMEOUT_MS;
+		rig_tick(rig, 0, rig->now_ms, UINT32_MAX);
+		assert_int_equal(rig->workers[0].nb_made, nb_made + 1);
+		const struct rig_packet *out = rig_last_made(rig, 0);
+		bool is_backup = false;
+		for (unsigned id = base + 2; id < base + 4; id++) {
+			struct net_addr addr = rig_backend_addr(rig, id);
+			is_backup |= net_addr_equal(&addr, &out->segment.dst) &&
+				rig_backend_port(rig, id) == out->segment.dport;
+		}
+		assert_true(is_backup);
+		rig_destroy(rig);
+	}
+}
+
+/* A backup that is well comes before a primary that failed others lately; one that isn't, behind.
+ */
+static void a_suspect_primary_comes_behind_a_backup_that_is_well(void **state) // E35
+{
+	for (unsigned n = 0; n < 20; n++)
+		for (unsigned suspects = 0; suspects < 8; suspects++) {
+			struct rig *rig = create_with_backups((struct rig_options){0});
+			struct connection c = connection_of(rig, AF_INET, n);
+
+			assert_true(connection_syn(&c, 0));
+			unsigned other = 1 - c.backend_id;
+			unsigned ids[] = {other, 2, 3}; // the other primary, and the backups
+			for (unsigned i = 0; i < 3; i++)
+				rig_connects(rig, 0, ids[i])->in_row = suspects >> i & 1;
+			take_over(&c, refuse(&c, 0));
+			if ((suspects & 1) == 0 || suspects == 7)
+				assert_int_equal(c.backend_id, other);
+			else
+				assert_int_equal(suspects >> (c.backend_id - 1) & 1, 0);
+			rig_destroy(rig);
+		}
+}
+
 static void a_full_or_unresolved_one_is_no_choice(void **state)
 {
 	struct rig *rig = create((struct rig_options){.nb_backends = 4});
@@ -772,6 +867,9 @@ int main(void)
 		cmocka_unit_test(none_twice_then_the_client_is_told),
 		cmocka_unit_test(those_that_failed_lately_come_last),
 		cmocka_unit_test(every_scheduler_has_a_next_one),
+		cmocka_unit_test(backups_are_tried_behind_the_primaries),
+		cmocka_unit_test(silence_goes_to_a_backup_when_its_time_has_come),
+		cmocka_unit_test(a_suspect_primary_comes_behind_a_backup_that_is_well),
 		cmocka_unit_test(a_full_or_unresolved_one_is_no_choice),
 		cmocka_unit_test(a_backend_without_a_port_left_is_passed_over),
 		cmocka_unit_test(a_full_table_moves_too),

@@ -297,6 +297,145 @@ static void denied_clients_get_nothing(void **state)
 	rig_destroy(rig);
 }
 
+/* --- backups --- */
+
+/* The last `nb_backups` of each family's four. */
+static struct rig *with_backups(const struct scheduler_ops *scheduler, unsigned nb_backups)
+{
+	struct rig *rig = rig_create(&(struct rig_options){
+		.scheduler = scheduler, .connect = {.timeout_ms = 250, .tries = 4}});
+
+	for (unsigned id = 0; id < 8; id++)
+		rig->is_backup[id] = id % 4 >= 4 - nb_backups;
+	service_table_destroy((struct service_table *)rig_publish(rig));
+	return rig;
+}
+
+static void backups_get_nothing_while_a_primary_has_room(void **state) // E35
+{
+	FOR_EACH_FAMILY(family) {
+		for (size_t s = 0; s < sizeof(schedulers) / sizeof(schedulers[0]); s++) {
+			struct rig *rig = with_backups(schedulers[s], 2);
+			unsigned base = family == AF_INET6 ? 4 : 0;
+
+			for (unsigned burst = 0; burst < 8; burst++)
+				assert_int_equal(syn_burst(rig, 0, family, burst * 32, 32), 32);
+			assert_active(rig, base + 2, 0);
+			assert_active(rig, base + 3, 0);
+			rig_destroy(rig);
+		}
+	}
+}
+
+/* Places of primaries first, then of backups, then none. A backup without a limit takes all. */
+static void what_primaries_have_no_room_for_goes_to_backups(void **state) // E35
+{
+	FOR_EACH_FAMILY(family) {
+		for (size_t s = 0; s < sizeof(schedulers) / sizeof(schedulers[0]); s++) {
+			struct rig *rig = with_backups(schedulers[s], 2);
+			unsigned base = family == AF_INET6 ? 4 : 0;
+
+			set_limits(rig, 2, 3); // 2 + 5, 8 + 11
+			assert_int_equal(syn_burst(rig, 0, family, 0, 7), 7);
+			assert_active(rig, base + 0, 2);
+			assert_active(rig, base + 1, 5);
+			assert_int_equal(syn_burst(rig, 0, family, 7, 32), 19);
+			for (unsigned id = 0; id < 4; id++)
+				assert_active(rig, base + id, 2 + 3 * id);
+			assert_int_equal(
+				rig->workers[0].service_stats[family == AF_INET6].refused_max_conns,
+				13);
+			rig->max_conns[base + 3] = 0;
+			service_table_destroy((struct service_table *)rig_publish(rig));
+			assert_int_equal(syn_burst(rig, 0, family, 100, 32), 32);
+			assert_active(rig, base + 3, 11 + 32);
+			rig_destroy(rig);
+		}
+	}
+}
+
+/* Each scheduler spreads over the backups as over any backends, while the primaries are full. */
+static void backups_are_scheduled_too(void **state) // E35
+{
+	enum { CLIENTS = 400 };
+
+	for (size_t s = 0; s < sizeof(schedulers) / sizeof(schedulers[0]); s++) {
+		struct rig *rig = with_backups(schedulers[s], 2);
+		rig->max_conns[0] = rig->max_conns[1] = 1;
+		service_table_destroy((struct service_table *)rig_publish(rig));
+		for (unsigned n = 0; n < CLIENTS; n += 20)
+			assert_int_equal(syn_burst(rig, 0, AF_INET, n, 20), 20);
+		for (unsigned id = 2; id < 4; id++) {
+			uint32_t active = rig->workers[0].active[id];
+			if (schedulers[s] == &scheduler_round_robin ||
+				schedulers[s] == &scheduler_least_conn)
+				assert_int_equal(active, (CLIENTS - 2) / 2);
+			else
+				assert_in_range(active, CLIENTS / 3, CLIENTS * 2 / 3);
+		}
+		rig_destroy(rig);
+	}
+}
+
+static void ports_that_primaries_lack_backups_have(void **state) // E35
+{
+	for (size_t s = 0; s < sizeof(schedulers) / sizeof(schedulers[0]); s++) {
+		struct rig *rig = rig_create(
+			&(struct rig_options){.scheduler = schedulers[s], .nb_ports = 5});
+		rig->is_backup[2] = rig->is_backup[3] = true;
+		service_table_destroy((struct service_table *)rig_publish(rig));
+		assert_int_equal(syn_burst(rig, 0, AF_INET, 0, 10), 10);
+		assert_active(rig, 0, 5);
+		assert_active(rig, 1, 5);
+		assert_int_equal(syn_burst(rig, 0, AF_INET, 10, 20), 10);
+		assert_active(rig, 2, 5);
+		assert_active(rig, 3, 5);
+		rig_destroy(rig);
+	}
+}
+
+/* The backend that the client's next connection gets. */
+static unsigned backend_of(struct rig *rig, uint32_t client, uint16_t port)
+{
+	struct connection c = connection_of(rig, AF_INET, client);
+
+	c.client_port = port;
+	assert_true(connection_open(&c, 0));
+	return c.backend_id;
+}
+
+/* Whether the primaries are full, or down, or refuse. */
+static void source_keeps_a_client_with_its_backup(void **state) // E35
+{
+	for (uint32_t client = 0; client < 30; client++) {
+		struct rig *rig = with_backups(&scheduler_source, 3);
+		unsigned first = 0;
+
+		assert_int_equal(backend_of(rig, client, 40000), 0);
+		rig->max_conns[0] = 1;
+		service_table_destroy((struct service_table *)rig_publish(rig));
+		first = backend_of(rig, client, 40001);
+		assert_in_range(first, 1, 3);
+		assert_int_equal(backend_of(rig, client, 40002), first);
+		rig->max_conns[0] = 0;
+		rig_set_backend(rig, 0, false, true);
+		assert_int_equal(backend_of(rig, client, 40003), first);
+		rig_set_backend(rig, 0, true, true);
+		struct connection c = connection_of(rig, AF_INET, client);
+		c.client_port = 40004;
+		assert_true(connection_syn(&c, 0));
+		assert_int_equal(c.backend_id, 0);
+		struct segment rst = connection_segment(&c, BACKEND, TCP_RST | TCP_ACK);
+		rst.seq = 0;
+		const struct rig_packet *out = rig_run_segment(rig, 0, &rst);
+		assert_int_equal(out->fate, RIG_ANSWERED);
+		struct net_addr addr = rig_backend_addr(rig, first);
+		assert_true(net_addr_equal(&out->segment.dst, &addr));
+		assert_int_equal(out->segment.dport, rig_backend_port(rig, first));
+		rig_destroy(rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -311,6 +450,11 @@ int main(void)
 		cmocka_unit_test(least_conn_sees_what_other_workers_opened),
 		cmocka_unit_test(source_keeps_a_client_with_its_backend),
 		cmocka_unit_test(denied_clients_get_nothing),
+		cmocka_unit_test(backups_get_nothing_while_a_primary_has_room),
+		cmocka_unit_test(what_primaries_have_no_room_for_goes_to_backups),
+		cmocka_unit_test(backups_are_scheduled_too),
+		cmocka_unit_test(ports_that_primaries_lack_backups_have),
+		cmocka_unit_test(source_keeps_a_client_with_its_backup),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

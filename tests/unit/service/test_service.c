@@ -113,14 +113,12 @@ static const struct scheduler_ops counting = {.name = "counting",
 
 static struct service *service_of(const char *name, uint32_t nb_candidates)
 {
-	static const uint32_t candidates[] = {3, 5, 8};
-	static const struct scheduler_backend weights[] = {{1, 1}, {2, 1}, {3, 1}};
+	static uint32_t ids[] = {3, 5, 8};
+	static struct scheduler_backend weights[] = {{1, 1}, {2, 1}, {3, 1}};
 	struct service_source source = {.name = name,
 		.family = AF_INET,
 		.scheduler = &counting,
-		.candidates = candidates,
-		.weights = weights,
-		.nb_candidates = nb_candidates};
+		.candidates = {ids, weights, NULL, nb_candidates}};
 
 	return service_create(&source);
 }
@@ -131,7 +129,7 @@ static void tables_share_services_by_references(void **state)
 	struct service_table_source source = {.services = services, .nb_services = 3};
 
 	assert_int_equal(nb_schedules, 2);
-	assert_null(services[2]->schedule);
+	assert_null(services[2]->candidates.schedule);
 	struct service_table *first = service_table_create(&source);
 	struct service *old = services[1];
 	services[1] = service_of("b", 3); // one changed
@@ -146,8 +144,8 @@ static void tables_share_services_by_references(void **state)
 	assert_ptr_not_equal(first->services[1], second->services[1]);
 	service_table_destroy(first);
 	assert_int_equal(nb_schedules, 2);
-	assert_int_equal(second->services[1]->nb_candidates, 3);
-	assert_int_equal(second->services[1]->candidates[2], 8);
+	assert_int_equal(second->services[1]->candidates.count, 3);
+	assert_int_equal(second->services[1]->candidates.ids[2], 8);
 	assert_string_equal(second->services[0]->name, "a");
 	service_table_destroy(second);
 	assert_int_equal(nb_schedules, 0);
@@ -258,16 +256,47 @@ static void changed_keys_are_those_of_a_model(void **state)
 	service_keys_put(keys);
 }
 
+static void backups_have_a_schedule_of_their_own_where_there_are_some(void **state) // E35
+{
+	uint32_t ids[] = {3, 5, 8};
+	uint32_t limits[] = {0, 7, 0};
+	struct scheduler_backend weights[] = {{1, 1}, {2, 1}, {3, 1}};
+	struct service_source source = {.name = "a",
+		.family = AF_INET,
+		.scheduler = &counting,
+		.candidates = {ids, weights, NULL, 1},
+		.backups = {ids + 1, weights + 1, limits + 1, 2}};
+
+	assert_int_equal(nb_schedules, 0);
+	struct service *service = service_create(&source);
+	assert_int_equal(nb_schedules, 2);
+	assert_null(service->candidates.limits);
+	assert_int_equal(service->backups.count, 2);
+	assert_int_equal(service->backups.ids[1], 8);
+	assert_int_equal(service->backups.limits[0], 7);
+	service_put(service);
+	assert_int_equal(nb_schedules, 0);
+	source.backups = (struct service_choices){0};
+	service = service_create(&source);
+	assert_int_equal(nb_schedules, 1);
+	assert_null(service->backups.schedule);
+	service_put(service);
+	// One that can't be built leaves nothing of the other.
+	weights[2] = weights[1];
+	source.backups = (struct service_choices){ids + 1, weights + 1, limits + 1, 2};
+	source.scheduler = &scheduler_round_robin;
+	assert_null(service_create(&source));
+	assert_int_equal(errno, EEXIST);
+}
+
 static void a_scheduler_that_refuses(void **state)
 {
-	const struct scheduler_backend weights[] = {{1, 1}, {1, 1}}; // one identity twice
-	const uint32_t candidates[] = {0, 1};
+	struct scheduler_backend weights[] = {{1, 1}, {1, 1}}; // one identity twice
+	uint32_t ids[] = {0, 1};
 	struct service_source source = {.name = "x",
 		.family = AF_INET,
 		.scheduler = &scheduler_maglev,
-		.candidates = candidates,
-		.weights = weights,
-		.nb_candidates = 2};
+		.candidates = {ids, weights, NULL, 2}};
 
 	assert_null(service_create(&source));
 	assert_int_equal(errno, EEXIST);
@@ -304,9 +333,7 @@ static void a_thousand_services_of_a_hundred_backends(void **state)
 		struct service_source source = {.name = name,
 			.family = AF_INET,
 			.scheduler = &scheduler_round_robin,
-			.candidates = candidates,
-			.weights = weights,
-			.nb_candidates = BACKENDS};
+			.candidates = {candidates, weights, NULL, BACKENDS}};
 		assert_non_null(services[s] = service_create(&source));
 	}
 	struct service_table_source source = {.services = services,
@@ -360,6 +387,7 @@ int main(void)
 		cmocka_unit_test(tables_share_keys),
 		cmocka_unit_test(keys_are_there_until_all_have_taken_them_back),
 		cmocka_unit_test(changed_keys_are_those_of_a_model),
+		cmocka_unit_test(backups_have_a_schedule_of_their_own_where_there_are_some),
 		cmocka_unit_test(a_scheduler_that_refuses),
 		cmocka_unit_test(a_thousand_services_of_a_hundred_backends),
 	};
