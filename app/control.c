@@ -600,6 +600,14 @@ static int watch_gateways(struct control *control)
 	return err;
 }
 
+static struct net_sources sources_of(const struct endpoints *endpoints)
+{
+	return (struct net_sources){
+		.v4 = {endpoints->snat4.addrs, endpoints->snat4.count},
+		.v6 = {endpoints->snat6.addrs, endpoints->snat6.count},
+	};
+}
+
 static int create_parts(struct control *control)
 {
 	struct daemon *daemon = control->daemon;
@@ -635,6 +643,7 @@ static int create_parts(struct control *control)
 		.netns_fd = exception_netns(daemon->exception),
 		.interface = EXCEPTION_INTERFACE,
 		.probe_ports = &daemon->probe_ports,
+		.sources = sources_of(&backends->endpoints),
 		.health_changed = health_changed,
 		.hop_changed = hop_changed,
 		.neighbour_heard = neighbour_heard,

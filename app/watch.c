@@ -106,6 +106,7 @@ struct watch *watch_create(const struct watch_source *source)
 		watch->route = route_create(
 			source->events, source->netns_fd, source->interface, hop_changed, watch);
 	if (watch->route != NULL) {
+		route_set_sources(watch->route, &source->sources);
 		route_hear(watch->route, source->neighbour_heard, source->context);
 		return watch;
 	}

@@ -10,6 +10,7 @@
 
 #include "health.h"
 #include "route.h"
+#include "sources.h"
 
 struct conf_health;
 struct control_backend;
@@ -22,6 +23,7 @@ struct watch_source {
 	int netns_fd;
 	const char *interface;
 	struct probe_ports *probe_ports; // of the probes under way
+	struct net_sources sources;      // of the connections to backends; outlive them
 	// A backend's target has news, which is not copied yet. Neither may watch or unwatch.
 	void (*health_changed)(void *context, struct control_backend *backend);
 	void (*hop_changed)(void *context, struct control_backend *backend);

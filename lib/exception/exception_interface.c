@@ -295,7 +295,7 @@ int exception_interface_default_route(
 
 struct setting {
 	const char *family;
-	const char *device;
+	const char *device; // NULL: not of one
 	const char *key;
 	const char *value;
 	bool optional; // not every kernel has it
@@ -332,6 +332,11 @@ static const struct setting namespace_settings[] = {
 	{"ipv4", "all", "send_redirects", "0"},
 	{"ipv6", "all", "accept_dad", "0"},
 	{"ipv6", "all", "disable_ipv6", "0"},
+	// Among several next hops the kernel chooses by the addresses alone, so that a probe goes
+	// where the connections from its address do; and by a neighbour that answers.
+	{"ipv4", NULL, "fib_multipath_hash_policy", "0", .optional = true},
+	{"ipv4", NULL, "fib_multipath_use_neigh", "1", .optional = true},
+	{"ipv6", NULL, "fib_multipath_hash_policy", "0"},
 };
 
 static int apply(const struct setting *setting, char *message)
@@ -342,8 +347,9 @@ static int apply(const struct setting *setting, char *message)
 	if (err == 0 ||
 		(err == -ENOENT && (setting->optional || strcmp(setting->family, "ipv6") == 0)))
 		return 0;
-	snprintf(message, DEV_MESSAGE, "net.%s.conf.%s.%s = %s can't be set: %s%s", setting->family,
-		setting->device, setting->key, setting->value, strerror(-err),
+	snprintf(message, DEV_MESSAGE, "net.%s.%s%s%s%s = %s can't be set: %s%s", setting->family,
+		setting->device ? "conf." : "", setting->device ? setting->device : "",
+		setting->device ? "." : "", setting->key, setting->value, strerror(-err),
 		err == -EROFS ? " (/proc/sys is read-only here)" : "");
 	return err;
 }
@@ -426,6 +432,29 @@ static void warn_of_strict_filter(void)
 			": packets from where no route leads by it are lost");
 }
 
+/* Whoever has set it uses routes with several next hops; it is theirs. */
+static void warn_of_multipath_hash(void)
+{
+	static const char *const families[] = {"ipv4", "ipv6"};
+	char value[EXCEPTION_SYSCTL_TEXT];
+
+	for (unsigned f = 0; f < COUNT(families); f++)
+		if (exception_sysctl_get(families[f], NULL, "fib_multipath_hash_policy", value) ==
+				0 &&
+			strcmp(value, "0") != 0)
+			log_warning("net.%s.fib_multipath_hash_policy is %s in the namespace "
+				    "of " EXCEPTION_INTERFACE
+				    ": where a route has several next hops, probes may go by "
+				    "another one than connections; set it to 0",
+				families[f], value);
+}
+
+static void warn_of_others_settings(void)
+{
+	warn_of_strict_filter();
+	warn_of_multipath_hash();
+}
+
 int exception_interface_configure(const struct conf_port *conf, const struct dev_port *port,
 	bool ours, bool host, bool taken_over, char *message)
 {
@@ -455,7 +484,7 @@ int exception_interface_configure(const struct conf_port *conf, const struct dev
 	if (err < 0)
 		goto out;
 	if (!ours)
-		warn_of_strict_filter();
+		warn_of_others_settings();
 	err = exception_interface_up(socket, index);
 	if (err < 0) {
 		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": can't be set up: %s",

@@ -11,7 +11,10 @@ static int open_setting(const char *family, const char *device, const char *key,
 {
 	char path[160];
 
-	snprintf(path, sizeof(path), "/proc/sys/net/%s/conf/%s/%s", family, device, key);
+	if (device == NULL)
+		snprintf(path, sizeof(path), "/proc/sys/net/%s/%s", family, key);
+	else
+		snprintf(path, sizeof(path), "/proc/sys/net/%s/conf/%s/%s", family, device, key);
 	int fd = open(path, flags | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }

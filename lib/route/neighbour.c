@@ -76,11 +76,14 @@ static void apply(struct neighbour_table *table, struct neighbour *neighbour,
 		(entry->managed && (entry->state & (NUD_REACHABLE | NUD_DELAY | NUD_PROBE)));
 
 	bool was_resolved = neighbour->state == ROUTE_RESOLVED;
+	bool is_usable = (entry->state & NUD_USABLE) && entry->has_mac;
 	char addr[NET_ADDR_TEXT], mac[18];
 
+	table->ways_changed |= is_usable != neighbour->is_usable && neighbour->nb_ways != 0;
+	neighbour->is_usable = is_usable;
 	if (settled != (neighbour->queue == NULL))
 		enqueue(table, neighbour, settled ? NULL : &table->doubtful);
-	if ((entry->state & NUD_USABLE) && entry->has_mac) {
+	if (is_usable) {
 		// Of another MAC whoever hears of all neighbours tells.
 		if (set_state(table, neighbour, ROUTE_RESOLVED, &entry->mac) && !was_resolved)
 			log_limited(LOG_LEVEL_INFO, "neighbour %s: resolved, %s",
@@ -128,6 +131,17 @@ static void refused(struct neighbour_table *table, struct neighbour *neighbour, 
 				: "");
 }
 
+/*
+ * One of several ways that has failed: now, so that the kernel is to choose another one first, or
+ * that nobody goes any more. Asked for, it would be chosen again.
+ */
+static bool is_left_alone(const struct neighbour *neighbour, const struct neighbour_entry *entry)
+{
+	return neighbour->addr.family == AF_INET6 && neighbour->nb_ways != 0 &&
+		(entry->state & NUD_FAILED) &&
+		(neighbour->is_usable || LIST_EMPTY(&neighbour->targets));
+}
+
 /* Look at the kernel's entry; make it, or have it resolved, where that is needed. */
 static void check(struct neighbour_table *table, struct neighbour *neighbour)
 {
@@ -136,6 +150,10 @@ static void check(struct neighbour_table *table, struct neighbour *neighbour)
 
 	if (err == -ENOENT)
 		err = use_entry(table, neighbour, true);
+	else if (err == 0 && is_left_alone(neighbour, &entry))
+		err = entry.managed
+			? neighbour_entry_fail(table->socket, table->interface, &neighbour->addr)
+			: 0;
 	else if (err == 0 && !(entry.state & NUD_OPERATOR) &&
 		((table->managed && !entry.managed) ||
 			!(entry.state & (NUD_REACHABLE | NUD_INCOMPLETE | NUD_DELAY | NUD_PROBE))))
@@ -190,8 +208,10 @@ void neighbour_table_reset(struct neighbour_table *table, unsigned interface)
 	struct neighbour *neighbour;
 
 	table->interface = interface;
-	LIST_FOREACH(neighbour, &table->list, all)
+	LIST_FOREACH(neighbour, &table->list, all) {
+		neighbour->is_usable = false;
 		set_state(table, neighbour, interface ? ROUTE_PENDING : ROUTE_UNREACHABLE, NULL);
+	}
 	neighbour_table_check_all(table);
 }
 
@@ -238,6 +258,21 @@ void neighbour_table_hear(struct neighbour_table *table)
 	int err = neighbour_entries_read(table->socket, table->interface, hear, table);
 	if (err < 0)
 		log_limited(LOG_LEVEL_WARNING, "the kernel's neighbours: %s", strerror(-err));
+}
+
+struct neighbour *neighbour_get_way(struct neighbour_table *table, const struct net_addr *addr)
+{
+	struct neighbour *neighbour = neighbour_get(table, addr);
+
+	if (neighbour != NULL)
+		neighbour->nb_ways++;
+	return neighbour;
+}
+
+void neighbour_put_way(struct neighbour_table *table, struct neighbour *neighbour)
+{
+	neighbour->nb_ways--;
+	neighbour_put(table, neighbour);
 }
 
 void neighbour_table_event(

@@ -27,6 +27,8 @@ struct neighbour {
 	struct net_mac mac;            // valid when RESOLVED
 	struct route_targets targets;  // the table's user keeps them here
 	unsigned users;                // get without put
+	unsigned nb_ways;              // of these: as one of the ways of a route that has several
+	bool is_usable;                // the kernel would send to it: by its last word
 	struct neighbour_queue *queue; // the one it stands in, or none
 	TAILQ_ENTRY(neighbour) entry;
 	LIST_ENTRY(neighbour) all;
@@ -40,6 +42,7 @@ struct neighbour_table {
 	unsigned interface;              // 0: none now
 	bool managed;                    // the kernel has not refused NTF_EXT_MANAGED
 	bool is_kept;                    // its entries stay in the kernel when this goes
+	bool ways_changed;               // the kernel may choose among several anew; the user's
 	void *tree;                      // all by address, tsearch(3)
 	LIST_HEAD(, neighbour) list;     // all
 	struct neighbour_queue doubtful; // the kernel doesn't keep them resolved by itself
@@ -65,6 +68,11 @@ void neighbour_table_reset(struct neighbour_table *table, unsigned interface);
 /* Return the neighbour of the address, shared and counted. NULL and errno on failure. */
 struct neighbour *neighbour_get(struct neighbour_table *table, const struct net_addr *addr);
 void neighbour_put(struct neighbour_table *table, struct neighbour *neighbour);
+
+/* Return the neighbour as neighbour_get() does, for a route that may choose it: `ways_changed` says
+ * that the kernel would choose otherwise than before. */
+struct neighbour *neighbour_get_way(struct neighbour_table *table, const struct net_addr *addr);
+void neighbour_put_way(struct neighbour_table *table, struct neighbour *neighbour);
 
 /* Take in what the kernel told unasked; removed: the entry is gone. */
 void neighbour_table_event(

@@ -1,9 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * For each target the kernel itself is asked what it would do (RTM_GETROUTE): no routing logic of
- * our own, so policy rules, metrics, multipath and nexthop objects hold as they do for the probes.
- * Which answers an event touches isn't worked out: after any change of routes, rules, addresses or
- * links all targets are asked for anew.
+ * our own, so policy rules, metrics, multipath and nexthop objects hold as they do for the probes,
+ * whose sockets are bound to the same source address. Which answers an event touches isn't worked
+ * out: after any change of routes, rules, addresses or links all targets are asked for anew.
+ *
+ * A route may leave the choice among several next hops. The kernel takes one by a hash of the
+ * addresses, of those whose neighbours answer: exception_interface.c sets it so. All of them are
+ * kept resolved, for the kernel takes one that it knows nothing of for a good one; and when one
+ * starts or ceases to answer, all targets are asked for anew.
+ *
+ * A target has one hop: that of the family's first source address. Where the kernel's ways differ
+ * by source address, those of the others aren't taken, which is said once.
  *
  * That is bounded twice. Events within SETTLE_MS count as one, so that a BGP table coming in costs
  * one round. And a round runs in slices of SLICE_NS with as long a pause between them, so that the
@@ -36,6 +44,7 @@
 #define TICK_MS 1000           // how often the doubtful neighbours are looked at
 #define RECEIVE_SIZE (4 << 20) // bytes of events that may wait
 #define EVENT_SIZE 32768       // one event of the kernel is smaller
+#define COMPARE_MAX 256        // enough to see that the rules ask for a source
 
 #define GROUP(number) (1U << ((number)-1))
 
@@ -46,6 +55,8 @@ struct route_target {
 	enum route_state state; // while there is no neighbour
 	bool is_own;            // as in its hop
 	struct neighbour *neighbour;
+	struct neighbour **ways; // all that the kernel may choose among; NULL = it has no choice
+	unsigned nb_ways;
 	struct route_hop hop;
 	struct route_hop told; // what the user knows
 	bool has_news;         // stands in route->news
@@ -66,8 +77,11 @@ struct route {
 	void *tree; // targets by address, tsearch(3)
 	struct target_queue targets;
 	unsigned count;
-	unsigned due;             // the first so many targets are to be asked for
-	bool again;               // an answer failed for want of something: ask at the next tick
+	unsigned due; // the first so many targets are to be asked for
+	bool again;   // an answer failed for want of something: ask at the next tick
+	struct net_sources sources;
+	unsigned compare; // ways from other source addresses for so many targets of this round
+	bool told_ways_differ;
 	struct target_queue news; // targets whose user is to be called
 	route_changed_fn changed;
 	void *context;
@@ -88,7 +102,7 @@ static void start_timer(struct event *timer, unsigned ms)
 static bool has_work(const struct route *route)
 {
 	return route->link_is_due || route->due > 0 || !TAILQ_EMPTY(&route->news) ||
-		neighbour_table_has_work(&route->neighbours);
+		route->neighbours.ways_changed || neighbour_table_has_work(&route->neighbours);
 }
 
 static bool hop_equal(const struct route_hop *a, const struct route_hop *b)
@@ -160,6 +174,15 @@ static void leave_neighbour(struct route_target *target)
 	target->neighbour = NULL;
 }
 
+static void leave_ways(struct route_target *target)
+{
+	for (unsigned i = 0; i < target->nb_ways; i++)
+		neighbour_put_way(&target->route->neighbours, target->ways[i]);
+	free(target->ways);
+	target->ways = NULL;
+	target->nb_ways = 0;
+}
+
 static int target_use_neighbour(struct route_target *target, const struct route_answer *answer)
 {
 	const struct net_addr *addr = answer->gateway.family ? &answer->gateway : &target->addr;
@@ -184,6 +207,7 @@ static void target_use_none(struct route_target *target, enum route_state state,
 	bool is_own = !target->route->link.up || err == -ENETUNREACH;
 	char addr[NET_ADDR_TEXT];
 
+	leave_ways(target);
 	if (target->neighbour == NULL && target->state == state && target->is_own == is_own)
 		return;
 	leave_neighbour(target);
@@ -194,6 +218,107 @@ static void target_use_none(struct route_target *target, enum route_state state,
 	if (state == ROUTE_UNREACHABLE && target->route->link.up)
 		log_limited(
 			LOG_LEVEL_WARNING, "%s: %s", net_addr_format(&target->addr, addr), cause);
+}
+
+static bool has_ways(const struct route_target *target, const struct route_ways *ways)
+{
+	bool same = target->nb_ways == ways->count;
+
+	for (unsigned i = 0; same && i < ways->count; i++)
+		same = net_addr_equal(&target->ways[i]->addr, &ways->gateways[i]);
+	return same;
+}
+
+static void target_use_ways(struct route_target *target, const struct route_ways *ways)
+{
+	struct route *route = target->route;
+	struct neighbour **list;
+
+	if (has_ways(target, ways))
+		return;
+	list = ways->count != 0 ? calloc(ways->count, sizeof(*list)) : NULL;
+	unsigned nb = 0;
+	while (list != NULL && nb < ways->count) {
+		list[nb] = neighbour_get_way(&route->neighbours, &ways->gateways[nb]);
+		if (list[nb] == NULL)
+			break;
+		nb++;
+	}
+	route->again |= nb < ways->count;
+	leave_ways(target);
+	target->ways = list;
+	target->nb_ways = nb;
+}
+
+/* The question for a target, from the n-th source address. */
+static struct route_question question_of(const struct route_target *target, unsigned n)
+{
+	const struct net_addr_list *sources =
+		net_sources_of(&target->route->sources, target->addr.family);
+
+	return (struct route_question){
+		.interface = target->route->link.index,
+		.addr = &target->addr,
+		.source = n < sources->count ? &sources->addrs[n] : NULL,
+	};
+}
+
+/* Say it when connections from another source address would have to go another way. */
+static void compare_sources(struct route_target *target, const struct route_answer *answer)
+{
+	struct route *route = target->route;
+	unsigned count = net_sources_of(&route->sources, target->addr.family)->count;
+	char addr[NET_ADDR_TEXT], first[NET_ADDR_TEXT], other[NET_ADDR_TEXT];
+
+	if (route->told_ways_differ || count < 2 || route->compare == 0)
+		return;
+	route->compare--;
+	for (unsigned n = 1; n < count; n++) {
+		struct route_question question = question_of(target, n);
+		struct route_answer differs;
+		if (route_kernel_lookup(route->requests, &question, &differs) < 0 ||
+			(differs.type == answer->type && differs.interface == answer->interface &&
+				net_addr_equal(&differs.gateway, &answer->gateway)))
+			continue;
+		route->told_ways_differ = true;
+		log_warning("%s: its route from %s is another one than from %s, whose way the "
+			    "connections from all SNAT addresses take",
+			net_addr_format(&target->addr, addr),
+			net_addr_format(question.source, other),
+			net_addr_format(question_of(target, 0).source, first));
+		return;
+	}
+}
+
+/* Whether nobody here has the source address now: the kernel says of no route from there. */
+static bool lacks(struct route *route, const struct net_addr *source)
+{
+	struct route_question question = {.interface = route->link.index, .addr = source};
+	struct route_answer answer;
+
+	return source != NULL &&
+		(route_kernel_lookup(route->requests, &question, &answer) < 0 ||
+			answer.type != RTN_LOCAL);
+}
+
+static int ask_kernel(struct route_target *target, struct route_answer *answer)
+{
+	struct route *route = target->route;
+	struct route_question question = question_of(target, 0);
+	struct route_ways ways = {0};
+	int err = route_kernel_lookup(route->requests, &question, answer);
+
+	if ((err == -ENETUNREACH || err == -EINVAL) && lacks(route, question.source)) {
+		question.source = NULL;
+		err = route_kernel_lookup(route->requests, &question, answer);
+	}
+	if (err == 0 && answer->gateway.family != AF_UNSPEC)
+		err = route_kernel_ways(route->requests, &question, &ways);
+	if (err < 0)
+		return err;
+	target_use_ways(target, &ways);
+	compare_sources(target, answer);
+	return 0;
 }
 
 /* Ask the kernel for the way to a target, and take it. */
@@ -207,7 +332,7 @@ static void target_ask(struct route_target *target)
 		target_use_none(target, ROUTE_UNREACHABLE, 0);
 		return;
 	}
-	err = route_kernel_lookup(route->requests, route->link.index, &target->addr, &answer);
+	err = ask_kernel(target, &answer);
 	if (err == -ENOBUFS || err == -ENOMEM || err == -ETIMEDOUT)
 		route->again = true;
 	else if (err < 0)
@@ -225,6 +350,8 @@ static void target_ask(struct route_target *target)
 static void targets_due(struct route *route)
 {
 	route->due = route->count;
+	route->compare = COMPARE_MAX;
+	route->neighbours.ways_changed = false;
 }
 
 /* Read the interface's state; one that came, went or was made anew makes everything unknown. */
@@ -262,6 +389,8 @@ static void run_slice(evutil_socket_t fd, short what, void *context)
 		link_check(route);
 	// Half of the time for either, so that neither starves the other.
 	neighbour_table_work(&route->neighbours, now + SLICE_NS / 2);
+	if (route->neighbours.ways_changed)
+		targets_due(route);
 	for (; route->due > 0; route->due--) {
 		if (clock_ns() >= now + SLICE_NS)
 			break;
@@ -448,6 +577,7 @@ static void target_destroy(struct route_target *target)
 	struct route *route = target->route;
 
 	leave_neighbour(target);
+	leave_ways(target);
 	if (target->has_news)
 		TAILQ_REMOVE(&route->news, target, news_entry);
 	TAILQ_REMOVE(&route->targets, target, entry);
@@ -456,6 +586,11 @@ static void target_destroy(struct route_target *target)
 		route->due = route->count;
 	tdelete(&target->addr, &route->tree, net_addr_compare);
 	free(target);
+}
+
+void route_set_sources(struct route *route, const struct net_sources *sources)
+{
+	route->sources = *sources;
 }
 
 void route_keep(struct route *route)

@@ -127,20 +127,83 @@ static int route_received(const struct nlmsghdr *message, void *context)
 	return MNL_CB_OK;
 }
 
-int route_kernel_lookup(struct mnl_socket *socket, unsigned interface, const struct net_addr *addr,
-	struct route_answer *answer)
+static struct nlmsghdr *route_request(
+	char *buffer, const struct route_question *question, unsigned flags)
 {
-	char buffer[REQUEST_SIZE];
+	const struct net_addr *addr = question->addr;
 	struct rtmsg *route;
 	struct nlmsghdr *request = request_begin(buffer, RTM_GETROUTE, 0, &route, sizeof(*route));
 
-	*answer = (struct route_answer){.type = RTN_UNSPEC};
 	route->rtm_family = addr->family;
+	route->rtm_flags = flags;
 	route->rtm_dst_len = net_addr_size(addr->family) * 8;
 	put_addr(request, RTA_DST, addr);
+	if (question->source != NULL) {
+		route->rtm_src_len = net_addr_size(addr->family) * 8;
+		put_addr(request, RTA_SRC, question->source);
+	}
+	mnl_attr_put_u8(request, RTA_IP_PROTO, IPPROTO_TCP);
 	if (addr->family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)addr->v6))
-		mnl_attr_put_u32(request, RTA_OIF, interface);
-	return netlink_talk(socket, request, route_received, answer);
+		mnl_attr_put_u32(request, RTA_OIF, question->interface);
+	return request;
+}
+
+int route_kernel_lookup(struct mnl_socket *socket, const struct route_question *question,
+	struct route_answer *answer)
+{
+	char buffer[REQUEST_SIZE];
+
+	*answer = (struct route_answer){.type = RTN_UNSPEC};
+	return netlink_talk(socket, route_request(buffer, question, 0), route_received, answer);
+}
+
+struct ways_reader {
+	unsigned interface;
+	struct route_ways *ways;
+};
+
+static void take_way(struct ways_reader *reader, const struct rtnexthop *hop, sa_family_t family)
+{
+	const struct nlattr *attributes[RTA_MAX + 1] = {0};
+	struct attributes collected = {attributes, RTA_MAX};
+	struct route_ways *ways = reader->ways;
+
+	if ((unsigned)hop->rtnh_ifindex != reader->interface || ways->count == ROUTE_WAYS_MAX)
+		return;
+	mnl_attr_parse_payload(
+		RTNH_DATA(hop), hop->rtnh_len - sizeof(*hop), collect_attribute, &collected);
+	ways->gateways[ways->count] = get_gateway(attributes, family);
+	ways->count += ways->gateways[ways->count].family != AF_UNSPEC;
+}
+
+static int ways_received(const struct nlmsghdr *message, void *context)
+{
+	const struct rtmsg *route = mnl_nlmsg_get_payload(message);
+	const struct nlattr *attributes[RTA_MAX + 1] = {0};
+
+	parse_attributes(message, sizeof(*route), attributes, RTA_MAX);
+	const struct nlattr *hops = attributes[RTA_MULTIPATH];
+	if (hops == NULL)
+		return MNL_CB_OK;
+	const struct rtnexthop *hop = mnl_attr_get_payload(hops);
+	int left = mnl_attr_get_payload_len(hops);
+	while (RTNH_OK(hop, left)) {
+		take_way(context, hop, route->rtm_family);
+		left -= RTNH_ALIGN(hop->rtnh_len);
+		hop = RTNH_NEXT(hop);
+	}
+	return MNL_CB_OK;
+}
+
+int route_kernel_ways(
+	struct mnl_socket *socket, const struct route_question *question, struct route_ways *ways)
+{
+	struct ways_reader reader = {question->interface, ways};
+	char buffer[REQUEST_SIZE];
+
+	ways->count = 0;
+	return netlink_talk(
+		socket, route_request(buffer, question, RTM_F_FIB_MATCH), ways_received, &reader);
 }
 
 bool neighbour_entry_parse(const struct nlmsghdr *message, struct neighbour_entry *entry)
@@ -239,6 +302,17 @@ int neighbour_entry_use(struct mnl_socket *socket, unsigned interface, const str
 	neighbour->ndm_flags = NTF_USE;
 	if (managed)
 		mnl_attr_put_u32(request, NDA_FLAGS_EXT, NTF_EXT_MANAGED);
+	return netlink_talk(socket, request, NULL, NULL);
+}
+
+int neighbour_entry_fail(struct mnl_socket *socket, unsigned interface, const struct net_addr *addr)
+{
+	char buffer[REQUEST_SIZE];
+	struct ndmsg *neighbour;
+	struct nlmsghdr *request =
+		neighbour_request(buffer, RTM_NEWNEIGH, NLM_F_REPLACE, interface, addr, &neighbour);
+
+	neighbour->ndm_state = NUD_FAILED;
 	return netlink_talk(socket, request, NULL, NULL);
 }
 

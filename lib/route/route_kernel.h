@@ -29,13 +29,34 @@ struct route_answer {
 	struct net_addr gateway; // AF_UNSPEC: on the link
 };
 
+struct route_question {
+	unsigned interface; // the link of an address that has no meaning without (fe80::/10)
+	const struct net_addr *addr;
+	const struct net_addr *source; // NULL: the kernel's choice
+};
+
 /*
- * Ask what the kernel would do with a packet to the address. `interface` says on which link an
- * address lies that has no meaning without (fe80::/10). 0, or -errno: -ENETUNREACH, -EHOSTUNREACH,
- * -EACCES (prohibit), -EINVAL (blackhole) are answers too.
+ * Ask what the kernel would do with a TCP segment to the address. Of a route with several next hops
+ * it chooses by a hash: with fib_multipath_hash_policy = 0 of both addresses (IPv6: and of the
+ * protocol), so that a socket bound to `source` goes the same way. 0, or -errno: -ENETUNREACH (of
+ * IPv4, or -EINVAL, also when nobody here has `source`), -EHOSTUNREACH, -EACCES (prohibit), -EINVAL
+ * (blackhole) are answers too.
  */
-int route_kernel_lookup(struct mnl_socket *socket, unsigned interface, const struct net_addr *addr,
+int route_kernel_lookup(struct mnl_socket *socket, const struct route_question *question,
 	struct route_answer *answer);
+
+#define ROUTE_WAYS_MAX 16
+
+/* The gateways among which a route with several next hops leaves the choice. */
+struct route_ways {
+	unsigned count; // at most ROUTE_WAYS_MAX, the others are left out; 0 = there is no choice
+	struct net_addr gateways[ROUTE_WAYS_MAX];
+};
+
+/* Ask for the gateways on the interface of the route that route_kernel_lookup() chose by. 0, or
+ * -errno as there. */
+int route_kernel_ways(
+	struct mnl_socket *socket, const struct route_question *question, struct route_ways *ways);
 
 /* An entry of the kernel's neighbour table. */
 struct neighbour_entry {
@@ -67,6 +88,14 @@ int neighbour_entries_read(
  */
 int neighbour_entry_use(struct mnl_socket *socket, unsigned interface, const struct net_addr *addr,
 	bool managed, bool create);
+
+/*
+ * Have the kernel take the neighbour for failed, and no longer keep it resolved. IPv6 gives one
+ * that is asked for the benefit of the doubt: the kernel would choose it again. It looks itself
+ * whether it is back, once a minute (RFC 4191, 3.6). 0 or -errno.
+ */
+int neighbour_entry_fail(
+	struct mnl_socket *socket, unsigned interface, const struct net_addr *addr);
 
 /* Remove the kernel's entry. 0 or -errno. */
 int neighbour_entry_remove(

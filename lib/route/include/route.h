@@ -3,7 +3,8 @@
  * Next hops from the kernel: for each watched address, which MAC on weir0 reaches it. The kernel's
  * routes and neighbours in weir0's namespace are followed by netlink (rtnetlink(7), libmnl); the
  * next hops are entered as managed neighbours (NTF_EXT_MANAGED, Linux 5.16; NTF_USE by timer
- * before), so that the kernel keeps them resolved.
+ * before), so that the kernel keeps them resolved. Probes from the same source addresses go the
+ * same way.
  *
  * Thread rule: everything runs on the control core's event loop, and the change callback with it.
  */
@@ -13,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "addr.h"
+#include "sources.h"
 
 struct event_base;
 struct route;
@@ -57,6 +58,12 @@ struct route *route_create(struct event_base *events, int netns_fd, const char *
 
 /* Have `heard` called from now on, and at once for the neighbours that there are. Once a route. */
 void route_hear(struct route *route, route_heard_fn heard, void *context);
+
+/*
+ * Have the kernel asked for the ways of packets that come from these addresses: of each family the
+ * first one's. Before the first target; the lists must outlive the module.
+ */
+void route_set_sources(struct route *route, const struct net_sources *sources);
 
 /* Let route_destroy() leave what it entered into the kernel's tables, for a
  * process after this one. */

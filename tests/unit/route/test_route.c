@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <sched.h>
@@ -669,6 +670,208 @@ static void an_entry_is_resolved_without_management_too(void **state)
 	assert_int_equal(neighbour_entry_use(rig->socket, link.index, &addr, false, false), 0);
 }
 
+/* --- routes that leave the kernel a choice, and rules that name a source --- */
+
+enum { NB_BEHIND = 32 };
+
+static struct net_addr source4, source6;
+
+/* Two gateways on the link lead to 10.7.0.0/16 and 2001:db8:7::/64, and packets come from
+ * 192.0.2.9, which isn't the kernel's own choice, and 2001:db8::9. */
+static void two_ways(struct rig *rig)
+{
+	run(rig->far, "ip addr add 192.0.2.3/24 dev p0 && ip addr add 2001:db8::3/64 dev p0 nodad");
+	run(rig->near,
+		"sysctl -qw net.ipv4.fib_multipath_use_neigh=1 &&"
+		" ip addr add 192.0.2.9/24 dev w0 && ip addr add 2001:db8::9/64 dev w0 nodad &&"
+		" ip route add 10.7.0.0/16 nexthop via 192.0.2.2 nexthop via 192.0.2.3 &&"
+		" ip -6 route add 2001:db8:7::/64 nexthop via 2001:db8::2 nexthop via 2001:db8::3");
+	net_addr_parse(&source4, "192.0.2.9");
+	net_addr_parse(&source6, "2001:db8::9");
+	route_set_sources(
+		rig->route, &(struct net_sources){.v4 = {&source4, 1}, .v6 = {&source6, 1}});
+}
+
+static void watch_behind(struct rig *rig, struct route_target *targets[NB_BEHIND], bool v6)
+{
+	char text[NET_ADDR_TEXT];
+
+	for (unsigned i = 0; i < NB_BEHIND; i++) {
+		snprintf(text, sizeof(text), v6 ? "2001:db8:7::%u" : "10.7.0.%u", i + 1);
+		targets[i] = watch(rig, text);
+	}
+	for (unsigned i = 0; i < NB_BEHIND; i++)
+		expect_hop(rig, targets[i], SOON_MS, ROUTE_RESOLVED, NULL, FAR_MAC);
+	turn(rig, 300); // both gateways are known, and the choice is asked for anew
+}
+
+static bool is_behind(const struct route_target *target, const char *gateway)
+{
+	return is_hop(route_target_hop(target), ROUTE_RESOLVED, gateway, NULL);
+}
+
+static unsigned count_behind(struct route_target *targets[NB_BEHIND], const char *gateway)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < NB_BEHIND; i++)
+		count += is_behind(targets[i], gateway);
+	return count;
+}
+
+/* The last byte of the MAC to which the kernel sends the SYN of a bound socket. */
+static int way_of_socket(struct rig *rig, int frames, const struct route_target *target)
+{
+	const struct net_addr *to = route_target_addr(target);
+	bool v6 = to->family == AF_INET6;
+	struct sockaddr_storage at;
+	socklen_t size = net_addr_sockaddr(v6 ? &source6 : &source4, 0, &at);
+	int fd = netns_socket(rig->near, to->family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	unsigned char frame[2048];
+	ssize_t length;
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&at, size), 0);
+	size = net_addr_sockaddr(to, htons(80), &at);
+	(void)connect(fd, (struct sockaddr *)&at, size);
+	do
+		length = recv(frames, frame, sizeof(frame), 0); // in order, and over within 5 s
+	while (length > 0 &&
+		(length <= 54 || // ARP
+			memcmp(frame + (v6 ? 38 : 30), to->v6, net_addr_size(to->family)) != 0));
+	close(fd);
+	return length > 0 ? frame[5] : -1;
+}
+
+static int open_frames(struct rig *rig)
+{
+	int fd = netns_socket(rig->far, AF_PACKET, SOCK_RAW, htons(0x0003));
+	struct timeval limit = {.tv_sec = 5};
+
+	assert_true(fd >= 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	return fd;
+}
+
+static void a_bound_socket_goes_where_its_target_says(void **state) // E9
+{
+	struct rig *rig = *state;
+	struct route_target *targets[NB_BEHIND];
+
+	two_ways(rig);
+	// What is told apart by the MAC, in place of by the gateway.
+	run(rig->near,
+		"ip neigh replace 192.0.2.3 dev w0 lladdr 02:00:00:00:00:03 nud permanent &&"
+		" ip neigh replace 2001:db8::3 dev w0 lladdr 02:00:00:00:00:03 nud permanent");
+	for (unsigned v6 = 0; v6 < 2; v6++) {
+		unsigned nb_second = 0;
+		int frames = open_frames(rig);
+		for (unsigned i = 0; i < NB_BEHIND; i++) {
+			char text[NET_ADDR_TEXT];
+			snprintf(text, sizeof(text), v6 ? "2001:db8:7::%u" : "10.7.0.%u", i + 1);
+			targets[i] = watch(rig, text);
+		}
+		for (unsigned i = 0; i < NB_BEHIND; i++)
+			expect_hop(rig, targets[i], SOON_MS, ROUTE_RESOLVED, NULL, NULL);
+		turn(rig, 300);
+		for (unsigned i = 0; i < NB_BEHIND; i++) {
+			const struct route_hop *hop = route_target_hop(targets[i]);
+			assert_int_equal(hop->state, ROUTE_RESOLVED);
+			assert_int_equal(way_of_socket(rig, frames, targets[i]), hop->mac.bytes[5]);
+			nb_second += hop->mac.bytes[5] == 3;
+		}
+		close(frames);
+		assert_in_range(nb_second, 1, NB_BEHIND - 1);
+	}
+}
+
+static void a_rule_that_names_the_source_holds(void **state) // E9
+{
+	struct rig *rig = *state;
+	struct route_target *target;
+
+	two_ways(rig);
+	run(rig->near,
+		"ip route add 10.9.0.0/16 via 192.0.2.3 table 7 &&"
+		" ip rule add from 192.0.2.9 lookup 7");
+	target = watch(rig, "10.9.1.1");
+	expect_hop(rig, target, SOON_MS, ROUTE_RESOLVED, "192.0.2.3", FAR_MAC);
+	// The kernel can't be asked about an address that nobody here has.
+	run(rig->near, "ip addr del 192.0.2.9/24 dev w0");
+	expect_hop(rig, target, SOON_MS, ROUTE_RESOLVED, "192.0.2.2", FAR_MAC);
+	run(rig->near, "ip addr add 192.0.2.9/24 dev w0");
+	expect_hop(rig, target, SOON_MS, ROUTE_RESOLVED, "192.0.2.3", FAR_MAC);
+}
+
+static bool was_unreachable;
+
+static void note_unreachable(void *context, struct route_target *target)
+{
+	was_unreachable |= route_target_hop(target)->state == ROUTE_UNREACHABLE;
+}
+
+static void expect_behind(struct rig *rig, struct route_target *targets[NB_BEHIND],
+	unsigned within_ms, const char *gateway, unsigned count)
+{
+	uint64_t end = clock_ms() + within_ms;
+
+	while (count_behind(targets, gateway) != count) {
+		if (clock_ms() >= end)
+			fail_msg("%u behind %s", count_behind(targets, gateway), gateway);
+		turn(rig, 5);
+	}
+}
+
+/* One gateway ceases to answer: at once all targets go by the other, and back when it answers. */
+static void a_way_that_fails_is_left(struct rig *rig, bool v6)
+{
+	const char *living = v6 ? "2001:db8::2" : "192.0.2.2";
+	const char *dying = v6 ? "2001:db8::3" : "192.0.2.3";
+	const char *prefix = v6 ? "/64" : "/24";
+	struct route_target *targets[NB_BEHIND];
+
+	route_destroy(rig->route);
+	rig->route = route_create(rig->events, rig->near, "w0", note_unreachable, rig);
+	two_ways(rig);
+	watch_behind(rig, targets, v6);
+	unsigned first = count_behind(targets, dying);
+	assert_in_range(first, 1, NB_BEHIND - 1);
+	assert_int_equal(count_behind(targets, living), NB_BEHIND - first);
+
+	was_unreachable = false;
+	run(rig->far, "ip addr del %s%s dev p0", dying, prefix);
+	run(rig->near, "ip neigh change %s dev w0 nud failed", dying);
+	expect_behind(rig, targets, SOON_MS, living, NB_BEHIND);
+	assert_false(was_unreachable);
+	// It stays so, whatever else changes: the kernel knows of it as a failed one.
+	for (unsigned i = 0; i < 5; i++) {
+		run(rig->near, "ip route replace 10.99.0.0/16 via 192.0.2.2");
+		turn(rig, 250);
+		assert_int_equal(count_behind(targets, living), NB_BEHIND);
+	}
+	run(rig->far, "ip addr add %s%s dev p0 %s", dying, prefix, v6 ? "nodad" : "");
+	if (v6) // as when the kernel's own look, once a minute, finds it
+		run(rig->near, "ip neigh replace %s dev w0 lladdr " FAR_MAC " nud reachable",
+			dying);
+	expect_behind(rig, targets, 2 * SOON_MS, dying, first);
+	assert_int_equal(count_behind(targets, living), NB_BEHIND - first);
+	assert_false(was_unreachable);
+	for (unsigned i = 0; i < NB_BEHIND; i++)
+		route_target_put(targets[i]);
+	turn(rig, 50);
+	if (!v6) // that one isn't ours yet
+		assert_int_equal(kernel_state(rig, dying, NULL), 0);
+}
+
+static void a_way_of_ipv4_that_fails_is_left(void **state) // E9
+{
+	a_way_that_fails_is_left(*state, false);
+}
+
+static void a_way_of_ipv6_that_fails_is_left(void **state) // E9
+{
+	a_way_that_fails_is_left(*state, true);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
@@ -697,6 +900,10 @@ int main(void)
 		TEST(lost_events_lead_to_a_resync),
 		TEST(the_callback_may_get_and_put),
 		TEST(an_entry_is_resolved_without_management_too),
+		TEST(a_bound_socket_goes_where_its_target_says),
+		TEST(a_rule_that_names_the_source_holds),
+		TEST(a_way_of_ipv4_that_fails_is_left),
+		TEST(a_way_of_ipv6_that_fails_is_left),
 	};
 
 	if (geteuid() != 0) {
