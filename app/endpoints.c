@@ -8,6 +8,7 @@
 #include "conf.h"
 #include "daemon.h"
 #include "exception.h"
+#include "log.h"
 #include "snat.h"
 #include "snat_shares.h"
 #include "stats.h"
@@ -32,6 +33,23 @@ static int ports_create(struct snat_ports *ports, sa_family_t family, const stru
 	return ports->snat == NULL ? -ENOMEM : 0;
 }
 
+/* The kernel's own connections from SNAT addresses, the probes, are to have other ports. */
+static void warn_of_shared_ports(
+	const struct daemon *daemon, const struct snat_range *ranges, unsigned nb_ranges)
+{
+	uint16_t first, last;
+
+	if (exception_local_port_range(daemon->exception, &first, &last) < 0)
+		return;
+	for (unsigned i = 0; i < nb_ranges; i++)
+		if (ranges[i].first <= last && first <= ranges[i].last)
+			log_warning(
+				"snat.ports %u-%u and the kernel's own ports overlap: probes from "
+				"these find no answer; set net.ipv4.ip_local_port_range (%u-%u) in "
+				"the namespace of " EXCEPTION_INTERFACE " to others",
+				ranges[i].first, ranges[i].last, first, last);
+}
+
 int endpoints_ports_create(struct daemon *daemon)
 {
 	const struct conf_snat *conf = &daemon->conf->snat;
@@ -41,6 +59,7 @@ int endpoints_ports_create(struct daemon *daemon)
 	for (; nb_ranges < conf->nb_ranges; nb_ranges++)
 		ranges[nb_ranges] = (struct snat_range){
 			conf->ranges[nb_ranges].first, conf->ranges[nb_ranges].last};
+	warn_of_shared_ports(daemon, ranges, nb_ranges);
 	if (nb_ranges == 0) {
 		// What the kernel takes for its own connections stays the kernel's.
 		uint16_t first, last;

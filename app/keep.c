@@ -25,6 +25,7 @@
 #define ROUND_MS 1000
 #define SLICE_MS 20
 #define BOOT_ID_TEXT 36
+#define REASON_TEXT 64 // what doesn't fit is cut off
 
 struct header {
 	char magic[8];
@@ -44,7 +45,7 @@ struct row {
 	// Set by hand: one more than the value, as a row of before has 0 there; 0 = nothing.
 	uint8_t hand_state;
 	uint16_t hand_weight;
-	char reason[HEALTH_REASON_TEXT];
+	char reason[REASON_TEXT];
 	uint64_t checksum;       // of all before it
 } __attribute__((aligned(512))); // on one page, so that no death tears it
 
@@ -257,7 +258,8 @@ static void fill(
 	row->connects = backend->health.connects;
 	row->hand_state = backend->temporary_state + 1;
 	row->hand_weight = backend->temporary_weight + 1;
-	snprintf(row->reason, sizeof(row->reason), "%s", backend->health.reason);
+	memcpy(row->reason, backend->health.reason,
+		strnlen(backend->health.reason, sizeof(row->reason) - 1));
 	row->checksum = checksum_of(row);
 }
 

@@ -24,7 +24,7 @@
 // each at its longest, are sure to fit.
 #define PAGE_BYTES 15000
 #define OBJECT_BYTES 700   // keys and numbers of an object
-#define BACKEND_BYTES 1100 // likewise, of a backend
+#define BACKEND_BYTES 1150 // likewise, of a backend
 
 // The library hands no context to its callbacks: one daemon a process, never freed.
 static struct daemon *daemon_told;

@@ -100,6 +100,7 @@ struct watch *watch_create(const struct watch_source *source)
 	if (watch->health != NULL) {
 		health_set_served(watch->health, source->served, source->context);
 		health_set_ports(watch->health, source->probe_ports);
+		health_set_sources(watch->health, &source->sources);
 		health_set_trouble(watch->health, source->in_trouble, source->context);
 	}
 	if (watch->health != NULL)

@@ -91,6 +91,11 @@ void health_set_ports(struct health *health, struct probe_ports *ports)
 	health->ports = ports;
 }
 
+void health_set_sources(struct health *health, const struct net_sources *sources)
+{
+	health->sources = *sources;
+}
+
 void health_set_trouble(struct health *health, health_trouble_fn trouble, void *context)
 {
 	health->trouble = trouble;
@@ -104,6 +109,7 @@ static void target_free(void *argument)
 
 	target_stop(target);
 	probe_task_fini(&target->task);
+	free(target->verdict.fails);
 	free(target->conf.path);
 	free(target->conf.host);
 	free(target);
@@ -138,6 +144,19 @@ static int tls_borrow(struct health_target *target)
 	return *context != NULL ? 0 : -errno;
 }
 
+static int verdict_make(struct health_target *target)
+{
+	unsigned nb_sources = target->sources->count, *fails = NULL;
+
+	if (nb_sources > 1) {
+		fails = calloc(nb_sources, sizeof(*fails));
+		if (fails == NULL)
+			return -ENOMEM;
+	}
+	verdict_init(&target->verdict, HEALTH_UNKNOWN, fails, nb_sources);
+	return 0;
+}
+
 // A target as `wanted` describes it, in no tree yet. NULL and errno.
 static struct health_target *target_create(
 	struct health *health, const struct health_target *wanted)
@@ -157,10 +176,12 @@ static struct health_target *target_create(
 		.endpoint = wanted->task.endpoint,
 		.conf = &target->conf,
 	};
+	target->sources = net_sources_of(&health->sources, wanted->task.endpoint.addr.family);
 	target_init(target);
 	target->conf = wanted->conf;
 	target->conf.path = target->conf.host = NULL;
-	if ((err = string_copy(&target->conf.path, wanted->conf.path)) < 0 ||
+	if ((err = verdict_make(target)) < 0 ||
+		(err = string_copy(&target->conf.path, wanted->conf.path)) < 0 ||
 		(err = string_copy(&target->conf.host, wanted->conf.host)) < 0 ||
 		(err = tls_borrow(target)) < 0)
 		goto fail;
@@ -224,7 +245,8 @@ void health_target_know(struct health_target *target, const struct health_status
 	if (target->conf.type == CONF_HEALTH_NONE || target->status.state != HEALTH_UNKNOWN)
 		return;
 	target->status = *status;
-	target->verdict.state = status->state;
+	verdict_init(
+		&target->verdict, status->state, target->verdict.fails, target->verdict.nb_sources);
 }
 
 const struct health_status *health_target_status(const struct health_target *target)

@@ -112,6 +112,20 @@ static void note_port(struct probe *probe)
 	probe_ports_add(probe->task->ports, probe->port);
 }
 
+/* The port is chosen by connect(), for this destination alone: binding to one would take it from
+ * all other probes. 0 or -errno. */
+static int bind_source(int fd, const struct net_addr *source)
+{
+	struct sockaddr_storage from;
+	int late = 1;
+
+	if (source == NULL)
+		return 0;
+	socklen_t size = net_addr_sockaddr(source, 0, &from);
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof(late));
+	return bind(fd, (struct sockaddr *)&from, size) < 0 ? -errno : 0;
+}
+
 bool probe_start(struct probe *probe, const struct probe_task *task, struct probe_result *result)
 {
 	// A reset in place of a FIN leaves no TIME_WAIT behind, here or there.
@@ -132,10 +146,14 @@ bool probe_start(struct probe *probe, const struct probe_task *task, struct prob
 	setsockopt(probe->fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof(reset_on_close));
 	event_assign(&probe->connecting, task->events, probe->fd, EV_WRITE, on_connected, probe);
 
-	int err = 0;
-	if (connect(probe->fd, (struct sockaddr *)&to, size) < 0 && errno != EINPROGRESS)
+	char step[NET_ADDR_TEXT + 8] = "connect", text[NET_ADDR_TEXT];
+	int err = -bind_source(probe->fd, task->source);
+	if (err != 0)
+		snprintf(step, sizeof(step), "bind to %s", net_addr_format(task->source, text));
+	if (err == 0 && connect(probe->fd, (struct sockaddr *)&to, size) < 0 &&
+		errno != EINPROGRESS)
 		err = errno;
-	else if (event_add(&probe->connecting, NULL) < 0)
+	else if (err == 0 && event_add(&probe->connecting, NULL) < 0)
 		err = ENOMEM;
 	if (err == 0) {
 		note_port(probe);
@@ -143,7 +161,7 @@ bool probe_start(struct probe *probe, const struct probe_task *task, struct prob
 	}
 	// Said at once it is our own routes' word, said later a router's.
 	result->outcome = err == ENETUNREACH ? PROBE_SKIPPED : outcome_of(err);
-	snprintf(result->reason, sizeof(result->reason), "connect: %s", probe_errno_text(err));
+	snprintf(result->reason, sizeof(result->reason), "%s: %s", step, probe_errno_text(err));
 	probe_cancel(probe);
 	return false;
 }

@@ -38,6 +38,7 @@ struct probe_task {
 	int netns_fd;
 	struct probe_ports *ports; // of probes under way; NULL = nobody asks
 	struct net_endpoint endpoint;
+	const struct net_addr *source; // of the next probe; NULL = the kernel's choice
 	const struct conf_health *conf;
 	struct ssl_ctx_st *tls; // HTTPS; borrowed
 	char *request;          // HTTP; owned

@@ -87,11 +87,25 @@ static void on_beat(int fd, short what, void *argument)
 	event_add(&health->beat, &beat);
 }
 
-static void change_report(struct health_target *target, const char *reason, uint64_t now_ms)
+/* What a failure says, and where there are several source addresses, of which one. */
+static void reason_write(const struct health_target *target, const struct probe_result *result,
+	char reason[HEALTH_REASON_TEXT])
+{
+	char text[NET_ADDR_TEXT];
+
+	if (result->outcome == PROBE_PASSED || target->sources->count < 2)
+		snprintf(reason, HEALTH_REASON_TEXT, "%s", result->reason);
+	else
+		snprintf(reason, HEALTH_REASON_TEXT, "%s from %s", result->reason,
+			net_addr_format(target->task.source, text));
+}
+
+static void change_report(
+	struct health_target *target, const struct probe_result *result, uint64_t now_ms)
 {
 	target->status.state = target->verdict.state;
 	target->status.since_ms = now_ms;
-	snprintf(target->status.reason, sizeof(target->status.reason), "%s", reason);
+	reason_write(target, result, target->status.reason);
 	target->health->changed(target->health->context, target);
 }
 
@@ -112,6 +126,31 @@ static void note_answer(struct health_target *target, uint64_t answered_ms, uint
 	}
 }
 
+static void note_connected(struct health_target *target, unsigned source, bool connected)
+{
+	uint64_t bit = UINT64_C(1) << source % 64;
+
+	target->connected = connected ? target->connected | bit : target->connected & ~bit;
+	target->status.connects = target->connected != 0;
+}
+
+/* Nothing is known yet, and there are other addresses to ask from: at once, for until each has
+ * passed the target isn't up. */
+static bool is_in_first_round(const struct health_target *target, unsigned source)
+{
+	return target->verdict.state == HEALTH_UNKNOWN && source + 1 < target->sources->count;
+}
+
+static void tell_skipped(struct health_target *target, const struct probe_result *result)
+{
+	char text[NET_ENDPOINT_TEXT];
+
+	if (!target->is_skipped)
+		log_limited(LOG_LEVEL_WARNING, "probes of %s skipped (%s)",
+			net_endpoint_format(&target->task.endpoint, text), result->reason);
+	target->is_skipped = true;
+}
+
 // The probe has ended, running or at once. The target may be gone when this returns.
 static void target_judge(struct health_target *target, const struct probe_result *result)
 {
@@ -130,26 +169,27 @@ static void target_judge(struct health_target *target, const struct probe_result
 		target_enqueue(target, true, now_ms);
 		return;
 	}
+	unsigned source = target->source;
+	if (target->sources->count > 1)
+		target->source = (source + 1) % target->sources->count;
 	target->phase = TARGET_WAITING;
-	target_wait(target, schedule_next(&target->schedule), now_ms);
+	if (passed && is_in_first_round(target, source))
+		target_enqueue(target, true, now_ms);
+	else
+		target_wait(target, schedule_next(&target->schedule), now_ms);
 	if (!passed && is_in_trouble(health, target->schedule.started_ms))
 		return; // said by whoever knows of it
 	if (result->outcome == PROBE_SKIPPED) {
-		char text[NET_ENDPOINT_TEXT];
-
-		if (!target->is_skipped)
-			log_limited(LOG_LEVEL_WARNING, "probes of %s skipped (%s)",
-				net_endpoint_format(&target->task.endpoint, text), result->reason);
-		target->is_skipped = true;
+		tell_skipped(target, result);
 		return;
 	}
 	target->is_skipped = false;
 	note_answer(target, result->answered_ms, now_ms);
 	target->status.probes++;
 	target->status.failures += !passed;
-	target->status.connects = passed || strncmp(result->reason, "connect:", 8) != 0;
-	if (verdict_add(&target->verdict, passed, target->conf.rise, target->conf.fall))
-		change_report(target, result->reason, now_ms);
+	note_connected(target, source, passed || strncmp(result->reason, "connect:", 8) != 0);
+	if (verdict_add(&target->verdict, source, passed, target->conf.rise, target->conf.fall))
+		change_report(target, result, now_ms);
 }
 
 static void on_probe_done(struct probe *probe, const struct probe_result *result)
@@ -169,6 +209,8 @@ static void probe_launch(struct health_target *target, uint64_t now_ms)
 		target_wait(target, schedule_next(&target->schedule), now_ms);
 		return;
 	}
+	if (target->sources->count != 0)
+		target->task.source = &target->sources->addrs[target->source];
 	if (!probe_start(&target->probe, &target->task, &result)) {
 		target_judge(target, &result);
 		return;

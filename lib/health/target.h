@@ -28,6 +28,9 @@ struct health_target {
 	struct schedule schedule;
 	struct probe_task task;
 	struct probe probe;
+	const struct net_addr_list *sources; // of its probes, in turn
+	unsigned source;                     // of the running probe, or of the next one
+	uint64_t connected;                  // a bit for each source: its latest probe was
 	enum target_phase phase;
 	bool is_skipped;    // the latest probe was, which was said
 	struct event timer; // the slot, or the deadline while running
@@ -46,6 +49,7 @@ struct health {
 	health_served_fn served; // NULL = always
 	void *served_context;
 	struct probe_ports *ports; // of probes under way; NULL = nobody asks
+	struct net_sources sources;
 	health_trouble_fn trouble; // NULL = never
 	void *trouble_context;
 	void *targets;             // tsearch(3) tree by target_compare()

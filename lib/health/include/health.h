@@ -18,10 +18,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "addr.h"
 #include "conf.h"
+#include "sources.h"
 
-#define HEALTH_REASON_TEXT 64 // room for why a target is in its state
+#define HEALTH_REASON_TEXT 112 // room for why a target is in its state
 
 struct event_base;
 struct health;
@@ -33,12 +33,14 @@ enum health_state { HEALTH_UNKNOWN, HEALTH_UP, HEALTH_DOWN };
 struct health_status {
 	enum health_state state;
 	// Of the last change: "connect: ok", "connect: refused", "http: timeout",
-	// "http: status 503", "tls: certificate: ..."; "" while unknown and when never probed.
+	// "http: status 503", "tls: certificate: ..."; "" while unknown and when never probed. With
+	// several source addresses a failure says which: "connect: timeout from 192.0.2.11".
 	char reason[HEALTH_REASON_TEXT];
 	uint64_t since_ms; // clock_ms() of the last change, or of the target's making
 	uint64_t probes;   // probes that passed or failed; a skipped one doesn't count
 	uint64_t failures; // probes that failed
-	bool connects;     // the latest probe got a connection, whatever came after it
+	// The latest probe got a connection, whatever came after it: from any source address.
+	bool connects;
 	// Anything that came back is an answer, a refusal too.
 	uint64_t answered_ms; // clock_ms() of the latest one; 0 = none since the target was made
 	uint64_t silent_ms;   // when the first probe since failed for want of one; 0 = none has
@@ -65,6 +67,13 @@ void health_set_served(struct health *health, health_served_fn served, void *con
 /* Let the local ports of all probes under way be in `ports`, which is the caller's. Before the
  * first target. */
 void health_set_ports(struct health *health, struct probe_ports *ports);
+
+/*
+ * Let probes come from these addresses, in turn where a family has several, which are the caller's
+ * and must outlive the targets. Before the first target. A failure is told with its address, and
+ * verdict.h says what it is worth.
+ */
+void health_set_sources(struct health *health, const struct net_sources *sources);
 
 /*
  * Whether our own side is in trouble, or was at any time since clock_ms() `since_ms`: no link, no

@@ -58,7 +58,9 @@ struct server {
 	const char *then; // sent for ever after the reply; NULL = nothing
 	bool closes;      // after the reply
 	unsigned connections, requests, resets, ends;
-	uint16_t from; // the last connection's port there
+	uint16_t from;           // the last connection's port there
+	unsigned nb_from[256];   // connections by the last byte of the address there
+	unsigned char silent_to; // nothing is sent to that one; 0 = to all
 	size_t sent;
 	char request[1024]; // the last
 };
@@ -67,6 +69,7 @@ struct connection {
 	struct server *server;
 	struct bufferevent *stream;
 	struct event *timer;
+	unsigned char from;
 	size_t next; // byte of the reply
 	bool is_flooding;
 };
@@ -131,7 +134,7 @@ static void on_server_read(struct bufferevent *stream, void *argument)
 	int length = evbuffer_remove(input, server->request, sizeof(server->request) - 1);
 	server->request[length] = '\0';
 	server->requests++;
-	if (server->reply == NULL)
+	if (server->reply == NULL || connection->from == server->silent_to)
 		return;
 	if (server->reply_after_ms > 0)
 		event_add(connection->timer, &delay);
@@ -161,6 +164,10 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 	server->connections++;
 	server->from = from->sa_family == AF_INET ? ((struct sockaddr_in *)from)->sin_port
 						  : ((struct sockaddr_in6 *)from)->sin6_port;
+	connection->from = from->sa_family == AF_INET
+		? ntohl(((struct sockaddr_in *)from)->sin_addr.s_addr)
+		: ((struct sockaddr_in6 *)from)->sin6_addr.s6_addr[15];
+	server->nb_from[connection->from]++;
 	connection->server = server;
 	connection->timer = evtimer_new(server->events, reply_send, connection);
 	if (server->tls != NULL)
@@ -357,6 +364,106 @@ static void the_port_of_a_probe_is_known_while_it_runs(void **state) // S1
 		}
 }
 
+static void run_for(struct fixture *fixture, unsigned ms)
+{
+	for (uint64_t end_ms = clock_ms() + ms; clock_ms() < end_ms;)
+		turn(fixture);
+}
+
+static SSL_CTX *self_signed(void);
+
+static struct net_addr two_sources[2];
+
+static void use_two_sources(struct fixture *fixture)
+{
+	net_addr_parse(&two_sources[0], "127.0.0.2");
+	net_addr_parse(&two_sources[1], "127.0.0.3");
+	health_set_sources(fixture->health, &(struct net_sources){.v4 = {two_sources, 2}});
+}
+
+/* E8: of all kinds, and none from the address that the kernel would take. */
+static void probes_come_from_their_addresses_in_turn(void **state)
+{
+	struct conf_health confs[] = {tcp, http_conf(5000), http_conf(5000)};
+	struct fixture *fixture = *state;
+
+	use_two_sources(fixture);
+	confs[2].type = CONF_HEALTH_HTTPS;
+	for (unsigned i = 0; i < sizeof(confs) / sizeof(confs[0]); i++) {
+		struct server server = {
+			.reply = "HTTP/1.1 200 OK\r\n\r\n", .tls = i == 2 ? self_signed() : NULL};
+		server_start(&server, fixture);
+		struct health_target *target =
+			health_target_get(fixture->health, &server.endpoint, &confs[i]);
+		fixture->changes = 0;
+		await_probes(fixture, target, 6);
+		assert_int_equal(fixture->changes, 1);
+		assert_int_equal(health_target_status(target)->state, HEALTH_UP);
+		health_target_put(target);
+		turn(fixture);
+		assert_in_range(server.nb_from[2], server.nb_from[3], server.nb_from[3] + 1);
+		assert_int_equal(server.nb_from[2] + server.nb_from[3], server.connections);
+		server_stop(&server);
+	}
+}
+
+/* E8: behind a firewall that knows one of two addresses. */
+static void one_address_without_an_answer_is_down_and_named(void **state)
+{
+	struct server server = {.reply = "HTTP/1.1 200 OK\r\n\r\n", .silent_to = 3};
+	struct conf_health conf = http_conf(200);
+	struct fixture *fixture = *state;
+
+	use_two_sources(fixture);
+	server_start(&server, fixture);
+	struct health_target *target = health_target_get(fixture->health, &server.endpoint, &conf);
+	await_probes(fixture, target, 6);
+	assert_int_equal(fixture->changes, 1);
+	assert_int_equal(fixture->at_change.state, HEALTH_DOWN);
+	assert_int_equal(fixture->at_change.probes, 2);
+	assert_string_equal(fixture->at_change.reason, "http: timeout from 127.0.0.3");
+	assert_true(health_target_status(target)->connects);
+	server.silent_to = 0;
+	await(fixture, &fixture->changes, 2);
+	assert_int_equal(fixture->at_change.state, HEALTH_UP);
+	// And when it ceases to know one that it knew.
+	server.silent_to = 2;
+	await(fixture, &fixture->changes, 3);
+	assert_int_equal(fixture->at_change.state, HEALTH_DOWN);
+	assert_string_equal(fixture->at_change.reason, "http: timeout from 127.0.0.2");
+	health_target_put(target);
+	server_stop(&server);
+}
+
+/* E8, E2: weir0 doesn't have it yet, or not any more. */
+static void an_address_that_is_not_there_is_our_own_trouble(void **state)
+{
+	static const char *const hosts[] = {"127.0.0.1", "::1"};
+	struct fixture *fixture = *state;
+	struct net_addr addrs[2];
+
+	net_addr_parse(&addrs[0], "198.51.100.77");
+	net_addr_parse(&addrs[1], "2001:db8::77");
+	health_set_sources(
+		fixture->health, &(struct net_sources){.v4 = {&addrs[0], 1}, .v6 = {&addrs[1], 1}});
+	for (unsigned v6 = 0; v6 < 2; v6++) {
+		struct server server = {0};
+		if (!server_listen(&server, fixture, hosts[v6]))
+			continue;
+		struct health_target *target =
+			health_target_get(fixture->health, &server.endpoint, &tcp);
+		run_for(fixture, 10 * tcp.interval_ms);
+		assert_int_equal(health_target_status(target)->state, HEALTH_UNKNOWN);
+		assert_int_equal(health_target_status(target)->probes, 0);
+		assert_int_equal(server.connections, 0);
+		net_addr_parse(&addrs[v6], hosts[v6]); // now it is
+		await_probes(fixture, target, 1);
+		assert_int_equal(health_target_status(target)->state, HEALTH_UP);
+		health_target_put(target);
+		server_stop(&server);
+	}
+}
+
 static void closed_port_is_down_refused(void **state)
 {
 	struct server server = {0};
@@ -364,12 +471,6 @@ static void closed_port_is_down_refused(void **state)
 	server_start(&server, *state);
 	server_stop(&server);
 	expect_first(*state, &server.endpoint, &tcp, HEALTH_DOWN, "connect: refused");
-}
-
-static void run_for(struct fixture *fixture, unsigned ms)
-{
-	for (uint64_t end_ms = clock_ms() + ms; clock_ms() < end_ms;)
-		turn(fixture);
 }
 
 /* In a namespace of its own without routes, which is no backend's fault (E2): also shows that the
@@ -996,6 +1097,9 @@ int main(void)
 		TEST(tcp_listener_is_up),
 		TEST(tcp_listener_on_ipv6_is_up),
 		TEST(the_port_of_a_probe_is_known_while_it_runs),
+		TEST(probes_come_from_their_addresses_in_turn),
+		TEST(one_address_without_an_answer_is_down_and_named),
+		TEST(an_address_that_is_not_there_is_our_own_trouble),
 		TEST(closed_port_is_down_refused),
 		TEST(without_a_route_nothing_is_known),
 		TEST(silent_connect_is_down_by_timeout),

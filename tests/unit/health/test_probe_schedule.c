@@ -36,7 +36,7 @@ static uint64_t probe(struct target *target, bool answers, uint64_t answer_ms)
 		answers ? target->next_ms + answer_ms : schedule_deadline(&target->schedule, 0);
 
 	assert_true(schedule_failure_counts(&target->schedule, 0));
-	verdict_add(&target->verdict, answers, RISE, FALL);
+	verdict_add(&target->verdict, 0, answers, RISE, FALL);
 	target->next_ms = schedule_next(&target->schedule);
 	return end_ms;
 }
