@@ -171,7 +171,7 @@ static int perform(struct change *change)
 	struct control_service *service = backends_find_service(backends, change->service);
 
 	change->words[0] = '\0';
-	if (service == NULL || service->conf == NULL)
+	if (service == NULL || !service->is_listed)
 		return refuse_service(change, backends);
 	unsigned nb = change_backends(change, service, is_named);
 	if (nb == 0)
@@ -230,7 +230,7 @@ static void restore_backend(
 		return;
 	backend->temporary_state = backend->temporary_weight = -1;
 	control_keep(control, backend);
-	if (service->conf == NULL || backend->life != BACKEND_LISTED)
+	if (backend->life != BACKEND_LISTED)
 		return;
 	tell_restored(backend, state, weight, diff);
 	if (watch_backend(backends->watch, backend, &service->conf->health) < 0)

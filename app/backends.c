@@ -2,6 +2,7 @@
 #include "backends.h"
 
 #include <errno.h>
+#include <rte_common.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -93,6 +94,7 @@ void control_service_destroy(struct control_service *service)
 	if (service == NULL)
 		return;
 	service_access_put(service->access);
+	conf_service_put(service->conf);
 	free(service->backends);
 	free(service);
 }
@@ -235,9 +237,8 @@ void control_service_count(const struct backends *backends, const struct control
 	struct stats_service *sum)
 {
 	count_index(backends, service->index, sum);
-	sum->denied += service->past.denied - service->before.denied;
-	sum->refused_max_conns +=
-		service->past.refused_max_conns - service->before.refused_max_conns;
+	sum->denied -= service->before.denied;
+	sum->refused_max_conns -= service->before.refused_max_conns;
 }
 
 void control_service_take_index(
@@ -250,14 +251,21 @@ void control_service_take_index(
 
 void control_service_leave_index(struct backends *backends, struct control_service *service)
 {
-	struct stats_service sum;
-
-	control_service_count(backends, service, &sum);
-	service->past = sum;
-	memset(&service->before, 0, sizeof(service->before));
 	backends->by_index[service->index] = NULL;
 	id_pool_put(backends->indices, service->index);
 	service->index = SERVICE_NONE;
+}
+
+void backends_least_timeouts(
+	const struct backends *backends, const struct conf *conf, unsigned least_s[CONF_TIMEOUTS])
+{
+	memcpy(least_s, conf->timeout_s, sizeof(conf->timeout_s));
+	for (uint32_t s = 0; s < backends->nb_services; s++) {
+		const struct conf_service *service = backends->services[s]->conf;
+		for (unsigned t = 0; service != NULL && t < CONF_TIMEOUTS; t++)
+			if (service->timeout_s[t] != 0)
+				least_s[t] = RTE_MIN(least_s[t], service->timeout_s[t]);
+	}
 }
 
 void control_backend_count_connects(const struct backends *backends,
@@ -364,7 +372,7 @@ static void remove_backend(
 bool control_service_let_go(
 	struct backends *backends, struct control_service *service, uint64_t publication)
 {
-	bool stays = service->conf != NULL && awaits(service), any = false;
+	bool stays = service->is_listed && awaits(service), any = false;
 
 	service->nb_leaving = 0;
 	for (uint32_t b = service->nb_listed; b < service->nb_backends; b++) {
@@ -521,7 +529,7 @@ struct service_key *backends_keys(
 		return NULL;
 	for (uint32_t s = 0; s < backends->nb_services; s++) {
 		const struct control_service *service = backends->services[s];
-		if (service->conf != NULL)
+		if (service->is_listed)
 			add_vips(&list, &conf->port, service);
 		for (uint32_t b = 0; b < service->nb_backends; b++)
 			if (service->backends[b]->life != BACKEND_GONE)

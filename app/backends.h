@@ -8,11 +8,12 @@
  *     LISTED   in the file (or an address of a name in it)
  *     LEAVING  not any more, but nobody who is listed can have connections yet, and somebody who
  *              came has no verdict: until then it goes on, for new connections, too
- *     REMOVED  not any more, but flows may be left: its id, next hop and SNAT ports stay, and as
- *              long as the file has its service, so do that one's timeouts, probes and judgement
+ *     REMOVED  not any more, but flows may be left: its id, next hop and SNAT ports stay, and so
+ *              do its service's timeouts, probes and judgement
  *     GONE     without flows; its row is blank, and its id is free again once no worker has a table
  *              that says otherwise
- * Put back into the file while LEAVING or REMOVED, it is LISTED again, flows and all.
+ * Put back into the file while LEAVING or REMOVED, it is LISTED again, flows and all. A service that
+ * leaves the file stays as it was there until its last backend is gone, but for new connections.
  *
  * Thread rule: changed on the control core's event loop under daemon.lock; telemetry reads under
  * it. The event loop reads without.
@@ -78,7 +79,8 @@ struct control_backend {
 
 struct control_service {
 	char name[CONF_NAME_MAX + 1];
-	const struct conf_service *conf;   // of the running configuration; NULL: not in it any more
+	struct conf_service *conf;         // the last that it had, counted; NULL: it had none
+	bool is_listed;                    // in the running configuration
 	uint32_t index;                    // in the table; SERVICE_NONE without conf
 	struct control_backend **backends; // listed ones as in the file, behind them the others
 	uint32_t nb_listed;
@@ -89,7 +91,6 @@ struct control_service {
 	bool on_backups;               // no other backend is usable
 	uint64_t past_connections;     // of backends that are no more
 	struct stats_service before;   // what the index's former owners counted
-	struct stats_service past;     // what was counted under indices that it had before
 	bool changed;                  // to be built anew
 	bool is_empty;                 // no backend is usable
 	bool resets_removed;           // on_remove, of the last conf
@@ -169,12 +170,17 @@ void control_backend_count(const struct backends *backends, const struct control
 /* Give the index to the service, with what was counted for it before. */
 void control_service_take_index(
 	struct backends *backends, struct control_service *service, uint32_t index);
-/* Take the service's index away; what was counted under it stays the service's. */
+/* Take the index away from a service that ends, for another one. */
 void control_service_leave_index(struct backends *backends, struct control_service *service);
 
-/* Sum up what was counted for the service since the start, under whatever index. */
+/* Sum up what was counted for the service since it has its index. */
 void control_service_count(const struct backends *backends, const struct control_service *service,
 	struct stats_service *sum);
+
+/* Give the shortest of the timeouts that the file has for all, and of those of any service, one
+ * that left the file with connections open among them. */
+void backends_least_timeouts(
+	const struct backends *backends, const struct conf *conf, unsigned least_s[CONF_TIMEOUTS]);
 
 /* Sum up what was counted of the backend's connects since it has its id. */
 void control_backend_count_connects(const struct backends *backends,

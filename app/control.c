@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "apply.h"
 #include "backends.h"
 #include "clock.h"
 #include "daemon.h"
@@ -339,6 +340,16 @@ static bool reap_service(struct control *control, struct control_service *servic
 	return kept > service->nb_listed;
 }
 
+/* Nothing is left of a service that left the file. */
+static void end_service(struct control *control, struct control_service *service)
+{
+	if (service->index != SERVICE_NONE) {
+		control_service_leave_index(&control->backends, service);
+		publish_soon(control);
+	}
+	control_service_destroy(service);
+}
+
 static void reap_due(evutil_socket_t fd, short what, void *context)
 {
 	struct control *control = context;
@@ -346,6 +357,11 @@ static void reap_due(evutil_socket_t fd, short what, void *context)
 	uint32_t kept = backends->nb_listed;
 	bool again = false;
 
+	// A plan that is being prepared may bring them back.
+	if (control->daemon->apply != NULL && apply_busy(control->daemon->apply)) {
+		control_reap(control);
+		return;
+	}
 	pthread_mutex_lock(&control->daemon->lock);
 	for (uint32_t s = 0; s < backends->nb_services; s++) {
 		struct control_service *service = backends->services[s];
@@ -353,7 +369,7 @@ static void reap_due(evutil_socket_t fd, short what, void *context)
 		if (s < backends->nb_listed)
 			continue;
 		if (service->nb_backends == 0)
-			control_service_destroy(service);
+			end_service(control, service);
 		else
 			backends->services[kept++] = service;
 	}

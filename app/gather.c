@@ -31,22 +31,12 @@ void gather_cancel(struct gather *gather, struct backends *backends)
 	gather->job = NULL;
 }
 
-/* No service that has left the file is in the table. */
-static void removed_are_out(struct backends *backends)
-{
-	for (uint32_t s = backends->nb_listed; s < backends->nb_services; s++)
-		for (uint32_t b = 0; b < backends->services[s]->nb_backends; b++)
-			backends->services[s]->backends[b]->in_use = false;
-}
-
 void gather_published(struct backends *backends, const struct publish_job *job)
 {
 	for (uint32_t i = 0; i < job->nb_changed; i++) {
 		uint32_t index = job->changed[i].index;
 		const struct control_service *service = backends->by_index[index];
 		backends->index_published[index] = !job->changed[i].gone;
-		if (job->changed[i].gone)
-			removed_are_out(backends);
 		for (uint32_t b = 0; service != NULL && b < service->nb_backends; b++)
 			service->backends[b]->in_use = service->backends[b]->gathered;
 	}

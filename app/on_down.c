@@ -200,7 +200,7 @@ static void look_later(struct on_down *on_down, uint64_t now_ms)
 
 void on_down_update(struct on_down *on_down, struct control_backend *backend, uint64_t now_ms)
 {
-	// A backend that a plan is making has no service with a conf yet.
+	// Of a new service, which has no conf yet, or of one that a former process had.
 	if (backend->service->conf != NULL && look_at(on_down, backend, now_ms))
 		look_later(on_down, now_ms);
 }
@@ -230,7 +230,7 @@ bool on_down_look(struct on_down *on_down, uint64_t now_ms)
 	bool stands = control_in_trouble(on_down->control, on_down->looked_ms), again = false;
 
 	look_at_link(on_down, now_ms);
-	for (uint32_t s = 0; s < backends->nb_listed; s++)
+	for (uint32_t s = 0; s < backends->nb_services; s++)
 		for (uint32_t b = 0; b < backends->services[s]->nb_backends; b++) {
 			struct control_backend *backend = backends->services[s]->backends[b];
 			if (backend->down_ms == 0)

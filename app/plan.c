@@ -309,7 +309,9 @@ static void take_service(struct plan *plan, struct plan_service *wanted, uint64_
 	struct control_service *service = wanted->service;
 	bool has_new_index = service->index == SERVICE_NONE;
 
-	service->conf = wanted->conf;
+	conf_service_put(service->conf);
+	service->conf = conf_service_get(wanted->conf);
+	service->is_listed = true;
 	if (wanted->changed) {
 		service_access_put(service->access);
 		service->access = NULL;
@@ -330,15 +332,11 @@ static void take_service(struct plan *plan, struct plan_service *wanted, uint64_
 
 static void remove_service(struct plan *plan, struct control_service *service, uint64_t publication)
 {
-	service->conf = NULL;
 	service->nb_listed = 0;
+	service->on_backups = false;
+	service->changed |= service->is_listed;
+	service->is_listed = false;
 	control_service_let_go(plan->backends, service, publication);
-	for (uint32_t b = 0; b < service->nb_backends; b++)
-		service->backends[b]->down_ms = 0; // nobody judges it any more
-	if (service->index == SERVICE_NONE)
-		return;
-	control_service_leave_index(plan->backends, service);
-	update_rows(plan->backends, service);
 }
 
 /* The addresses of services that leave, or may have others now: they go before any comes, which may
@@ -350,12 +348,12 @@ static void take_back_vips(struct plan *plan)
 
 	for (uint32_t i = 0; i < backends->nb_services; i++) {
 		const struct control_service *service = backends->services[i];
-		if (service->conf != NULL && service->plan != plan->number)
+		if (service->is_listed && service->plan != plan->number)
 			backends_keys_of_service(backends, port, service, -1);
 	}
 	for (uint32_t i = 0; i < plan->conf->nb_services; i++) {
 		const struct plan_service *wanted = &plan->services[i];
-		if (wanted->changed && wanted->service->conf != NULL)
+		if (wanted->changed && wanted->service->is_listed)
 			backends_keys_of_service(backends, port, wanted->service, -1);
 	}
 }
@@ -366,16 +364,13 @@ void plan_commit(struct plan *plan, uint64_t publication)
 	uint32_t nb_listed = plan->conf->nb_services, nb = nb_listed;
 
 	take_back_vips(plan);
-	// First all that stay, so that what is left over is known.
-	for (uint32_t i = 0; i < backends->nb_services; i++)
-		backends->services[i]->conf = NULL;
 	for (uint32_t i = 0; i < nb_listed; i++) {
 		take_service(plan, &plan->services[i], publication);
 		plan->order[i] = plan->services[i].service;
 	}
 	for (uint32_t i = 0; i < backends->nb_services; i++) {
 		struct control_service *service = backends->services[i];
-		if (service->conf != NULL)
+		if (service->plan == plan->number)
 			continue;
 		remove_service(plan, service, publication);
 		plan->order[nb++] = service;
@@ -392,21 +387,18 @@ int plan_finish(struct plan *plan, uint64_t until_ns)
 {
 	struct backends *backends = plan->backends;
 
-	for (; plan->next < backends->nb_services; plan->next++) {
+	for (; plan->next < backends->nb_listed; plan->next++) {
 		struct control_service *service = backends->services[plan->next];
-		if (service->conf != NULL && !plan->services[plan->next].changed)
+		if (!plan->services[plan->next].changed)
 			continue;
 		for (uint32_t b = 0; b < service->nb_backends; b++) {
 			struct control_backend *backend = service->backends[b];
-			if (service->conf == NULL)
-				unwatch_health(backends->watch, backend);
-			else if (watch_again(backends->watch, backend, &service->conf->health) < 0)
+			if (watch_again(backends->watch, backend, &service->conf->health) < 0)
 				log_error("service %s: backend %s is still probed as before: no "
 					  "memory",
 					service->name, backend->conf.name);
 		}
-		if (service->conf != NULL)
-			free_service(plan, &plan->services[plan->next]);
+		free_service(plan, &plan->services[plan->next]);
 		if (clock_ns() >= until_ns) {
 			plan->next++;
 			return 1;

@@ -112,12 +112,20 @@ static void succeed(struct reload *reload)
 
 /* --- applying --- */
 
+static void set_timeouts(struct daemon *daemon, enum timeouts_step step)
+{
+	unsigned least_s[CONF_TIMEOUTS];
+
+	backends_least_timeouts(control_backends(daemon->control), daemon->conf, least_s);
+	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf, least_s, step);
+}
+
 static void applied(void *context, int err)
 {
 	struct reload *reload = context;
 	struct daemon *daemon = reload->daemon;
 
-	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf, TIMEOUTS_ALL);
+	set_timeouts(daemon, TIMEOUTS_ALL);
 	if (err == -ENOSPC)
 		fail(reload,
 			"too many backends are left from before, with connections open; try "
@@ -149,7 +157,7 @@ static void committed(void *context)
 
 	resolver_follow(daemon->resolver, daemon->conf);
 	actions_restore(daemon->control, reload->load.diff);
-	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf, TIMEOUTS_RAISE);
+	set_timeouts(daemon, TIMEOUTS_RAISE);
 }
 
 static void apply(struct reload *reload)

@@ -47,32 +47,22 @@ void timeouts_at_start(
 		timeout_s[TCP_ESTABLISHED] = LEFT_TO_SWEEP_S;
 }
 
-static unsigned least(const struct conf *conf, enum conf_tcp_timeout which)
-{
-	unsigned least_s = conf->timeout_s[which];
-
-	for (unsigned i = 0; i < conf->nb_services; i++)
-		if (conf->services[i]->timeout_s[which] != 0)
-			least_s = RTE_MIN(least_s, conf->services[i]->timeout_s[which]);
-	return least_s;
-}
-
 void timeouts_set(struct worker *workers, unsigned nb_workers, const struct conf *conf,
-	enum timeouts_step step)
+	const unsigned least_s[CONF_TIMEOUTS], enum timeouts_step step)
 {
 	for (enum tcp_state state = TCP_SYN_SENT; state < TCP_STATES; state++) {
 		uint16_t all_s = conf->timeout_s[timeout_of(state)];
-		uint16_t least_s = least(conf, timeout_of(state));
+		uint16_t state_least_s = least_s[timeout_of(state)];
 		for (unsigned w = 0; w < nb_workers; w++) {
 			// Nobody else writes them. A sweep may see some old and some new.
 			uint16_t *own_all_s = &workers[w].pipeline.timeout_s[state];
 			uint16_t *own_least_s = &workers[w].pipeline.least_timeout_s[state];
 			if (step == TIMEOUTS_RAISE) {
 				all_s = RTE_MAX(all_s, *own_all_s);
-				least_s = RTE_MIN(least_s, *own_least_s);
+				state_least_s = RTE_MIN(state_least_s, *own_least_s);
 			}
 			__atomic_store_n(own_all_s, all_s, __ATOMIC_RELAXED);
-			__atomic_store_n(own_least_s, least_s, __ATOMIC_RELAXED);
+			__atomic_store_n(own_least_s, state_least_s, __ATOMIC_RELAXED);
 		}
 	}
 }

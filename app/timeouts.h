@@ -4,10 +4,9 @@
 
 #include <stdint.h>
 
+#include "conf.h"
 #include "tcp_state.h"
 
-struct conf;
-struct conf_service;
 struct worker;
 
 /* Give a service's own timeouts, by state; 0 = the file's for all. */
@@ -25,10 +24,11 @@ void timeouts_at_start(const struct conf *conf, const struct conf_service *servi
  * Give the workers the file's timeouts; they may be running. Those that services have for
  * themselves come with the service table. So a reload takes two steps, lest a connection be
  * forgotten by the old time of its service or by the new one of all: those that grow before the
- * table is published, all when it has been. Control core.
+ * table is published, all when it has been. `least_s`: the shortest of any service and the file.
+ * Control core.
  */
 enum timeouts_step { TIMEOUTS_RAISE, TIMEOUTS_ALL };
 void timeouts_set(struct worker *workers, unsigned nb_workers, const struct conf *conf,
-	enum timeouts_step step);
+	const unsigned least_s[CONF_TIMEOUTS], enum timeouts_step step);
 
 #endif

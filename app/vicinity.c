@@ -132,7 +132,7 @@ bool vicinities_look(struct vicinities *vicinities, const struct backends *backe
 
 	vicinities->count = 0;
 	for (unsigned pass = 0; pass < 2; pass++)
-		for (uint32_t s = 0; s < backends->nb_listed; s++)
+		for (uint32_t s = 0; s < backends->nb_services; s++)
 			for (uint32_t b = 0; b < backends->services[s]->nb_backends; b++)
 				whole &= look_at(
 					vicinities, backends->services[s]->backends[b], pass == 1);

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "backends.h"
+#include "control.h"
 #include "daemon.h"
 #include "log.h"
 #include "macs.h"
@@ -102,6 +103,7 @@ static int prepare(struct daemon *daemon, struct worker *worker, unsigned number
 int workers_create(struct daemon *daemon)
 {
 	size_t size = daemon->port.nb_workers * sizeof(*daemon->workers);
+	unsigned least_s[CONF_TIMEOUTS];
 
 	if (getenv("WEIR_TEST_SPRAY") != NULL) {
 		log_warning("WEIR_TEST_SPRAY is set: packets are moved between workers, for tests");
@@ -122,7 +124,8 @@ int workers_create(struct daemon *daemon)
 			return err;
 		}
 	}
-	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf, TIMEOUTS_ALL);
+	backends_least_timeouts(control_backends(daemon->control), daemon->conf, least_s);
+	timeouts_set(daemon->workers, daemon->port.nb_workers, daemon->conf, least_s, TIMEOUTS_ALL);
 	return 0;
 }
 

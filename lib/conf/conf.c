@@ -128,7 +128,16 @@ struct conf *conf_reload(const char *path, const struct conf *former, struct con
 	return conf != NULL ? conf : load(path, NULL, error);
 }
 
-static void put_service(struct conf_service *service)
+struct conf_service *conf_service_get(const struct conf_service *service)
+{
+	// All but the count of its owners is never written to.
+	struct conf_service *counted = (struct conf_service *)service;
+
+	__atomic_fetch_add(&counted->references, 1, __ATOMIC_RELAXED);
+	return counted;
+}
+
+void conf_service_put(struct conf_service *service)
 {
 	// Acquire and release: the last one sees what all others did with it.
 	if (service == NULL || __atomic_sub_fetch(&service->references, 1, __ATOMIC_ACQ_REL) != 0)
@@ -155,7 +164,7 @@ bool conf_free_part(struct conf *conf)
 	if (conf == NULL)
 		return true;
 	for (unsigned i = 0; i < FREED_AT_A_TIME && conf->nb_services > 0; i++)
-		put_service(conf->services[--conf->nb_services]);
+		conf_service_put(conf->services[--conf->nb_services]);
 	if (conf->nb_services > 0)
 		return false;
 	conf_free(conf);
@@ -167,7 +176,7 @@ void conf_free(struct conf *conf)
 	if (conf == NULL)
 		return;
 	for (unsigned i = 0; i < conf->nb_services; i++)
-		put_service(conf->services[i]);
+		conf_service_put(conf->services[i]);
 	free(conf->services);
 	free(conf->snat.addresses);
 	for (unsigned i = 0; i < conf->port.nb_eal; i++)

@@ -397,12 +397,8 @@ static int add_service(struct conf_reader *reader, const config_setting_t *setti
 static int share_service(
 	struct conf_reader *reader, const struct conf_service *carried, struct conf *conf)
 {
-	// All but the count of its owners is never written to.
-	struct conf_service *service = (struct conf_service *)carried;
-
-	__atomic_fetch_add(&service->references, 1, __ATOMIC_RELAXED);
-	conf->services[conf->nb_services++] = service;
-	reader->nb_backends += service->nb_backends;
+	conf->services[conf->nb_services++] = conf_service_get(carried);
+	reader->nb_backends += carried->nb_backends;
 	return reader->nb_backends <= CONF_BACKENDS_MAX ? 0
 							: -EAGAIN; // which one, the whole text says
 }

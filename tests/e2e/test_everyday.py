@@ -519,30 +519,3 @@ def test_e32_another_number_of_workers(lab, start_weir):
     restart(weir)
     all_live(connections)
     lab.port_mac = None                 # its queues are others now: made anew for the next test
-
-
-@pytest.mark.parametrize("life", ["fresh", "restarted"])
-def test_e34_who_left_the_file_is_still_judged(lab, start_weir, life):
-    """It dies behind that: its connections are reset as if it were listed."""
-    weir = start_weir(**listing(lab, *ALL, on_down_reset_ms=1000))
-    dead, = connections_of(lab, weir, "con2")
-    living, = connections_of(lab, weir, "con3")
-    assert reload(weir, listing(lab, "con1", "con4", on_down_reset_ms=1000)) == ""
-    LIVES[life](weir)
-    served_by(lab, weir, "con1", "con4")
-    assert weir.backends()["con2" if life == "fresh" else "192.0.2.21:8081"]["state"] == "removed"
-    lab.backend("con2").cut()
-    wait_reset(dead, 30 * PATIENCE)
-    assert traffic.ask(living) == "con3"
-    assert weir.flows()[0]["reset"] == 1
-    living.close()
-
-
-@pytest.mark.ci
-def test_e34_who_left_the_file_is_idle_for_as_long_as_before(lab, start_weir):
-    idle_out = {"on_idle": "reset", "timeouts": {"established_s": 5}}
-    weir = start_weir(**listing(lab, *ALL, **idle_out))
-    idle, = connections_of(lab, weir, "con3")
-    assert reload(weir, listing(lab, "con1", "con4", **idle_out)) == ""
-    wait_reset(idle, 60 * PATIENCE)
-    assert weir.flows()[0]["expired_reset"] == 1

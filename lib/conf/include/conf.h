@@ -180,7 +180,7 @@ struct conf_service {
 	char *text; // from its name to its last }; NULL = parts of it are included
 	size_t text_size;
 	unsigned nb_settings; // in it, and itself
-	unsigned references;  // of configurations; atomic
+	unsigned references;  // of configurations and others; atomic
 };
 
 struct conf {
@@ -219,6 +219,11 @@ struct conf *conf_reload(const char *path, const struct conf *former, struct con
 
 /* Free a configuration; conf_free(NULL) is fine. */
 void conf_free(struct conf *conf);
+
+/* Return the service, counted once more, to be had for longer than its configuration. */
+struct conf_service *conf_service_get(const struct conf_service *service);
+/* Give a service back that conf_service_get() returned; conf_service_put(NULL) is fine. */
+void conf_service_put(struct conf_service *service);
 
 /* Free some of a configuration: true when all is freed. For a thread that has other things
  * to do in between. */

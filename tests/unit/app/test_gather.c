@@ -128,10 +128,19 @@ static void an_index_without_a_service_is_gone_once(void **state)
 	struct registry registry;
 	registry_start(&registry, FILE_OF(SERVICE("web", ":80", TWO) SERVICE("api", ":81", ONE)));
 	publish(&registry, gather_all(&registry));
-	uint32_t index = backends_find_service(&registry.backends, "api")->index;
+	struct control_service *api = backends_find_service(&registry.backends, "api");
+	uint32_t index = api->index;
 
+	// As long as it has connections it is there, without a backend for new ones (E34).
 	apply(&registry, FILE_OF(SERVICE("web", ":80", TWO)));
 	struct publish_job *job = gather_all(&registry);
+	assert_int_equal(job->nb_changed, 1);
+	assert_false(job->changed[0].gone);
+	assert_int_equal(job->changed[0].index, index);
+	assert_int_equal(job->changed[0].source.candidates.count, 0);
+	publish(&registry, job);
+	control_service_leave_index(&registry.backends, api);
+	job = gather_all(&registry);
 	assert_int_equal(job->nb_changed, 1);
 	assert_true(job->changed[0].gone);
 	assert_int_equal(job->changed[0].index, index);

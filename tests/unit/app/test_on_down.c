@@ -297,14 +297,18 @@ static void a_refusal_is_an_answer(void **state)
 	end(control);
 }
 
-/* With connections left, whether it died before or after (E34). */
+/* With connections left, by itself or with its service, whether it died before or after (E34). */
 static void one_that_left_the_file(void **state)
 {
-	for (unsigned dies_first = 0; dies_first < 2; dies_first++) {
+	static const char *const files[] = {
+		WEB("\"192.0.2.22:80\"", ""), FILE_OF(SERVICE("other", ":81", TWO))};
+
+	for (unsigned i = 0; i < 4; i++) {
 		struct control *control = start(WEB(TWO, ""));
+		bool dies_first = i % 2;
 		silence(control, 0, dies_first, true);
 		go_by(control, 5000 + 1);
-		apply(&control->registry, WEB("\"192.0.2.22:80\"", ""));
+		apply(&control->registry, files[i / 2]);
 		assert_int_equal(control->backends[0]->life, BACKEND_REMOVED);
 		silence(control, 0, 1, true);
 		go_by(control, 30000);
