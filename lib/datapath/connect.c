@@ -101,6 +101,9 @@ static void look_up_service(struct connecting *c)
 		return;
 	c->index = table->backends[id].service;
 	c->service = table->services[c->index];
+	// Its backend has left, and the others are of the other family now: none is for this flow.
+	if (c->service != NULL && c->service->family != c->flows->family)
+		c->service = NULL;
 }
 
 /* --- time --- */

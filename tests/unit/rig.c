@@ -131,7 +131,7 @@ const struct service_table *rig_publish(struct rig *rig)
 		uint16_t port = htons(rig_backend_port(rig, id));
 		backends[id] = (struct service_backend){
 			.generation = 7,
-			.service = addr.family == AF_INET6,
+			.service = (addr.family == AF_INET6) != rig->are_swapped,
 			.port = port,
 			.next_hop = rig_backend_mac(id),
 			.family = addr.family,

@@ -90,6 +90,7 @@ struct rig {
 	struct service_access *access;        // of the next table's services
 	uint16_t timeout_s[SERVICE_STATES];   // likewise
 	bool reset_when_idle;                 // likewise
+	bool are_swapped;                     // likewise: each service has the other family now
 	bool has_no_buffers;                  // for what a pipeline makes by itself
 	struct stats_backend *counters[RIG_WORKERS];
 	struct rig_worker workers[RIG_WORKERS];

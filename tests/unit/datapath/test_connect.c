@@ -622,6 +622,27 @@ static void one_backend_alone_is_left_in_peace(void **state)
 	rig_destroy(rig);
 }
 
+/* It left the file, and its service, which has backends of the other family now, stayed (E34). */
+static void of_another_family_there_is_no_next_one(void **state)
+{
+	FOR_EACH_FAMILY(family) {
+		struct rig *rig = create((struct rig_options){0});
+		struct connection refused = connection_of(rig, family, 1);
+		struct connection silent = connection_of(rig, family, 2);
+
+		assert_true(connection_syn(&refused, 0));
+		assert_true(connection_syn(&silent, 0));
+		rig->are_swapped = true;
+		service_table_destroy((struct service_table *)rig_publish(rig));
+		assert_int_equal(refuse(&refused, 0)->fate, RIG_FORWARDED);
+		rig_wait(rig, 5000, 10);
+		assert_true(syn_again(&silent, 0));
+		assert_int_equal(rig->workers[0].nb_made, 0);
+		assert_int_equal(rig_side_records(rig, family), 0);
+		rig_destroy(rig);
+	}
+}
+
 static void off_means_that_silence_moves_nothing(void **state)
 {
 	struct rig *rig = create((struct rig_options){.connect = {0, 20, 3}});
@@ -880,6 +901,7 @@ int main(void)
 		cmocka_unit_test(silence_goes_to_the_next_when_time_is_up),
 		cmocka_unit_test(all_tries_silent_the_client_is_told),
 		cmocka_unit_test(one_backend_alone_is_left_in_peace),
+		cmocka_unit_test(of_another_family_there_is_no_next_one),
 		cmocka_unit_test(off_means_that_silence_moves_nothing),
 		cmocka_unit_test(backends_far_away_move_nothing),
 		cmocka_unit_test(the_clients_own_syn_stays_before_the_time_and_moves_after_it),
