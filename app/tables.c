@@ -47,6 +47,17 @@ static bool sort_places(struct flow_file_place *places, unsigned count, const ch
 	return false;
 }
 
+/* Where a family's file may be; a place that has one comes first, whatever is said of hugepages
+ * now. Returns how many. */
+static unsigned find_places(const struct conf *conf, const char *name,
+	struct flow_file_place places[FLOW_FILE_PLACES], bool *exists)
+{
+	unsigned count = flow_file_places(places, true);
+
+	*exists = sort_places(places, count, name);
+	return *exists ? count : flow_file_places(places, conf->port.hugepages);
+}
+
 static void tell_refused(const struct flow_file *file)
 {
 	if (file->refused[0] != '\0')
@@ -61,12 +72,13 @@ static int open_file(struct daemon *daemon, sa_family_t family, char *message)
 	const struct conf *conf = daemon->conf;
 	struct flow_file *file = &daemon->files[stats_family(family)];
 	struct flow_file_place places[FLOW_FILE_PLACES];
-	unsigned count = flow_file_places(places, conf->port.hugepages);
 	char name[128];
+	bool exists;
 	int err = -ENOSPC;
 
 	file_name(conf, family, name);
-	if (!sort_places(places, count, name) && !family_is_used(conf, family))
+	unsigned count = find_places(conf, name, places, &exists);
+	if (!exists && !family_is_used(conf, family))
 		return -ENOENT;
 	for (unsigned i = 0; i < count && err < 0; i++) {
 		err = flow_file_open(file, &places[i], name, family, conf->flows, &daemon->secrets,
@@ -87,6 +99,9 @@ static int open_file(struct daemon *daemon, sa_family_t family, char *message)
 			strerror(-err));
 	else
 		tell_refused(file);
+	if (err == 0 && file->capacity != conf->flows)
+		log_warning("the flow table %s can't be made larger: it stays at %u flows",
+			file->path, file->capacity);
 	return err;
 }
 
@@ -99,8 +114,8 @@ static int create_table(struct daemon *daemon, sa_family_t family, char *message
 	if (file->fd < 0 && !family_is_used(conf, family))
 		return 0;
 	*table = flow_table_create_over(file->fd >= 0 ? flow_file_records(file) : NULL, family,
-		conf->flows, daemon->port.nb_workers, &daemon->secrets.flows, daemon->rcu,
-		daemon->port.numa_node, conf->port.hugepages);
+		file->fd >= 0 ? file->capacity : conf->flows, daemon->port.nb_workers,
+		&daemon->secrets.flows, daemon->rcu, daemon->port.numa_node, conf->port.hugepages);
 	if (*table != NULL)
 		return 0;
 	int err = -errno;
@@ -170,15 +185,14 @@ void tables_alive(struct daemon *daemon)
 bool tables_exist(const struct conf *conf)
 {
 	struct flow_file_place places[FLOW_FILE_PLACES];
-	unsigned count = flow_file_places(places, conf->port.hugepages);
+	bool exists = false;
 	char name[128];
 
-	for (unsigned f = 0; f < 2; f++) {
+	for (unsigned f = 0; f < 2 && !exists; f++) {
 		file_name(conf, families[f], name);
-		if (sort_places(places, count, name))
-			return true;
+		find_places(conf, name, places, &exists);
 	}
-	return false;
+	return exists;
 }
 
 bool tables_remove(const struct conf *conf)

@@ -276,11 +276,10 @@ static int reserve(const struct flow_file *file, size_t size, bool hugepages)
 	return 0;
 }
 
-static int map(
-	struct flow_file *file, off_t size_now, const struct flow_file_place *place, int numa_node)
+static int map_records(struct flow_file *file, uint32_t count, off_t size_now,
+	const struct flow_file_place *place, int numa_node)
 {
-	uint32_t most = file->found > file->capacity ? file->found : file->capacity;
-	size_t size = size_for(file, most);
+	size_t size = size_for(file, count);
 	int err = 0;
 
 	if ((size_t)size_now < size || file->found == 0)
@@ -291,6 +290,19 @@ static int map(
 	if (err < 0 && file->found != 0 && ftruncate(file->fd, size_now) < 0)
 		return -errno;
 	return err;
+}
+
+static int map(
+	struct flow_file *file, off_t size_now, const struct flow_file_place *place, int numa_node)
+{
+	uint32_t most = file->found > file->capacity ? file->found : file->capacity;
+	int err = map_records(file, most, size_now, place, numa_node);
+
+	if (err == 0 || file->found == 0 || most == file->found)
+		return err;
+	// What it holds is worth more than room for others.
+	file->capacity = file->found;
+	return map_records(file, file->found, size_now, place, numa_node);
 }
 
 static void give_up(struct flow_file *file, bool remove)

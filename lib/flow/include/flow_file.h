@@ -62,7 +62,7 @@ struct flow_file {
 	size_t page_size;
 	sa_family_t family;
 	uint32_t found;    // records that it had, to be adopted; 0 = it is new
-	uint32_t capacity; // records that it is to have
+	uint32_t capacity; // records that it is to have, or can
 	uint64_t alive_s;  // monotonic second in which the former owner was alive
 	struct flow_secrets secrets;
 	char refused[FLOW_FILE_MESSAGE]; // why what was there wasn't taken; "" = nothing was wrong
@@ -70,7 +70,8 @@ struct flow_file {
 
 /*
  * Open or make the table `name` of the family in `directory`, lock and map it, with room for the
- * `flows` records that it is to have as well as for those that it has. A new one gets `secrets`.
+ * `flows` records that it is to have as well as for those that it has: if it can't be had for more,
+ * as it is. A new one gets `secrets`.
  * Waits `wait_ms` at most for another process that holds it. 0; -EBUSY: another one has it; -errno.
  * On failure nothing is left behind but what was there.
  */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -152,6 +153,27 @@ static void it_grows(void **state)
 	flow_file_close(&file, false);
 	assert_int_equal(open_table(&file, FLOWS * 3), 0);
 	assert_int_equal(file.found, FLOWS * 3);
+	assert_all_there(&file, FLOWS);
+	flow_file_close(&file, true);
+}
+
+/* A larger flows.size finds no room: what it holds stays (E12). */
+static void it_stays_as_it_is_where_it_cannot_grow(void **state)
+{
+	struct rlimit limit, no_more;
+	struct flow_file file;
+
+	leave_table();
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	no_more = (struct rlimit){SIZE, limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &no_more), 0);
+	int err = open_table(&file, FLOWS * 3);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_int_equal(err, 0);
+	assert_int_equal(file.found, FLOWS);
+	assert_int_equal(file.capacity, FLOWS);
+	assert_int_equal(flow_file_finish(&file, &secrets), 0);
 	assert_all_there(&file, FLOWS);
 	flow_file_close(&file, true);
 }
@@ -430,6 +452,7 @@ int main(void)
 		cmocka_unit_test(one_process_at_a_time),
 		cmocka_unit_test(a_killed_process_lets_go),
 		cmocka_unit_test(it_grows),
+		cmocka_unit_test(it_stays_as_it_is_where_it_cannot_grow),
 		cmocka_unit_test(it_shrinks_when_it_is_adopted),
 		cmocka_unit_test(each_field_of_the_header_is_checked),
 		cmocka_unit_test(a_foreign_file_is_refused),
