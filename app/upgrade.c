@@ -314,6 +314,8 @@ static void pass_config(const struct conf *conf)
 
 	if (fd < 0 || write(fd, conf->text, size) != (ssize_t)size) {
 		log_warning("the running configuration can't be kept: %s", strerror(errno));
+		if (fd >= 0)
+			close(fd);
 		return;
 	}
 	snprintf(number, sizeof(number), "%d", fd);
