@@ -7,6 +7,7 @@
 #include <event2/event.h>
 #include <event2/listener.h>
 #include <jansson.h>
+#include <rte_common.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "actions.h"
+#include "backends.h"
 #include "conf.h"
 #include "control.h"
 #include "daemon.h"
@@ -231,37 +233,33 @@ static void upgraded(void *context, const char *error)
 			(int)getpid()));
 }
 
-/* Whether a successor could take over with the file as it is: what a device takes shows only when
- * one has it, and a table that another instance looks for is not found. */
-static bool can_take_over(const struct daemon *daemon, char *message)
+/* Connections open, of the family that has more. */
+static uint32_t most_open(const struct daemon *daemon)
 {
-	const struct conf_port *port = &daemon->conf->port;
-	struct conf_error error;
-	struct conf *conf = conf_load(daemon->options.config, &error);
-	const char *key = NULL;
+	const struct backends *backends = control_backends(daemon->control);
+	uint64_t nb_open[2] = {0};
 
-	if (conf == NULL) {
-		snprintf(message, sizeof(error.text), "%s", error.text);
-		return false;
-	}
-	if (strcmp(conf->instance, daemon->conf->instance) != 0)
-		key = "instance"; // and with it the namespace's default name
-	else if (!conf->flows_persist)
-		key = "flows.persist";
-	else if (strcmp(conf->port.device, port->device) != 0)
-		key = "port.device";
-	else if (conf->port.driver != port->driver)
-		key = "port.driver";
-	else if (conf->port.mtu != port->mtu)
-		key = "port.mtu";
-	else if (strcmp(conf->port.netns, port->netns) != 0)
-		key = "port.netns";
-	if (key != NULL)
-		snprintf(message, sizeof(error.text),
-			"%s has changed in %s, which an upgrade can't take: restart weir", key,
-			daemon->options.config);
+	for (uint32_t s = 0; s < backends->nb_services; s++)
+		for (uint32_t b = 0; b < backends->services[s]->nb_backends; b++) {
+			const struct control_backend *backend = backends->services[s]->backends[b];
+			struct stats_backend sum;
+			control_backend_count(backends, backend, &sum);
+			nb_open[stats_family(backend->conf.endpoint.addr.family)] +=
+				sum.opened - sum.ended;
+		}
+	return RTE_MAX(nb_open[0], nb_open[1]);
+}
+
+/* Whether a successor could take over with the file as it is; what a device takes shows only when
+ * one has it. */
+static bool can_take_over(const struct daemon *daemon, struct conf_error *error)
+{
+	struct conf *conf = conf_load_successor(daemon->options.config,
+		&(struct conf_succeeded){daemon->conf, most_open(daemon)}, error);
+	bool can = conf != NULL;
+
 	conf_free(conf);
-	return key == NULL;
+	return can;
 }
 
 /* Answered when the new process is prepared; what it is then is asked of its own socket. */
@@ -276,9 +274,9 @@ static void do_upgrade(struct client *client, const json_t *request)
 			"connection: restart weir");
 		return;
 	}
-	char message[sizeof(((struct conf_error *)0)->text)];
-	if (!can_take_over(daemon, message)) {
-		answer_error(client, message);
+	struct conf_error error;
+	if (!can_take_over(daemon, &error)) {
+		answer_error(client, error.text);
 		return;
 	}
 	client->is_upgrading = true;
@@ -287,11 +285,11 @@ static void do_upgrade(struct client *client, const json_t *request)
 		return;
 	client->is_upgrading = false;
 	if (err == -EALREADY)
-		snprintf(message, sizeof(message), "an upgrade is under way");
+		snprintf(error.text, sizeof(error.text), "an upgrade is under way");
 	else
-		snprintf(message, sizeof(message), "%s: %s; this process goes on",
+		snprintf(error.text, sizeof(error.text), "%s: %s; this process goes on",
 			upgrade_binary(daemon), strerror(-err));
-	answer_error(client, message);
+	answer_error(client, error.text);
 }
 
 /* Who answers here. */

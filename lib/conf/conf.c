@@ -66,6 +66,8 @@ static int read_and_check(
 		err = conf_check_services(reader, conf, root);
 	if (err == 0)
 		err = conf_check_listens(reader, conf, root);
+	if (err == 0 && reader->succeeded != NULL)
+		err = conf_check_successor(reader, conf, root);
 	return err;
 }
 
@@ -83,7 +85,8 @@ static int parse(const struct conf_scan *scan, config_t *config, struct conf_err
 		config_error_text(config));
 }
 
-static struct conf *load(const char *path, const struct conf *former, struct conf_error *error)
+static struct conf *load(const char *path, const struct conf *former,
+	const struct conf_succeeded *succeeded, struct conf_error *error)
 {
 	struct conf *conf = calloc(1, sizeof(*conf));
 	struct conf_scan scan;
@@ -99,7 +102,7 @@ static struct conf *load(const char *path, const struct conf *former, struct con
 	if (err == 0)
 		err = parse(&scan, &config, error);
 	if (err == 0) {
-		struct conf_reader reader = {&scan, error, 0, former};
+		struct conf_reader reader = {&scan, error, 0, former, succeeded};
 		err = read_and_check(&reader, conf, config_root_setting(&config));
 	}
 	config_destroy(&config);
@@ -117,15 +120,21 @@ static struct conf *load(const char *path, const struct conf *former, struct con
 
 struct conf *conf_load(const char *path, struct conf_error *error)
 {
-	return load(path, NULL, error);
+	return load(path, NULL, NULL, error);
+}
+
+struct conf *conf_load_successor(
+	const char *path, const struct conf_succeeded *succeeded, struct conf_error *error)
+{
+	return load(path, NULL, succeeded, error);
 }
 
 struct conf *conf_reload(const char *path, const struct conf *former, struct conf_error *error)
 {
-	struct conf *conf = load(path, former, error);
+	struct conf *conf = load(path, former, NULL, error);
 
 	// What is wrong, and where, only the whole reading can say.
-	return conf != NULL ? conf : load(path, NULL, error);
+	return conf != NULL ? conf : load(path, NULL, NULL, error);
 }
 
 struct conf_service *conf_service_get(const struct conf_service *service)

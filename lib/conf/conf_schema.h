@@ -25,8 +25,9 @@ enum conf_key_type {
 struct conf_reader {
 	const struct conf_scan *scan;
 	struct conf_error *error;
-	unsigned nb_backends;      // so far
-	const struct conf *former; // whose services may be carried over; NULL = none
+	unsigned nb_backends;                   // so far
+	const struct conf *former;              // whose services may be carried over; NULL = none
+	const struct conf_succeeded *succeeded; // whose connections go on; NULL = none
 };
 
 struct conf_key {
@@ -47,6 +48,7 @@ struct conf_key {
 	int (*read)(struct conf_reader *reader, const config_setting_t *setting, void *object);
 	bool (*same)(const void *object, const void *other); // OWN: whether it is equal in both
 	bool restart;         // at the top level: a change is not taken by a running weir
+	bool kept;            // who takes over finds the connections, and the port, by it
 	const char *expected; // TEXT, OWN: what would be right; else made from the row
 	const char *fallback; // the default in words, where `initial` doesn't tell
 	const char *doc;      // one line
@@ -70,6 +72,11 @@ int conf_reader_fail(const struct conf_reader *reader, const config_setting_t *s
 	const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Report a lack of memory. Always -ENOMEM. */
 int conf_reader_memory(const struct conf_reader *reader);
+
+/* Print the value that the object has of a key that isn't CONF_OWN, as it would stand in a file. */
+void conf_key_print(FILE *out, const struct conf_key *key, const void *object);
+/* Tell whether two objects have the same value of the key. */
+bool conf_key_same(const struct conf_key *key, const void *from, const void *to);
 
 /* Return what a setting is, for messages: "integer", "group" ... */
 const char *conf_reader_kind(const config_setting_t *setting);
@@ -119,6 +126,9 @@ int conf_check_services(
 int conf_check_access(struct conf_reader *reader, const struct conf_service *service,
 	const config_setting_t *keys);
 int conf_check_listens(
+	struct conf_reader *reader, const struct conf *conf, const config_setting_t *root);
+/* Check that the connections of who is succeeded, if anybody is, can go on. */
+int conf_check_successor(
 	struct conf_reader *reader, const struct conf *conf, const config_setting_t *root);
 
 #endif

@@ -82,7 +82,7 @@ static const char *text_at(const struct conf_key *key, const void *object)
 	return *(char *const *)((const char *)object + key->offset);
 }
 
-static void print_value(FILE *out, const struct conf_key *key, const void *object)
+void conf_key_print(FILE *out, const struct conf_key *key, const void *object)
 {
 	long long value = key->type == CONF_TEXT ? 0 : integer_at(key, object);
 	const char *text;
@@ -116,7 +116,7 @@ static bool same_texts(const char *a, const char *b)
 	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-static bool is_same(const struct conf_key *key, const void *from, const void *to)
+bool conf_key_same(const struct conf_key *key, const void *from, const void *to)
 {
 	if (key->type == CONF_OWN)
 		return key->same == NULL || key->same(from, to);
@@ -139,7 +139,7 @@ static bool diff_keys(struct line *line, const struct conf_key *keys, const char
 				(const char *)from + key->offset, (const char *)to + key->offset);
 			continue;
 		}
-		if (is_same(key, from, to))
+		if (conf_key_same(key, from, to))
 			continue;
 		differs = true;
 		FILE *out = line_next(line);
@@ -151,9 +151,9 @@ static bool diff_keys(struct line *line, const struct conf_key *keys, const char
 			continue;
 		}
 		fputc(' ', out);
-		print_value(out, key, from);
+		conf_key_print(out, key, from);
 		fputs(" -> ", out);
-		print_value(out, key, to);
+		conf_key_print(out, key, to);
 	}
 	return differs;
 }

@@ -161,10 +161,11 @@ static const struct conf_key punt_keys[] = {
 const struct conf_key conf_port_keys[] = {
 	{"device", CONF_TEXT, true, CONF_AT(struct conf_port, device), .valid = valid_device,
 		.expected = "a PCI address, a kernel interface or a DPDK device string",
+		.kept = true,
 		.doc = "the port, as in \"0000:03:00.0\", \"eth1\" or \"net_tap0,iface=tap0\""},
 	{"driver", CONF_WORD, CONF_AT(struct conf_port, driver), .min = CONF_DRIVER_AF_XDP,
 		.initial = CONF_DRIVER_AUTO, .words = drivers, .fallback = "\"af_xdp\"",
-		.doc = "how to drive a kernel interface; not for other devices"},
+		.kept = true, .doc = "how to drive a kernel interface; not for other devices"},
 	{"address", CONF_OWN, true, .read = read_addresses, .same = same_addresses,
 		.expected = ADDRESS_EXPECTED,
 		.doc = "what the port carries: its own addresses and the virtual ones, at most 32"},
@@ -174,10 +175,11 @@ const struct conf_key conf_port_keys[] = {
 		       "port.address, or an IPv6 link-local address"},
 	{"netns", CONF_TEXT, CONF_AT(struct conf_port, netns), .valid = valid_netns,
 		.expected = NETNS_EXPECTED, .fallback = "\"weir\", or \"weir-INSTANCE\"",
+		.kept = true,
 		.doc = "network namespace of weir0, the port's twin in the kernel; \"\" = the "
 		       "host's"},
 	{"mtu", CONF_INTEGER, CONF_AT(struct conf_port, mtu), .min = 576, .max = 9216,
-		.fallback = "the link's",
+		.fallback = "the link's", .kept = true,
 		.doc = "longest IP packet in bytes; IPv6 wants 1280 or more"},
 	{"hugepages", CONF_BOOLEAN, CONF_AT(struct conf_port, hugepages), .initial = true,
 		.doc = "whether to use hugepages; without them it is slower, and takes no PCI "

@@ -230,6 +230,7 @@ static const struct conf_key flows_keys[] = {
 	{"size", CONF_INTEGER, CONF_AT(struct conf, flows), .min = 1024, .max = 67108864,
 		.initial = 1048576, .doc = "connections that the flow table of a family holds"},
 	{"persist", CONF_BOOLEAN, CONF_AT(struct conf, flows_persist), .initial = true,
+		.kept = true,
 		.doc = "whether connections, health and weir0 outlive weir, for its next start"},
 	{NULL},
 };
@@ -237,7 +238,7 @@ static const struct conf_key flows_keys[] = {
 const struct conf_key conf_root_keys[] = {
 	{"instance", CONF_TEXT, CONF_AT(struct conf, instance), .initial_text = "",
 		.valid = valid_instance, .expected = "at most 16 of a-z, 0-9 and -",
-		.restart = true,
+		.restart = true, .kept = true,
 		.doc = "a name of its own: \"b\" makes this weir weir-b, so that several can run "
 		       "on one machine"},
 	{"flows", CONF_GROUP, .keys = flows_keys, .bare = true,

@@ -217,6 +217,19 @@ struct conf *conf_load(const char *path, struct conf_error *error);
  */
 struct conf *conf_reload(const char *path, const struct conf *former, struct conf_error *error);
 
+/* A process whose connections another one is to go on with. */
+struct conf_succeeded {
+	const struct conf *running;
+	uint32_t nb_open; // connections, of the family that has more
+};
+
+/*
+ * Read and check the file as conf_load() does, for a process that is to take over from another one:
+ * refuses, besides, what would cost the connections that are open.
+ */
+struct conf *conf_load_successor(
+	const char *path, const struct conf_succeeded *succeeded, struct conf_error *error);
+
 /* Free a configuration; conf_free(NULL) is fine. */
 void conf_free(struct conf *conf);
 
