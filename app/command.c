@@ -210,6 +210,7 @@ static void do_stop(struct client *client, const json_t *request)
 		answer_error(client, "\"forget\" is true or false");
 		return;
 	}
+	upgrade_give_up(command->daemon);
 	command->forget = json_is_true(forget) || !command->daemon->conf->flows_persist;
 	log_info("ending, by hand%s", command->forget ? ": nothing is kept" : "");
 	send_answer(client,

@@ -131,7 +131,8 @@ static void tell(const char *error)
 
 static void end(evutil_socket_t fd, short what, void *context)
 {
-	daemon_end(context, false);
+	if (upgrade.is_prepared) // or it was given up, and who did that ends it
+		daemon_end(context, false);
 }
 
 static void on_word(evutil_socket_t fd, short what, void *context)

@@ -256,8 +256,12 @@ class Weir:
         self.lab.lb.sysctl(ipv6__conf__default__disable_ipv6=1)
         self.lab.lb.ip("link add tapbridge type bridge forward_delay 0 stp_state 0 "
                        "mcast_snooping 0",
-                       "link set tap0 address 02:57:65:69:72:0c master tapbridge up",
                        f"link set {lab_module.PORT} master tapbridge", "link set tapbridge up")
+        self.join_tap()
+
+    def join_tap(self):
+        """The tap, which each process makes anew."""
+        self.lab.lb.ip("link set tap0 address 02:57:65:69:72:0c master tapbridge up")
 
     def running(self):
         return self.process is not None and self.process.poll() is None
@@ -330,6 +334,8 @@ class Weir:
         """From now on this is the successor with that pid; the process before it ends."""
         before, self.process = self.process, Adopted(pid)
         assert before.wait(10 * PATIENCE) == 0
+        if self.tap:
+            self.join_tap()
         self._wait_ready()
 
     # telemetry
