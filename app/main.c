@@ -23,6 +23,7 @@
 #include "log.h"
 #include "macs.h"
 #include "notify.h"
+#include "own_file.h"
 #include "own_side.h"
 #include "reload.h"
 #include "resolver.h"
@@ -62,6 +63,13 @@ static int eal_init(struct daemon *daemon, char *message)
 {
 	const struct options *options = &daemon->options;
 
+	if (own_directory_make(OWN_RUN_DIRECTORY, 0755) == -EPERM) {
+		snprintf(message, DEV_MESSAGE,
+			OWN_RUN_DIRECTORY " isn't root's alone: remove what others have put there; "
+					  "chown root " OWN_RUN_DIRECTORY
+					  "; chmod 755 " OWN_RUN_DIRECTORY);
+		return -EPERM;
+	}
 	if (upgrade_is_successor(daemon))
 		return dev_eal_init_beside(
 			daemon->conf, options->eal_argc, options->eal_argv, message);
@@ -184,9 +192,16 @@ static void snat_fini(struct daemon *daemon)
 	endpoints_ports_destroy(daemon);
 }
 
+/* What libevent has to say goes to the log, too. */
+static void tell_event(int severity, const char *text)
+{
+	log_limited(severity >= EVENT_LOG_WARN ? LOG_LEVEL_WARNING : LOG_LEVEL_DEBUG,
+		"libevent: %s", text);
+}
+
 static int events_init(struct daemon *daemon, char *message)
 {
-	raise_descriptor_limit();
+	event_set_log_callback(tell_event);
 	daemon->events = event_base_new();
 	return daemon->events == NULL ? -ENOMEM : 0;
 }
@@ -517,6 +532,8 @@ int main(int argc, char **argv)
 	struct conf_error error;
 
 	signals_block();
+	log_open();
+	raise_descriptor_limit();
 	switch (options_parse(&daemon.options, argc, argv)) {
 	case OPTIONS_DONE:
 		return EXIT_SUCCESS;

@@ -14,6 +14,7 @@
 #include "daemon.h"
 #include "dpdk_compat.h"
 #include "exception.h"
+#include "log.h"
 #include "on_down.h"
 #include "own_side.h"
 #include "ports.h"
@@ -49,6 +50,7 @@ static void tell_reload(struct rte_tel_data *answer, const struct reload_status 
 	char error[ERROR_TEXT];
 
 	snprintf(error, sizeof(error), "%.*s", ERROR_TEXT - 1, status->error);
+	tell(answer, "log_dropped", log_dropped());
 	tell(answer, "config_age_s", (now_ms - status->loaded_ms) / 1000);
 	tell(answer, "reloads", status->attempts);
 	tell(answer, "reloads_failed", status->failures);

@@ -31,7 +31,11 @@
 #include "log.h"
 
 #define EAL_MEMORY (32u << 20) // of hugepages beside the packet buffers: rings, drivers
-#define QUEUES_WAIT_MS 3000    // for a process before this one to let go of its queues
+#define HUGEPAGE (2u << 20)
+// Files that weir has open at once, at least: with some probes, clients and an upgrade under way.
+#define DESCRIPTORS 128
+#define DESCRIPTORS_WORKER 8
+#define QUEUES_WAIT_MS 3000 // for a process before this one to let go of its queues
 #define QUEUES_STEP_US 10000
 #define NO_HUGE_MEMORY_MB 512 // at least, without them: it is taken only when touched
 
@@ -364,7 +368,7 @@ static int claim_port(const char *name, char *message)
 static int prepare(const struct conf *conf, const char *name, bool beside, int argc, char **argv,
 	char *message)
 {
-	int failed = 0;
+	int failed;
 
 	eal.mtu = conf->port.mtu;
 	if (eal.mtu == 0)
@@ -372,7 +376,13 @@ static int prepare(const struct conf *conf, const char *name, bool beside, int a
 	struct dev_pool_plan plan;
 	dev_pool_plan(&plan, &eal.device, eal.cores.nb_workers, DEV_DESCRIPTORS, DEV_DESCRIPTORS,
 		eal.mtu);
-	if (dev_args_hugepages(conf, argc, argv))
+	bool hugepages = dev_args_hugepages(conf, argc, argv);
+	// EAL keeps one open for each page.
+	failed = dev_machine_check_descriptors(DESCRIPTORS +
+			DESCRIPTORS_WORKER * eal.cores.nb_workers +
+			(hugepages ? (plan.bytes + EAL_MEMORY) / HUGEPAGE : 0),
+		message);
+	if (failed == 0 && hugepages)
 		failed = dev_machine_check_hugepages(plan.bytes + EAL_MEMORY, message);
 	if (failed == 0)
 		failed = check_queues(message);

@@ -9,6 +9,7 @@
 #include <numa.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "dev.h"
@@ -103,6 +104,20 @@ int dev_machine_check_hugepages(size_t bytes, char *message)
 		return -ENOMEM;
 	}
 	return 0;
+}
+
+int dev_machine_check_descriptors(unsigned long count, char *message)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= count)
+		return 0;
+	snprintf(message, DEV_MESSAGE,
+		"no more than %lu files may be open, and %lu are needed: ulimit -n, or "
+		"LimitNOFILE= in "
+		"the unit",
+		(unsigned long)limit.rlim_cur, count);
+	return -EMFILE;
 }
 
 void dev_machine_node_cpus(int node, cpu_set_t *cpus)

@@ -21,6 +21,9 @@ int dev_machine_judge_capabilities(uint64_t effective, char *message);
  * no hugetlbfs is mounted. */
 int dev_machine_check_hugepages(size_t bytes, char *message);
 
+/* Check that so many files may be open at once: -EMFILE. */
+int dev_machine_check_descriptors(unsigned long count, char *message);
+
 /* Read which CPUs a NUMA node has. */
 void dev_machine_node_cpus(int node, cpu_set_t *cpus);
 

@@ -3,8 +3,10 @@
  * Log lines on stderr: "<level> <module>: text", with date and time in front on a terminal or file
  * and with syslog's "<N>" in front under journald. The build gives each module its LOG_MODULE.
  *
- * Any thread may log. A line is one write(2), so lines of two threads don't mix. Never per packet:
- * what traffic can trigger goes through log_limited().
+ * Any thread may log. A line is one write(2), so lines of two threads don't mix. It waits for
+ * nobody: what a full pipe, a terminal that was stopped or a stuck journald doesn't take is dropped
+ * and counted, and the next line that is taken says how many were. Never per packet: what traffic
+ * can trigger goes through log_limited().
  */
 #ifndef WEIR_LOG_H
 #define WEIR_LOG_H
@@ -13,6 +15,13 @@
 #include <stdint.h>
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+/* Open descriptors 0 to 2, where they are closed, as /dev/null, and log to what stderr is now, from
+ * here on without waiting for its reader. Before anything else is opened. */
+void log_open(void);
+
+/* Return how many lines nobody took. */
+uint64_t log_dropped(void);
 
 /* Drop lines above this level; it is LOG_LEVEL_INFO at the start. Call it before threads start. */
 void log_set_level(enum log_level level);
