@@ -12,8 +12,9 @@
  *              do its service's timeouts, probes and judgement
  *     GONE     without flows; its row is blank, and its id is free again once no worker has a table
  *              that says otherwise
- * Put back into the file while LEAVING or REMOVED, it is LISTED again, flows and all. A service that
- * leaves the file stays as it was there until its last backend is gone, but for new connections.
+ * Put back into the file while LEAVING or REMOVED, it is LISTED again, flows and all. A service
+ * that leaves the file stays as it was there until its last backend is gone, but for new
+ * connections.
  *
  * Thread rule: changed on the control core's event loop under daemon.lock; telemetry reads under
  * it. The event loop reads without.

@@ -34,7 +34,7 @@ struct daemon {
 	struct flow_adopt_result adopted[2]; // of `files`
 	uint32_t adopted_ms;                 // that the adoption took
 	struct keep *keep;
-	struct macs *macs; // of the kernel's neighbours
+	struct macs *macs;               // of the kernel's neighbours
 	struct snat_ports snat_ports[2]; // by stats_family()
 	struct rss_check rss;
 	struct control *control;

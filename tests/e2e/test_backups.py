@@ -115,7 +115,7 @@ def test_e35_refused_goes_to_the_backup_though_nobody_judges(lab, start, address
     assert traffic.bodies(results) == {PRIMARY: 100}
 
 
-@pytest.mark.parametrize("address", [VIP, VIP6])
+@pytest.mark.parametrize("address", [VIP, pytest.param(VIP6, marks=pytest.mark.ci)])
 def test_e35_silence_moves_to_the_backup_in_the_usual_time(lab, start, address):
     """Within the retry budget, before the client asks again."""
     weir = start(service=NO_JUDGE)

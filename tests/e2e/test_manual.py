@@ -68,7 +68,7 @@ def test_signals(weir):
 
 def test_files(weir):
     """Each is there while a weir runs, but for those of other cases."""
-    elsewhere = ("/etc/weir/weir.conf", ".flows6", "/failed-*")
+    elsewhere = ("/etc/weir/weir.conf", ".flows6", ".names", "/failed-*")
     for term in terms(section(WEIR, "FILES")):
         for path in re.findall(r"`([^`]+)`", term):
             if path.endswith(elsewhere):

@@ -233,7 +233,8 @@ def test_e13_a_reload_fails_when_it_is_refused(unit):
     put(weir_module.dump(changed))
 
 
-@pytest.mark.parametrize("end", ("stop", "stop --forget", "SIGTERM"))
+@pytest.mark.parametrize("end", [
+    "stop", *(pytest.param(end, marks=pytest.mark.ci) for end in ("stop --forget", "SIGTERM"))])
 def test_e13_who_is_ended_by_hand_stays_so(unit, end):
     pid = unit.process.pid
     if end == "SIGTERM":

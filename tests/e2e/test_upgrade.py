@@ -106,9 +106,14 @@ def test_e12_an_upgrade_takes_another_file(lab, start_weir):
     taken(lab, start_weir, "af_xdp", ("port.hugepages", "port.address first"))
 
 
-@pytest.mark.ci
+def by_driver(driver):
+    """A case of one driver: --ci has AF_XDP's, --full the others', too."""
+    return pytest.mark.ci if driver == "af_xdp" else pytest.mark.full
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("driver", [
+    pytest.param(driver, marks=by_driver(driver)) for driver in DRIVERS])
 def test_e12_an_upgrade_takes_each_other_key(lab, start_weir, driver):
     """There and back."""
     taken(lab, start_weir, driver, TAKEN)
@@ -128,7 +133,7 @@ def refused(lab, weir, name, config):
 
 @pytest.mark.parametrize("driver, name", [
     pytest.param(driver, name, marks=() if (driver, name) == ("af_xdp", "port.device")
-                 else pytest.mark.ci)
+                 else by_driver(driver))
     for driver in DRIVERS for name in REFUSED if (driver, name) != ("tap", "port.driver")])
 def test_e12_an_upgrade_refuses_what_costs_the_connections(lab, start_weir, driver, name):
     """There; and back, where weir can have it at all."""
@@ -244,8 +249,14 @@ def answered_truly(lab, weir, names, commands):
             or "no weir runs" in text or "by hand" in text, said
 
 
+def how_often(pair):
+    if pair == ("upgrade", "drain"):
+        return ()
+    return pytest.mark.ci if "upgrade" in pair else pytest.mark.full
+
+
 @pytest.mark.parametrize("first, second", [
-    pytest.param(*pair, marks=() if pair == ("upgrade", "drain") else pytest.mark.ci)
+    pytest.param(*pair, marks=how_often(pair))
     for pair in itertools.product(COMMANDS, repeat=2)])
 def test_e12_two_commands_at_once(lab, start_weir, first, second):
     """At random moments, always the same ones."""

@@ -9,9 +9,10 @@ import pytest
 import weir as weir_module
 
 
-@pytest.mark.parametrize("what, reason", (("gone", "No such file or directory"),
-                                          ("not executable", "Permission denied"),
-                                          ("no program", "Exec format error")))
+@pytest.mark.parametrize("what, reason", [
+    ("gone", "No such file or directory"),
+    pytest.param("not executable", "Permission denied", marks=pytest.mark.ci),
+    pytest.param("no program", "Exec format error", marks=pytest.mark.ci)])
 def test_e25_a_program_that_cannot_be_started(lab, tmp_path, what, reason):
     """E25: the answer and the log name it and the reason, and the process goes on."""
     binary = tmp_path / "weir"

@@ -6,7 +6,6 @@
 
 #include "flow_offsets.h"
 
-
 static void read_flow(struct record *record, const struct trial *trial)
 {
 	const struct flow *flow = connection_flow(&trial->c);

@@ -195,7 +195,7 @@ struct conf {
 	unsigned nb_resolvers;
 	struct conf_service **services; // shared with the configuration before a reload
 	unsigned nb_services;
-	char *text; // the file's, with what it includes in place of the includes
+	char *text;    // the file's, with what it includes in place of the includes
 	char *exposed; // the first of the files that others may write; NULL = none
 };
 
