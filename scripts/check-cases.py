@@ -16,12 +16,15 @@ import sys
 CATALOGUE = "tests/README.md"
 FOLDERS = ("lib", "app", "tests", "scripts")
 ID = re.compile(r"\b([A-FIMSW])([1-9][0-9]?)(?:-\1([1-9][0-9]?))?\b")      # A13, B1-B6
+TEST_NAME = re.compile(r"\btest_([a-fimsw])([1-9][0-9]?)_")        # test_a13_...
 SPAN = re.compile(r"\b[A-FIMSW][0-9]+ to [A-FIMSW][0-9]+\b")   # of the catalogue, not of cases
 ROW = re.compile(r"^(\| ([A-FIMSW][0-9]+) \|.*\| )(.*)( ?\|)$", re.MULTILINE)
 C_WORDS = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:[^"\\\n]|\\.)*"', re.DOTALL)     # comments, strings
 
 
 def ids(text):
+    for letter, number in TEST_NAME.findall(text):
+        yield f"{letter.upper()}{number}"
     for letter, first, last in ID.findall(SPAN.sub("", text)):
         for number in range(int(first), int(last or first) + 1):
             yield f"{letter}{number}"
