@@ -433,10 +433,11 @@ void resolver_follow(struct resolver *resolver, const struct conf *conf)
 		set_servers(resolver, conf);
 	for (name = LIST_FIRST(&resolver->names); name != NULL; name = next) {
 		next = LIST_NEXT(name, entry);
-		if (!name->is_wanted)
+		if (name->is_wanted)
+			ask_later(name, 0); // a reload asks for all anew
+		else
 			name_destroy(name);
 	}
-	ask_all(resolver); // a reload asks for all anew
 	resolver->is_kept = false;
 	apply_soon(resolver, 0);
 	if (LIST_EMPTY(&resolver->names))

@@ -233,8 +233,8 @@ static void it_goes_at_once_when_nobody_is_awaited(void **state)
 {
 	static const char *const wanted[] = {"{ address = \"10.0.0.2:80\"; state = \"drain\"; }",
 		"{ address = \"10.0.0.2:80\"; state = \"disabled\"; }",
-		"{ address = \"10.0.0.2:80\"; weight = 0; }, "
-		"{ address = \"10.0.0.3:80\"; state = \"drain\"; }"};
+		("{ address = \"10.0.0.2:80\"; weight = 0; }, "
+		 "{ address = \"10.0.0.3:80\"; state = \"drain\"; }")};
 
 	for (unsigned i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
 		struct registry registry;
