@@ -86,8 +86,9 @@ def test_e34_who_left_is_judged_by_the_next_process(lab, start_weir, life):
     living.close()
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("life", ["restarted", "upgraded"])
+@pytest.mark.parametrize("life", [
+    pytest.param("restarted", marks=pytest.mark.full),
+    pytest.param("upgraded", marks=pytest.mark.ci)])
 def test_e34_who_left_and_was_down_then(lab, start_weir, life):
     """The next process knows it for down from the start."""
     weir = start_weir(**listing(lab, *ALL, on_down_reset_ms=6000))

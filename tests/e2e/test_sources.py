@@ -224,8 +224,8 @@ def test_e9_probes_go_the_way_of_the_connections(two_routers, start_weir, family
     assert set().union(*found["probes"].values()) == {0, 1}
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("family", ["ip", "ip6"])
+@pytest.mark.parametrize("family", [
+    pytest.param("ip", marks=pytest.mark.ci), pytest.param("ip6", marks=pytest.mark.full)])
 def test_e9_a_router_dies(two_routers, start_weir, family):
     """Its backends are reached by the other one."""
     lab, addresses = two_routers
