@@ -6,6 +6,7 @@ kept."""
 import os
 import re
 import shutil
+import stat
 import subprocess
 import time
 import urllib.request
@@ -81,6 +82,8 @@ class BareSystem:
             file.write(APT_SETTINGS)
         with open(f"{self.root}/etc/dpkg/dpkg.cfg.d/80weir-test", "w") as file:
             file.write("force-unsafe-io\n")         # the system needn't outlive a power failure
+        os.makedirs(f"{self.root}/dev/net")         # as on a machine: unit tests open TAP ports
+        os.mknod(f"{self.root}/dev/net/tun", stat.S_IFCHR | 0o666, os.makedev(10, 200))
         shutil.copytree(ROOT, f"{self.root}/root/weir", ignore=shutil.ignore_patterns(*NOT_SOURCE))
         tried(self.fetch)
 
