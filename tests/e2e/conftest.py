@@ -12,8 +12,9 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import traffic                          # noqa: E402
 import weir as weir_module              # noqa: E402
-from lab import Lab                     # noqa: E402
+from lab import VIP, Lab                # noqa: E402
 from netns import PATIENCE              # noqa: E402
 
 MEASURED = pytest.StashKey[list]()
@@ -169,3 +170,19 @@ def pytest_runtest_makereport(item, call):
         for value in item.funcargs.values():
             for running in getattr(value, "weirs", None) or ():
                 report.sections.append((f"log of {running.prefix}", running.log()[-4000:]))
+
+
+@pytest.fixture
+def hold(lab):
+    """hold() opens a connection and returns (name of its backend, connection)."""
+    held = []
+
+    def hold(address=VIP, source=None):
+        with lab.client.entered():
+            connection = traffic.connect(address, source=source)
+        held.append(connection)
+        return traffic.ask(connection), connection
+
+    yield hold
+    for connection in held:
+        connection.close()

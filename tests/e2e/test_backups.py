@@ -51,22 +51,6 @@ def start(lab, start_weir):
     return start
 
 
-@pytest.fixture
-def hold(lab):
-    """hold() opens a connection and returns (name of its backend, connection)."""
-    held = []
-
-    def hold(address=VIP):
-        with lab.client.entered():
-            connection = traffic.connect(address)
-        held.append(connection)
-        return traffic.ask(connection), connection
-
-    yield hold
-    for connection in held:
-        connection.close()
-
-
 def is_refused(hold, address):
     try:
         hold(address)

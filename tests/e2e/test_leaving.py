@@ -54,6 +54,15 @@ def hold(weir, names):
               what="they have left")
 
 
+def judged(lab, weir, dead, living):
+    """con2 dies, whose connection is `dead`: it alone is reset."""
+    lab.backend("con2").cut()
+    wait_reset(dead, 30 * PATIENCE)
+    assert traffic.ask(living) == "con3"
+    assert weir.flows()[0]["reset"] == 1
+    living.close()
+
+
 @pytest.mark.parametrize("how", LEAVING)
 def test_e34_who_left_is_still_judged(lab, start_weir, how):
     """It dies behind that: its connections are reset as if it were listed."""
@@ -62,11 +71,7 @@ def test_e34_who_left_is_still_judged(lab, start_weir, how):
         living, = connections_of(lab, weir, "con3")
         assert leave() == ""
         hold(weir, ("con2", "con3"))
-        lab.backend("con2").cut()
-        wait_reset(dead, 30 * PATIENCE)
-        assert traffic.ask(living) == "con3"
-        assert weir.flows()[0]["reset"] == 1
-        living.close()
+        judged(lab, weir, dead, living)
 
 
 @pytest.mark.parametrize("life", [
@@ -79,11 +84,7 @@ def test_e34_who_left_is_judged_by_the_next_process(lab, start_weir, life):
     LIVES[life](weir)
     served_by(lab, weir, "con1", "con4")
     assert weir.backends()["192.0.2.21:8081"]["state"] == "removed"
-    lab.backend("con2").cut()
-    wait_reset(dead, 30 * PATIENCE)
-    assert traffic.ask(living) == "con3"
-    assert weir.flows()[0]["reset"] == 1
-    living.close()
+    judged(lab, weir, dead, living)
 
 
 @pytest.mark.parametrize("life", [

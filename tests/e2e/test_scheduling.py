@@ -4,13 +4,12 @@ all."""
 
 import collections
 import contextlib
-import socket
 import time
 
 import pytest
 
 import traffic
-from lab import CLIENT, VIP
+from lab import CLIENT
 from test_reload import reload
 from weir import config, merged
 
@@ -28,25 +27,6 @@ def start(lab, start_weir):
                           **(backends or {}).get(backend.name, {})} for backend in lab.backends],
         }})
     return start
-
-
-@pytest.fixture
-def hold(lab):
-    """hold() opens a connection and returns (name of its backend, connection)."""
-    held = []
-
-    def hold(source=None):
-        with lab.client.entered():
-            if source:
-                connection = socket.create_connection((VIP, 80), 5, (source, 0))
-            else:
-                connection = traffic.connect()
-        held.append(connection)
-        return traffic.ask(connection), connection
-
-    yield hold
-    for connection in held:
-        connection.close()
 
 
 def shares(lab, count):
@@ -94,9 +74,9 @@ def test_source(lab, start, hold):
         for source in sources[1:]:
             lab.client.run("ip", "address", "add", f"{source}/24", "dev", "eth0")
             cleanup.callback(lab.client.run, "ip", "address", "del", f"{source}/24", "dev", "eth0")
-        before = {source: hold(source)[0] for source in sources}
+        before = {source: hold(source=source)[0] for source in sources}
         for source in sources[:5]:
-            assert {hold(source)[0] for _ in range(5)} == {before[source]}
+            assert {hold(source=source)[0] for _ in range(5)} == {before[source]}
         assert len(set(before.values())) >= 3
         # A removed backend moves its own clients.
         weir = lab.weirs[0]
@@ -104,7 +84,7 @@ def test_source(lab, start, hold):
         lab.backend(gone).kill()
         weir.wait_health(gone, "down")
         time.sleep(0.1)
-        after = {source: hold(source)[0] for source in sources}
+        after = {source: hold(source=source)[0] for source in sources}
     for source in sources:
         if before[source] != gone:
             assert after[source] == before[source]

@@ -16,12 +16,15 @@ from netns import PATIENCE
 Request = collections.namedtuple("Request", "start end source body error")
 
 
-def connect(address=VIP, port=80, timeout=5.0):
-    """A connected socket; the family is the address's."""
+def connect(address=VIP, port=80, timeout=5.0, source=None):
+    """A connected socket, from the address `source` if there is one; the family is the
+    address's."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout * PATIENCE)
+        if source:
+            connection.bind((source, 0))
         connection.connect((address, port))
     except BaseException:
         connection.close()
