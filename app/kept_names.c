@@ -1,24 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "kept_names.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "conf.h"
 #include "dev.h"
+#include "own_file.h"
 
-#define DIRECTORY "/run/weir"
-#define FRESH ".new"
 #define PATH 128
 
-static void make_path(const struct conf *conf, const char *suffix, char path[PATH])
+static void make_path(const struct conf *conf, char path[PATH])
 {
 	char name[80];
 
-	snprintf(path, PATH, DIRECTORY "/%s.names%s", dev_instance_name(conf, name), suffix);
+	snprintf(path, PATH, OWN_RUN_DIRECTORY "/%s.names", dev_instance_name(conf, name));
 }
 
 void kept_names_read(const struct conf *conf, kept_names_found_fn found, void *context)
@@ -26,8 +23,8 @@ void kept_names_read(const struct conf *conf, kept_names_found_fn found, void *c
 	char path[PATH], *line = NULL, *rest;
 	size_t size = 0;
 
-	make_path(conf, "", path);
-	FILE *file = fopen(path, "re");
+	make_path(conf, path);
+	FILE *file = own_file_stream(path, "r");
 	if (file == NULL)
 		return;
 	while (getline(&line, &size, file) > 0) {
@@ -43,15 +40,10 @@ void kept_names_read(const struct conf *conf, kept_names_found_fn found, void *c
 
 FILE *kept_names_begin(const struct conf *conf)
 {
-	char fresh[PATH];
+	char path[PATH];
 
-	make_path(conf, FRESH, fresh);
-	unlink(fresh);
-	int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
-	if (fd >= 0 && file == NULL)
-		close(fd);
-	return file;
+	make_path(conf, path);
+	return own_file_begin(path);
 }
 
 void kept_names_add(FILE *file, const char *host, const struct net_addr *addrs, uint32_t nb_addrs)
@@ -66,25 +58,16 @@ void kept_names_add(FILE *file, const char *host, const struct net_addr *addrs, 
 
 int kept_names_end(FILE *file, const struct conf *conf)
 {
-	char path[PATH], fresh[PATH];
-	bool is_whole = fflush(file) == 0 && !ferror(file);
-	int err = is_whole ? 0 : -errno;
+	char path[PATH];
 
-	make_path(conf, "", path);
-	make_path(conf, FRESH, fresh);
-	if (fclose(file) != 0 && err == 0)
-		err = -errno;
-	if (err == 0 && rename(fresh, path) < 0)
-		err = -errno;
-	if (err < 0)
-		unlink(fresh);
-	return err;
+	make_path(conf, path);
+	return own_file_end(file, path);
 }
 
 void kept_names_remove(const struct conf *conf)
 {
 	char path[PATH];
 
-	make_path(conf, "", path);
+	make_path(conf, path);
 	unlink(path);
 }

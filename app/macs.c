@@ -3,14 +3,12 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <fcntl.h>
 #include <rte_common.h>
 #include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -18,8 +16,8 @@
 #include "dev.h"
 #include "flow_moves.h"
 #include "log.h"
+#include "own_file.h"
 
-#define DIRECTORY "/run/weir"
 #define PERIOD_MS 100 // from the beginning of a walk to that of the next
 #define LOOK_MS 5     // whether the workers are through
 #define SAVE_MS 1000
@@ -154,7 +152,6 @@ static void note_former(struct mac *neighbour, const struct net_mac *now)
 	if (nb_former < FORMER_MAX)
 		neighbour->former[nb_former++] = neighbour->mac;
 	neighbour->nb_former = nb_former;
-	neighbour->mac = *now;
 }
 
 void macs_heard(struct macs *macs, const struct net_addr *addr, const struct net_mac *mac)
@@ -342,7 +339,7 @@ static void make_path(const struct conf *conf, char path[128])
 {
 	char name[80];
 
-	snprintf(path, 128, DIRECTORY "/%s.neighbours", dev_instance_name(conf, name));
+	snprintf(path, 128, OWN_RUN_DIRECTORY "/%s.neighbours", dev_instance_name(conf, name));
 }
 
 void macs_remove(const struct conf *conf)
@@ -361,7 +358,7 @@ static const struct net_mac *mac_of_flows(const struct mac *neighbour)
 	return neighbour->nb_former != 0 ? &neighbour->former[0] : &neighbour->mac;
 }
 
-static int write_all(const struct macs *macs, FILE *file)
+static void write_all(const struct macs *macs, FILE *file)
 {
 	const struct mac *neighbour;
 	char addr[NET_ADDR_TEXT], mac[18];
@@ -371,34 +368,22 @@ static int write_all(const struct macs *macs, FILE *file)
 			fprintf(file, "%s %s\n", net_addr_format(&neighbour->addr, addr),
 				net_mac_format(mac_of_flows(neighbour), mac));
 	}
-	return ferror(file) ? -EIO : 0;
 }
 
-/* Beside the old one, which counts until the new one is whole. */
 static void save(const struct macs *macs)
 {
-	char fresh[sizeof(macs->path) + 8];
-
 	if (macs->path[0] == '\0')
 		return;
-	snprintf(fresh, sizeof(fresh), "%s.new", macs->path);
-	mkdir(DIRECTORY, 0755);
-	unlink(fresh);
-	int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
-	int err = file == NULL ? -errno : write_all(macs, file);
-	if (file != NULL && fclose(file) != 0 && err == 0)
-		err = -errno;
-	else if (file == NULL && fd >= 0)
-		close(fd);
-	if (err == 0 && rename(fresh, macs->path) < 0)
-		err = -errno;
-	if (err == 0)
-		return;
-	unlink(fresh);
-	log_limited(LOG_LEVEL_WARNING,
-		"%s: %s; a MAC that changes during a restart won't be noticed", fresh,
-		strerror(-err));
+	FILE *file = own_file_begin(macs->path);
+	int err = file == NULL ? -errno : 0;
+	if (file != NULL) {
+		write_all(macs, file);
+		err = own_file_end(file, macs->path);
+	}
+	if (err < 0)
+		log_limited(LOG_LEVEL_WARNING,
+			"%s: %s; a MAC that changes during a restart won't be noticed", macs->path,
+			strerror(-err));
 }
 
 static void save_due(evutil_socket_t fd, short what, void *context)
@@ -416,7 +401,7 @@ static bool parse_mac(const char *text, struct net_mac *mac)
 
 static void load(struct macs *macs)
 {
-	FILE *file = macs->path[0] == '\0' ? NULL : fopen(macs->path, "re");
+	FILE *file = macs->path[0] == '\0' ? NULL : own_file_stream(macs->path, "r");
 	char addr_text[NET_ADDR_TEXT], mac_text[18];
 	struct net_addr addr;
 	struct net_mac mac;

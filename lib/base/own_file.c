@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <unistd.h>
 
 #define OTHERS_WRITE (S_IWGRP | S_IWOTH)
+#define FRESH ".new" // beside the file that it is to become
 
 bool own_file_is(const struct stat *status, bool secret)
 {
@@ -44,6 +46,44 @@ FILE *own_file_stream(const char *path, const char *mode)
 	if (file == NULL)
 		close(fd);
 	return file;
+}
+
+static void fresh_path(const char *path, char fresh[PATH_MAX])
+{
+	snprintf(fresh, PATH_MAX, "%s" FRESH, path);
+}
+
+FILE *own_file_begin(const char *path)
+{
+	char fresh[PATH_MAX];
+
+	fresh_path(path, fresh);
+	unlink(fresh); // of a process that died over it
+	int fd = own_file_open(fresh, O_WRONLY | O_CREAT | O_EXCL, true);
+	if (fd < 0) {
+		errno = -fd;
+		return NULL;
+	}
+	FILE *file = fdopen(fd, "w");
+	if (file == NULL)
+		close(fd);
+	return file;
+}
+
+int own_file_end(FILE *file, const char *path)
+{
+	char fresh[PATH_MAX];
+	bool is_whole = fflush(file) == 0 && !ferror(file);
+	int err = is_whole ? 0 : errno != 0 ? -errno : -EIO;
+
+	fresh_path(path, fresh);
+	if (fclose(file) != 0 && err == 0)
+		err = -errno;
+	if (err == 0 && rename(fresh, path) < 0)
+		err = -errno;
+	if (err < 0)
+		unlink(fresh);
+	return err;
 }
 
 int own_directory_make(const char *path, mode_t mode)

@@ -25,6 +25,16 @@ int own_file_open(const char *path, int flags, bool secret);
 /* The same as a stream, to read ("r") or to write anew ("w"). NULL and errno. */
 FILE *own_file_stream(const char *path, const char *mode);
 
+/*
+ * Begin to write a file anew: beside the old one, which counts until own_file_end() has put the new
+ * one in its place, so that a death at any moment leaves the one or the other. A directory must be
+ * there. NULL and errno.
+ */
+FILE *own_file_begin(const char *path);
+/* Close what own_file_begin() of that path returned, and put it in place. 0, or -errno and the old
+ * one stays. */
+int own_file_end(FILE *file, const char *path);
+
 /* Make a directory, unless it is there. 0 or -errno; -EPERM: what is there is no directory of this
  * user or root, or others may write in it. */
 int own_directory_make(const char *path, mode_t mode);
