@@ -7,14 +7,17 @@
 #include <string.h>
 
 #include "backends.h"
+#include "clock.h"
 #include "conf_diff.h"
 #include "control.h"
+#include "hand.h"
 #include "log.h"
 #include "watch.h"
 
 /* What is to be changed, and how it stood; -1 = as in the file. */
 struct change {
 	struct control *control;
+	const struct hand *hand;
 	const char *service;
 	const char *backend;
 	char *words;
@@ -109,6 +112,8 @@ static void set(struct control_backend *backend, const struct change *change)
 	if (change->weight >= 0)
 		backend->temporary_weight =
 			(int)backend->conf.weight == change->weight ? -1 : change->weight;
+	backend->hand = *change->hand;
+	backend->hand.set_ms = clock_ms();
 }
 
 static void change_backend(const struct change *change, struct control_service *service,
@@ -117,6 +122,7 @@ static void change_backend(const struct change *change, struct control_service *
 	struct backends *backends = control_registry(change->control);
 	enum conf_state state = control_backend_state(backend);
 	unsigned weight = control_backend_weight(backend);
+	char whose[HAND_TEXT];
 
 	control_lock(change->control);
 	set(backend, change);
@@ -130,7 +136,7 @@ static void change_backend(const struct change *change, struct control_service *
 	control_keep(change->control, backend);
 	describe(backend, change->state >= 0 ? (int)state : -1,
 		change->weight >= 0 ? (int)weight : -1, words);
-	log_info("by hand: %s", words);
+	log_info("by hand: %s, by %s", words, hand_text(change->hand, whose));
 }
 
 /* By its own name, or as one of the addresses of a DNS name by that of the entry in the file. */
@@ -182,24 +188,28 @@ static int perform(struct change *change)
 	return nb != 0 ? 0 : refuse_backend(change, service);
 }
 
-int action_drain(struct control *control, const char *service, const char *backend, char *words)
+int action_drain(struct control *control, const struct hand *hand, const char *service,
+	const char *backend, char *words)
 {
-	return perform(&(struct change){control, service, backend, words, CONF_STATE_DRAIN, -1});
+	return perform(
+		&(struct change){control, hand, service, backend, words, CONF_STATE_DRAIN, -1});
 }
 
-int action_activate(struct control *control, const char *service, const char *backend, char *words)
+int action_activate(struct control *control, const struct hand *hand, const char *service,
+	const char *backend, char *words)
 {
-	return perform(&(struct change){control, service, backend, words, CONF_STATE_ACTIVE, -1});
+	return perform(
+		&(struct change){control, hand, service, backend, words, CONF_STATE_ACTIVE, -1});
 }
 
-int action_weight(struct control *control, const char *service, const char *backend, int64_t weight,
-	char *words)
+int action_weight(struct control *control, const struct hand *hand, const char *service,
+	const char *backend, int64_t weight, char *words)
 {
 	if (weight < 0 || weight > CONF_WEIGHT_MAX) {
 		snprintf(words, ACTION_TEXT, "a weight is 0 to %u", CONF_WEIGHT_MAX);
 		return -EINVAL;
 	}
-	return perform(&(struct change){control, service, backend, words, -1, weight});
+	return perform(&(struct change){control, hand, service, backend, words, -1, weight});
 }
 
 /* The line of a listed backend that isn't any more as somebody set it. */

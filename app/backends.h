@@ -28,6 +28,7 @@
 
 #include "conf.h"
 #include "endpoints.h"
+#include "hand.h"
 #include "health.h"
 #include "passive.h"
 #include "route.h"
@@ -74,6 +75,7 @@ struct control_backend {
 	// Set by hand until the next reload; -1 = as in the file.
 	int temporary_state;
 	int temporary_weight;
+	struct hand hand; // whose it was last
 	LIST_ENTRY(control_backend) health_entry; // of those that share a health target
 	LIST_ENTRY(control_backend) route_entry;  // of those that share a route target
 };

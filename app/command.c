@@ -23,6 +23,7 @@
 #include "control.h"
 #include "daemon.h"
 #include "dev.h"
+#include "hand.h"
 #include "log.h"
 #include "reload.h"
 #include "upgrade.h"
@@ -38,6 +39,7 @@
 struct client {
 	struct command *command;
 	struct bufferevent *stream;
+	struct hand hand; // whose it is
 	struct reload_waiter reload;
 	struct control_waiter published;
 	bool is_upgrading;
@@ -123,8 +125,16 @@ static void published(void *context)
 	send_answer(client, answer);
 }
 
+static void tell_by_hand(const struct client *client, const char *what)
+{
+	char text[HAND_TEXT];
+
+	log_info("by hand: %s, by %s", what, hand_text(&client->hand, text));
+}
+
 static void do_reload(struct client *client, const json_t *request)
 {
+	tell_by_hand(client, "reload");
 	client->reload.told = reloaded;
 	client->reload.context = client;
 	reload_request(client->command->daemon->reload, &client->reload);
@@ -132,8 +142,8 @@ static void do_reload(struct client *client, const json_t *request)
 
 /* What the three actions on a backend have in common. */
 static void do_action(struct client *client, const json_t *request,
-	int (*act)(struct control *control, const char *service, const char *backend,
-		const json_t *request, char *words))
+	int (*act)(struct control *control, const struct hand *hand, const char *service,
+		const char *backend, const json_t *request, char *words))
 {
 	struct control *control = client->command->daemon->control;
 	const char *service = json_string_value(json_object_get(request, "service"));
@@ -144,7 +154,7 @@ static void do_action(struct client *client, const json_t *request,
 		answer_error(client, "\"service\" and \"backend\" are needed, each a string");
 		return;
 	}
-	if (act(control, service, backend, request, words) < 0) {
+	if (act(control, &client->hand, service, backend, request, words) < 0) {
 		answer_error(client, words);
 		return;
 	}
@@ -152,20 +162,20 @@ static void do_action(struct client *client, const json_t *request,
 	control_wait(control, &client->published, published, client);
 }
 
-static int drain(struct control *control, const char *service, const char *backend,
-	const json_t *request, char *words)
+static int drain(struct control *control, const struct hand *hand, const char *service,
+	const char *backend, const json_t *request, char *words)
 {
-	return action_drain(control, service, backend, words);
+	return action_drain(control, hand, service, backend, words);
 }
 
-static int activate(struct control *control, const char *service, const char *backend,
-	const json_t *request, char *words)
+static int activate(struct control *control, const struct hand *hand, const char *service,
+	const char *backend, const json_t *request, char *words)
 {
-	return action_activate(control, service, backend, words);
+	return action_activate(control, hand, service, backend, words);
 }
 
-static int weight(struct control *control, const char *service, const char *backend,
-	const json_t *request, char *words)
+static int weight(struct control *control, const struct hand *hand, const char *service,
+	const char *backend, const json_t *request, char *words)
 {
 	const json_t *value = json_object_get(request, "weight");
 
@@ -174,7 +184,7 @@ static int weight(struct control *control, const char *service, const char *back
 			CONF_WEIGHT_MAX);
 		return -EINVAL;
 	}
-	return action_weight(control, service, backend, json_integer_value(value), words);
+	return action_weight(control, hand, service, backend, json_integer_value(value), words);
 }
 
 static void do_drain(struct client *client, const json_t *request)
@@ -205,6 +215,7 @@ static void do_stop(struct client *client, const json_t *request)
 {
 	struct command *command = client->command;
 	const json_t *forget = json_object_get(request, "forget");
+	char text[HAND_TEXT];
 
 	if (forget != NULL && !json_is_boolean(forget)) {
 		answer_error(client, "\"forget\" is true or false");
@@ -212,7 +223,8 @@ static void do_stop(struct client *client, const json_t *request)
 	}
 	upgrade_give_up(command->daemon);
 	command->forget = json_is_true(forget) || !command->daemon->conf->flows_persist;
-	log_info("ending, by hand%s", command->forget ? ": nothing is kept" : "");
+	log_info("ending, by hand%s, by %s", command->forget ? ": nothing is kept" : "",
+		hand_text(&client->hand, text));
 	send_answer(client,
 		json_pack("{s:i, s:b, s:[], s:i}", "version", VERSION, "ok", 1, "changes", "pid",
 			(int)getpid()));
@@ -280,6 +292,7 @@ static void do_upgrade(struct client *client, const json_t *request)
 		answer_error(client, error.text);
 		return;
 	}
+	tell_by_hand(client, "upgrade");
 	client->is_upgrading = true;
 	err = upgrade_start(daemon, upgraded, client);
 	if (err == 0)
@@ -414,6 +427,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 		return;
 	}
 	client->command = command;
+	hand_of_peer(fd, &client->hand);
 	LIST_INSERT_HEAD(&command->clients, client, entry);
 	command->nb_clients++;
 	bufferevent_setcb(client->stream, on_read, on_written, on_event, client);

@@ -14,6 +14,7 @@
 #include "daemon.h"
 #include "dpdk_compat.h"
 #include "exception.h"
+#include "hand.h"
 #include "log.h"
 #include "on_down.h"
 #include "own_side.h"
@@ -25,7 +26,7 @@
 // each at its longest, are sure to fit.
 #define PAGE_BYTES 15000
 #define OBJECT_BYTES 700   // keys and numbers of an object
-#define BACKEND_BYTES 1150 // likewise, of a backend
+#define BACKEND_BYTES 1300 // likewise, of a backend
 
 // The library hands no context to its callbacks: one daemon a process, never freed.
 static struct daemon *daemon_told;
@@ -293,6 +294,18 @@ static const char *temporary_text(const struct control_backend *backend)
 	return backend->temporary_weight >= 0 ? "weight" : "";
 }
 
+static void tell_hand(const struct control_backend *backend, struct rte_tel_data *object)
+{
+	bool is_set = backend->temporary_state >= 0 || backend->temporary_weight >= 0;
+	char text[HAND_TEXT] = "";
+
+	tell_text(object, "temporary", temporary_text(backend));
+	tell_text(object, "set_by", is_set ? hand_text(&backend->hand, text) : "");
+	tell(object, "set_s",
+		is_set && backend->hand.set_ms != 0 ? (clock_ms() - backend->hand.set_ms) / 1000
+						    : 0);
+}
+
 static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte_tel_data *object)
 {
 	const struct backends *backends = control_backends(daemon->control);
@@ -316,7 +329,7 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 	tell(object, "backup", backend->conf.backup);
 	tell(object, "max_conns", backend->conf.max_conns);
 	tell_text(object, "state", control_backend_state_name(backend));
-	tell_text(object, "temporary", temporary_text(backend));
+	tell_hand(backend, object);
 	tell_text(object, "health", health_state_name(health->state));
 	tell_text(object, "reason", health->reason);
 	tell(object, "since_s", (clock_ms() - health->since_ms) / 1000);

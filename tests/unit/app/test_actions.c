@@ -4,6 +4,7 @@
 
 #include "actions.h"
 #include "control.h"
+#include "hand.h"
 
 #define ONE(name, address) "{ name = \"" name "\"; address = \"" address "\"; }"
 #define WEB                                                                                        \
@@ -49,6 +50,8 @@ void __wrap_control_keep(struct control *control, const struct control_backend *
 
 /* --- */
 
+static const struct hand hand = {.pid = 4711, .uid = 0, .login = HAND_NO_LOGIN};
+
 static int setup(void **state)
 {
 	static struct control control;
@@ -87,10 +90,10 @@ static void a_refusal_names_what_there_is(void **state)
 	struct control *control = *state;
 	char words[ACTION_TEXT];
 
-	assert_int_equal(action_drain(control, "web", "con9", words), -ENOENT);
+	assert_int_equal(action_drain(control, &hand, "web", "con9", words), -ENOENT);
 	assert_string_equal(
 		words, "the service has no backend \"con9\"; it has con1, con2, 10.0.0.3:80");
-	assert_int_equal(action_weight(control, "wbe", "con1", 3, words), -ENOENT);
+	assert_int_equal(action_weight(control, &hand, "wbe", "con1", 3, words), -ENOENT);
 	assert_string_equal(words, "there is no service \"wbe\"; there is web, api");
 	assert_int_equal(control->nb_changed, 0);
 }
@@ -104,7 +107,7 @@ static void a_long_list_ends_in_a_number(void **state)
 	for (int b = 0; b < 100; b++)
 		sprintf(text + strlen(text), "%s\"10.0.0.%d:8080\"", b == 0 ? "" : ",", 100 + b);
 	apply(&control->registry, strcat(text, "); }; };"));
-	assert_int_equal(action_activate(control, "web", "con1", words), -ENOENT);
+	assert_int_equal(action_activate(control, &hand, "web", "con1", words), -ENOENT);
 	unsigned nb_named = 0;
 	for (const char *at = words; (at = strstr(at, "10.0.0.")) != NULL; at++)
 		nb_named++;
@@ -119,16 +122,16 @@ static void a_reload_says_what_it_takes_back(void **state)
 	struct control *control = *state;
 	char words[ACTION_TEXT];
 
-	assert_int_equal(action_drain(control, "web", "con1", words), 0);
+	assert_int_equal(action_drain(control, &hand, "web", "con1", words), 0);
 	assert_string_equal(words, "service web: con1: active -> drain (until the next reload)");
-	assert_int_equal(action_drain(control, "web", "10.0.0.3:80", words), 0);
-	assert_int_equal(action_weight(control, "web", "10.0.0.3:80", 7, words), 0);
+	assert_int_equal(action_drain(control, &hand, "web", "10.0.0.3:80", words), 0);
+	assert_int_equal(action_weight(control, &hand, "web", "10.0.0.3:80", 7, words), 0);
 	assert_string_equal(
 		words, "service web: 10.0.0.3:80: weight 1 -> 7 (until the next reload)");
-	assert_int_equal(action_weight(control, "api", "con1", 0, words), 0);
+	assert_int_equal(action_weight(control, &hand, "api", "con1", 0, words), 0);
 	// Taken back by hand already.
-	assert_int_equal(action_drain(control, "web", "con2", words), 0);
-	assert_int_equal(action_activate(control, "web", "con2", words), 0);
+	assert_int_equal(action_drain(control, &hand, "web", "con2", words), 0);
+	assert_int_equal(action_activate(control, &hand, "web", "con2", words), 0);
 	assert_string_equal(words, "service web: con2: drain -> active (as in the file)");
 
 	struct conf_diff *diff = reload(control, FILE_OF(WEB API));
@@ -152,8 +155,8 @@ static void a_reload_that_agrees_says_nothing(void **state)
 	struct control *control = *state;
 	char words[ACTION_TEXT];
 
-	assert_int_equal(action_drain(control, "web", "con1", words), 0);
-	assert_int_equal(action_weight(control, "api", "con1", 0, words), 0);
+	assert_int_equal(action_drain(control, &hand, "web", "con1", words), 0);
+	assert_int_equal(action_weight(control, &hand, "api", "con1", 0, words), 0);
 	struct conf_diff *diff = reload(control,
 		FILE_OF(SERVICE("web", ":80",
 			"{ name = \"con1\"; address = \"10.0.0.1:80\"; state = \"drain\"; }")));
