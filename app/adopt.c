@@ -13,6 +13,7 @@
 #include "daemon.h"
 #include "keep.h"
 #include "log.h"
+#include "passive.h"
 #include "snat.h"
 #include "tables.h"
 #include "timeouts.h"
@@ -261,21 +262,51 @@ static void adopted(void *context, struct flow *flow, enum tcp_state state)
  */
 static void carry_totals(const struct adoption *adoption, struct control_backend *backend)
 {
-	struct stats_backend now, former = {0}, *before = &backend->before;
+	struct keep *keep = adoption->daemon->keep;
+	struct stats_backend now, *before = &backend->before;
+	struct keep_totals former;
+	struct passive_verdict verdict;
 
 	control_backend_count(adoption->backends, backend, &now);
-	keep_totals(adoption->daemon->keep, backend, &former);
-	if (former.opened < now.opened)
-		former.opened = now.opened;
+	keep_totals(keep, backend, &former);
+	if (former.packets.opened < now.opened)
+		former.packets.opened = now.opened;
 	for (unsigned d = 0; d < 2; d++) {
-		before->packets[d] -= former.packets[d];
-		before->bytes[d] -= former.bytes[d];
+		before->packets[d] -= former.packets.packets[d];
+		before->bytes[d] -= former.packets.bytes[d];
 	}
 	// As many are open now as were taken in; all others have ended.
-	uint64_t past = former.opened - now.opened;
+	uint64_t past = former.packets.opened - now.opened;
 	before->opened -= past;
 	before->ended -= past;
 	before->closed -= past;
+	before->no_port -= former.packets.no_port;
+	backend->no_port_told = former.packets.no_port;
+	stats_connect_subtract(&backend->connects_before, &former.connects);
+	adoption->backends->connections[backend->id] = former.connections;
+	passive_resume(adoption->backends->passive, backend,
+		keep_passive(keep, backend, &verdict) ? &verdict : NULL);
+}
+
+static void carry_service_totals(const struct adoption *adoption, struct control_service *service)
+{
+	struct stats_service former;
+
+	keep_service_totals(
+		adoption->daemon->keep, service->name, &former, &service->past_connections);
+	service->before.denied -= former.denied;
+	service->before.refused_max_conns -= former.refused_max_conns;
+}
+
+static void carry_all_totals(const struct adoption *adoption)
+{
+	struct backends *backends = adoption->backends;
+
+	for (uint32_t s = 0; s < backends->nb_services; s++)
+		for (uint32_t b = 0; b < backends->services[s]->nb_backends; b++)
+			carry_totals(adoption, backends->services[s]->backends[b]);
+	for (uint32_t s = 0; s < backends->nb_listed; s++)
+		carry_service_totals(adoption, backends->services[s]);
 }
 
 static void tell(const struct daemon *daemon, const struct flow_adopt_result *result,
@@ -333,9 +364,8 @@ int adopt_flows(struct daemon *daemon)
 			adopt_family(&adoption, tables[f], &daemon->files[f], &daemon->adopted[f]);
 	if (err == 0 && adoption.failed)
 		err = -ENOMEM;
-	for (uint32_t s = 0; s < adoption.backends->nb_services && err == 0; s++)
-		for (uint32_t b = 0; b < adoption.backends->services[s]->nb_backends; b++)
-			carry_totals(&adoption, adoption.backends->services[s]->backends[b]);
+	if (err == 0)
+		carry_all_totals(&adoption);
 	if (adoption.nb_removed != 0)
 		control_reap(daemon->control);
 	free(adoption.places);

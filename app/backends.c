@@ -27,13 +27,14 @@ int backends_init(
 	backends->by_index = calloc(BACKENDS_IDS_MAX, sizeof(*backends->by_index));
 	backends->index_published = calloc(BACKENDS_IDS_MAX, sizeof(*backends->index_published));
 	backends->by_id = calloc(BACKENDS_IDS_MAX, sizeof(*backends->by_id));
+	backends->connections = calloc(BACKENDS_IDS_MAX, sizeof(*backends->connections));
 	backends->rows = calloc(BACKENDS_IDS_MAX, sizeof(*backends->rows));
 	backends->changed_rows = calloc(BACKENDS_IDS_MAX, sizeof(*backends->changed_rows));
 	backends->row_changed = calloc(BACKENDS_IDS_MAX, sizeof(*backends->row_changed));
 	return backends->ids == NULL || backends->indices == NULL || backends->by_index == NULL ||
 			backends->index_published == NULL || backends->by_id == NULL ||
 			backends->rows == NULL || backends->changed_rows == NULL ||
-			backends->row_changed == NULL
+			backends->row_changed == NULL || backends->connections == NULL
 		? -ENOMEM
 		: 0;
 }
@@ -52,6 +53,7 @@ void backends_fini(struct backends *backends)
 	free(backends->index_published);
 	free(backends->by_id);
 	free(backends->rows);
+	free(backends->connections);
 	free(backends->changed_rows);
 	free(backends->row_changed);
 	free(backends->key_changes);
@@ -152,6 +154,7 @@ struct control_backend *control_backend_create(struct backends *backends,
 	if (err != 0)
 		goto fail;
 	backends->by_id[backend->id] = backend;
+	backends->connections[backend->id] = 0;
 	if (backends->count != NULL)
 		backends->count(backends->context, backend->id, &backend->before);
 	if (backends->count_connects != NULL)
@@ -278,6 +281,27 @@ void control_backend_count_connects(const struct backends *backends,
 	stats_connect_subtract(sum, &backend->connects_before);
 }
 
+uint64_t control_backend_connections(
+	const struct backends *backends, const struct control_backend *backend)
+{
+	uint64_t *most = &backends->connections[backend->id];
+	uint64_t told = __atomic_load_n(most, __ATOMIC_RELAXED);
+	struct stats_backend sum;
+	struct stats_connect connects;
+
+	control_backend_count(backends, backend, &sum);
+	control_backend_count_connects(backends, backend, &connects);
+	// One that was opened between the two looks may have moved, too.
+	if (sum.opened <= connects.moved_away)
+		return told;
+	uint64_t now = sum.opened - connects.moved_away;
+	while (now > told &&
+		!__atomic_compare_exchange_n(
+			most, &told, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+	return RTE_MAX(now, told);
+}
+
 const struct health_status *control_backend_health(const struct control_backend *backend)
 {
 	return backend->passive.is_out && backend->health.state == HEALTH_UP
@@ -332,8 +356,7 @@ bool control_service_look(struct control_service *service)
 	return service->is_empty != was_empty;
 }
 
-/* Whether it may turn out usable at any moment. */
-static bool is_awaited(const struct control_backend *backend)
+bool control_backend_awaited(const struct control_backend *backend)
 {
 	return control_backend_state(backend) == CONF_STATE_ACTIVE &&
 		control_backend_weight(backend) != 0 &&
@@ -352,7 +375,7 @@ static bool awaits(const struct control_service *service)
 		const struct control_backend *backend = service->backends[b];
 		if (!backend->conf.backup && control_backend_usable(backend))
 			return false;
-		any |= is_awaited(backend);
+		any |= control_backend_awaited(backend);
 	}
 	return any;
 }

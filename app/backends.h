@@ -75,7 +75,7 @@ struct control_backend {
 	// Set by hand until the next reload; -1 = as in the file.
 	int temporary_state;
 	int temporary_weight;
-	struct hand hand; // whose it was last
+	struct hand hand;                         // whose it was last
 	LIST_ENTRY(control_backend) health_entry; // of those that share a health target
 	LIST_ENTRY(control_backend) route_entry;  // of those that share a route target
 };
@@ -109,7 +109,8 @@ struct backends {
 	struct service_backend *rows; // by id: what the next table says
 	uint32_t *changed_rows;       // ids of those that the last job hadn't so
 	uint32_t nb_changed_rows;
-	bool *row_changed; // by id: it is one of them
+	bool *row_changed;     // by id: it is one of them
+	uint64_t *connections; // by id: the most that was told of it; atomic
 	struct id_pool *ids;
 	struct control_service **by_index;
 	bool *index_published;   // the table has a service there
@@ -170,6 +171,15 @@ void control_backend_conf_free(struct conf_backend *conf);
 void control_backend_count(const struct backends *backends, const struct control_backend *backend,
 	struct stats_backend *sum);
 
+/*
+ * Return the connections that were given to the backend since it has its id, without those that
+ * another one was given before it answered; of those that are still to be moved it isn't known yet,
+ * so it is the most that it ever was: who sums totals up is never told less than before.
+ * Telemetry's threads, too.
+ */
+uint64_t control_backend_connections(
+	const struct backends *backends, const struct control_backend *backend);
+
 /* Give the index to the service, with what was counted for it before. */
 void control_service_take_index(
 	struct backends *backends, struct control_service *service, uint32_t index);
@@ -202,6 +212,8 @@ unsigned control_backend_weight(const struct control_backend *backend);
 
 /* Tell whether new connections may go to the backend. */
 bool control_backend_usable(const struct control_backend *backend);
+/* Tell whether the backend may turn out usable at any moment. */
+bool control_backend_awaited(const struct control_backend *backend);
 /* Tell whether the backend is usable, or, where none is and on_all_down is "forward",
  * whether it might answer. */
 bool control_backend_candidate(const struct control_backend *backend);

@@ -309,12 +309,10 @@ static bool reap_backend(struct control *control, struct control_backend *backen
 	if (publisher_passed(control->publisher) < backend->left_at)
 		return true;
 	if (backend->life == BACKEND_GONE) {
-		struct stats_connect connects;
-		control_backend_count(&control->backends, backend, &sum);
-		control_backend_count_connects(&control->backends, backend, &connects);
-		backend->service->past_connections += sum.opened - connects.moved_away;
+		backend->service->past_connections +=
+			control_backend_connections(&control->backends, backend);
 		control->backends.nb_backends--;
-		keep_erase(control->daemon->keep, backend);
+		keep_erase(control->daemon->keep, &control->backends, backend);
 		control_backend_destroy(&control->backends, backend);
 		return false;
 	}
@@ -344,6 +342,7 @@ static bool reap_service(struct control *control, struct control_service *servic
 static void end_service(struct control *control, struct control_service *service)
 {
 	if (service->index != SERVICE_NONE) {
+		keep_erase_service(control->daemon->keep, service);
 		control_service_leave_index(&control->backends, service);
 		publish_soon(control);
 	}
@@ -461,18 +460,22 @@ static void hop_changed(void *context, struct control_backend *backend)
 /* What the former process was told by hand; what is as in the file needs no mark. */
 static void resume_backend(const struct keep *keep, struct control_backend *backend)
 {
+	char text[HAND_TEXT];
+	struct hand hand;
 	int state, weight;
 
-	keep_by_hand(keep, backend, &state, &weight);
+	keep_by_hand(keep, backend, &state, &weight, &hand);
 	if (state != (int)backend->conf.state)
 		backend->temporary_state = state;
 	if (weight != (int)backend->conf.weight)
 		backend->temporary_weight = weight;
-	if (backend->temporary_state >= 0 || backend->temporary_weight >= 0)
-		log_info("service %s: backend %s: %s, weight %u, as set by hand before this start "
-			 "(until the next reload)",
-			backend->service->name, backend->conf.name,
-			control_backend_state_name(backend), control_backend_weight(backend));
+	if (backend->temporary_state < 0 && backend->temporary_weight < 0)
+		return;
+	backend->hand = hand;
+	log_info("service %s: backend %s: %s, weight %u, as set by hand before this start (until "
+		 "the next reload), by %s",
+		backend->service->name, backend->conf.name, control_backend_state_name(backend),
+		control_backend_weight(backend), hand_text(&hand, text));
 }
 
 static void resume_by_hand(struct control *control)
@@ -520,7 +523,8 @@ int control_publish_first(struct control *control)
 	if (control->daemon->services == NULL)
 		return -ENOMEM;
 	control->has_begun = true;
-	keep_begin(control->daemon->keep, backends);
+	keep_begin(control->daemon->keep, backends, control->daemon->workers,
+		control->daemon->port.nb_workers);
 	evtimer_add(control->keep_event, &(struct timeval){.tv_sec = 1});
 	return 0;
 }

@@ -96,14 +96,27 @@ static uint32_t sum(const uint32_t by[PASSIVE_SLOTS])
 
 /* --- out, and back --- */
 
-static void write_reason(struct passive_backend *state)
+/* What telemetry and log say of it. */
+static void set_status(struct passive_backend *state)
 {
-	uint32_t fails = sum(state->fails_by);
-	bool refused = sum(state->refused_by) != 0, timed_out = sum(state->timed_out_by) != 0;
+	const struct passive_verdict *verdict = &state->verdict;
 
+	state->status = (struct health_status){.state = HEALTH_DOWN, .since_ms = verdict->since_ms};
 	snprintf(state->status.reason, sizeof(state->status.reason), "passive: %u connect%s %s%s%s",
-		fails, fails == 1 ? "" : "s", refused ? "refused" : "",
-		refused && timed_out ? " or " : "", timed_out ? "unanswered" : "");
+		verdict->fails, verdict->fails == 1 ? "" : "s", verdict->refused ? "refused" : "",
+		verdict->refused && verdict->timed_out ? " or " : "",
+		verdict->timed_out ? "unanswered" : "");
+}
+
+/* So that what comes from here on counts, and nothing of before. */
+static void look_away(struct control_backend *backend)
+{
+	struct passive_backend *state = &backend->passive;
+
+	if (backend->health_target == NULL)
+		return;
+	state->probes = health_target_status(backend->health_target)->probes;
+	state->failures = health_target_status(backend->health_target)->failures;
 }
 
 static bool is_last(const struct control_backend *backend)
@@ -120,32 +133,35 @@ static void take_out(struct passive *passive, struct control_backend *backend, u
 {
 	struct passive_backend *state = &backend->passive;
 	const struct conf_passive *conf = &backend->service->conf->passive;
+	struct passive_verdict *verdict = &state->verdict;
 	uint64_t retry_ms = (uint64_t)conf->retry_ms
-		<< RTE_MIN(state->times, (uint32_t)DOUBLINGS_MAX);
+		<< RTE_MIN(verdict->times, (uint32_t)DOUBLINGS_MAX);
 
 	// It did well for as long as it had been out: it starts anew.
 	if (state->back_ms == 0 ||
 		now_ms - state->back_ms > RTE_MAX(retry_ms, conf->window_ms * 2ull)) {
-		state->times = 0;
+		verdict->times = 0;
 		retry_ms = conf->retry_ms;
 	}
 	control_lock(passive->control);
 	state->is_out = true;
+	state->is_resumed = false;
+	verdict->since_ms = now_ms;
 	// Where probes pass and connects fail, it doesn't come and go at the probes' pace.
-	state->probe_at_ms = now_ms;
-	if (state->times != 0)
-		state->probe_at_ms += (uint64_t)conf->window_ms
-			<< RTE_MIN(state->times - 1, (uint32_t)DOUBLINGS_MAX);
-	state->times++;
-	state->retry_at_ms = now_ms + retry_ms;
-	state->status = (struct health_status){.state = HEALTH_DOWN, .since_ms = now_ms};
-	write_reason(state);
+	verdict->probe_at_ms = now_ms;
+	if (verdict->times != 0)
+		verdict->probe_at_ms += (uint64_t)conf->window_ms
+			<< RTE_MIN(verdict->times - 1, (uint32_t)DOUBLINGS_MAX);
+	verdict->times++;
+	verdict->retry_at_ms = now_ms + retry_ms;
+	verdict->fails = sum(state->fails_by);
+	verdict->refused = sum(state->refused_by) != 0;
+	verdict->timed_out = sum(state->timed_out_by) != 0;
+	set_status(state);
 	control_service_changed(passive->control, backend->service);
 	control_unlock(passive->control);
-	if (backend->health_target != NULL) {
-		state->probes = health_target_status(backend->health_target)->probes;
-		state->failures = health_target_status(backend->health_target)->failures;
-	}
+	control_keep(passive->control, backend);
+	look_away(backend);
 	LIST_INSERT_HEAD(&passive->out, backend, passive.entry);
 	say(backend, "down", state->status.reason);
 }
@@ -161,10 +177,24 @@ static void bring_back(
 	if (why != NULL)
 		control_service_changed(passive->control, backend->service);
 	control_unlock(passive->control);
+	control_keep(passive->control, backend);
 	forget_window(state);
 	LIST_REMOVE(backend, passive.entry);
 	if (why != NULL)
 		say(backend, "up", why);
+}
+
+/* Whether another one of the service can have connections, or may soon where a start has only just
+ * begun to look. */
+static bool others_serve(const struct control_service *service, bool is_start)
+{
+	for (uint32_t b = 0; b < service->nb_listed; b++) {
+		const struct control_backend *backend = service->backends[b];
+		if (control_backend_usable(backend) ||
+			(is_start && !backend->passive.is_out && control_backend_awaited(backend)))
+			return true;
+	}
+	return false;
 }
 
 /* What a backend that is out has to wait for. */
@@ -181,11 +211,13 @@ static void look_at_out(struct passive *passive, struct control_backend *backend
 			now_ms); // it gets no connections for another reason
 	else if (backend->service->conf->passive.fails == 0)
 		bring_back(passive, backend, "passive: off", now_ms);
-	else if (has_news && now_ms >= state->probe_at_ms &&
+	else if (has_news && now_ms >= state->verdict.probe_at_ms &&
 		probed->probes - state->probes != probed->failures - state->failures)
 		bring_back(passive, backend, "passive: a probe passed", now_ms);
-	else if (!has_news && now_ms >= state->retry_at_ms)
+	else if (!has_news && now_ms >= state->verdict.retry_at_ms)
 		bring_back(passive, backend, "passive: another try", now_ms);
+	else if (state->is_resumed && !others_serve(backend->service, true))
+		bring_back(passive, backend, "passive: no other is up", now_ms);
 }
 
 /* The failures that no answer followed are many enough, and at least half of its connects in the
@@ -275,6 +307,31 @@ static void look_due(evutil_socket_t fd, short what, void *context)
 	passive_look(context, clock_ms());
 }
 
+void passive_resume(struct passive *passive, struct control_backend *backend,
+	const struct passive_verdict *verdict)
+{
+	struct passive_backend *state = &backend->passive;
+	struct stats_connect counted;
+
+	if (passive == NULL)
+		return;
+	control_backend_count_connects(control_registry(passive->control), backend, &counted);
+	state->fails = counted.fails;
+	state->refused = counted.refused;
+	state->timed_out = counted.timed_out;
+	state->answers = stats_connect_answers(&counted);
+	// A verdict by probes counts.
+	if (verdict == NULL || backend->life != BACKEND_LISTED ||
+		backend->health.state != HEALTH_UP)
+		return;
+	state->verdict = *verdict;
+	state->is_out = state->is_resumed = true;
+	set_status(state);
+	look_away(backend);
+	LIST_INSERT_HEAD(&passive->out, backend, passive.entry);
+	say(backend, "down, as before this start", state->status.reason);
+}
+
 void passive_end(struct passive *passive, struct control_backend *backend, uint64_t now_ms)
 {
 	if (backend->passive.is_out)
@@ -286,11 +343,12 @@ void passive_spare(struct passive *passive, struct control_service *service, uin
 {
 	if (passive == NULL || LIST_EMPTY(&passive->out))
 		return;
+	if (others_serve(service, false))
+		return;
+	bool may_wait = others_serve(service, true);
 	for (uint32_t b = 0; b < service->nb_listed; b++)
-		if (control_backend_usable(service->backends[b]))
-			return;
-	for (uint32_t b = 0; b < service->nb_listed; b++)
-		if (service->backends[b]->passive.is_out)
+		if (service->backends[b]->passive.is_out &&
+			!(may_wait && service->backends[b]->passive.is_resumed))
 			bring_back(
 				passive, service->backends[b], "passive: no other is up", now_ms);
 }

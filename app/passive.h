@@ -32,15 +32,24 @@ struct pipeline_fails;
 
 #define PASSIVE_SLOTS 8 // of the window
 
+/* Why a backend is out, and until when. */
+struct passive_verdict {
+	uint64_t since_ms;       // when it went out
+	uint64_t retry_at_ms;    // when it comes back by itself,
+	uint64_t probe_at_ms;    // and from when on a probe that passes brings it back
+	uint32_t times;          // out in a row
+	uint32_t fails;          // connects that failed,
+	bool refused, timed_out; // some of them so
+};
+
 /* A backend's share of it; zeroed at first. */
 struct passive_backend {
 	bool is_out;
 	struct health_status status;        // while it is out: what telemetry and log say
 	uint64_t back_ms;                   // when it came back last; 0 = it never was out
-	uint64_t retry_at_ms;               // while it is out: when it comes back by itself,
-	uint64_t probe_at_ms;               // and from when on a probe that passes brings it back
+	struct passive_verdict verdict;     // the last
+	bool is_resumed;                    // it is a former process's
 	uint64_t probes, failures;          // of its target when it went out
-	uint32_t times;                     // out in a row
 	uint64_t looked_ms;                 // when it was looked at last
 	uint64_t fails, refused, timed_out; // counted then
 	uint32_t answers;                   // likewise, the low bits
@@ -61,6 +70,12 @@ void passive_destroy(struct passive *passive);
 
 /* Look at what the workers counted, ten times a second. `now_ms`: clock_ms(). */
 void passive_look(struct passive *passive, uint64_t now_ms);
+
+/* Begin to judge a backend whose totals go on from those of a former process, before it gets any
+ * connection: what that process counted says nothing, but its verdict (NULL: none) holds for as
+ * long as it would have there. Fine without a `passive`. */
+void passive_resume(struct passive *passive, struct control_backend *backend,
+	const struct passive_verdict *verdict);
 
 /* End what was held against a backend: its probes have a verdict, which counts, or
  * it goes. `now_ms`: clock_ms(). */

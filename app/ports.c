@@ -77,7 +77,7 @@ static void look_at(const struct ports *ports, struct control_backend *backend)
 	if (sum.no_port == backend->no_port_told)
 		return;
 	log_limited(LOG_LEVEL_WARNING,
-		"service %s: backend %s %s: no SNAT port was left, %lu times since the start",
+		"service %s: backend %s %s: no SNAT port was left, %lu times so far",
 		backend->service->name, backend->conf.name,
 		net_endpoint_format(&backend->conf.endpoint, endpoint), (unsigned long)sum.no_port);
 	backend->no_port_told = sum.no_port;

@@ -15,6 +15,7 @@
 #include "dpdk_compat.h"
 #include "exception.h"
 #include "hand.h"
+#include "keep.h"
 #include "log.h"
 #include "on_down.h"
 #include "own_side.h"
@@ -194,12 +195,6 @@ static uint64_t active(const struct stats_backend *sum)
 	return sum->opened > sum->ended ? sum->opened - sum->ended : 0;
 }
 
-/* Without those that were given to another one before it answered. */
-static uint64_t kept(const struct stats_backend *sum, const struct stats_connect *connects)
-{
-	return sum->opened > connects->moved_away ? sum->opened - connects->moved_away : 0;
-}
-
 #define LISTEN_TEXT 120 // the library's strings end at 128
 
 /* "192.0.2.10:80 192.0.2.11:80", or the first of them and how many more. */
@@ -239,10 +234,8 @@ static void tell_service(const struct daemon *daemon, uint32_t index, struct rte
 
 	for (uint32_t i = 0; i < service->nb_backends; i++) {
 		struct stats_backend sum;
-		struct stats_connect connects;
 		control_backend_count(backends, service->backends[i], &sum);
-		control_backend_count_connects(backends, service->backends[i], &connects);
-		connections += kept(&sum, &connects);
+		connections += control_backend_connections(backends, service->backends[i]);
 		open += active(&sum);
 		up += service->backends[i]->in_use;
 	}
@@ -259,6 +252,7 @@ static void tell_service(const struct daemon *daemon, uint32_t index, struct rte
 	tell(object, "active", open);
 	tell(object, "denied", refused.denied);
 	tell(object, "refused_max_conns", refused.refused_max_conns);
+	keep_write_service(daemon->keep, backends, service);
 }
 
 static int tell_services(struct rte_tel_data *answer, const char *parameters)
@@ -338,7 +332,7 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 	tell_text(object, "mac",
 		backend->hop.state == ROUTE_RESOLVED ? net_mac_format(&backend->hop.mac, mac) : "");
 	tell(object, "active", active(&sum));
-	tell(object, "connections", kept(&sum, &connects));
+	tell(object, "connections", control_backend_connections(backends, backend));
 	tell(object, "attempts", sum.opened);
 	tell(object, "refused", connects.refused);
 	tell(object, "timed_out", connects.timed_out);
@@ -352,6 +346,7 @@ static void tell_backend(const struct daemon *daemon, uint32_t index, struct rte
 	tell(object, "packets_out", sum.packets[FLOW_FROM_BACKEND]);
 	tell(object, "bytes_in", sum.bytes[FLOW_FROM_CLIENT]);
 	tell(object, "bytes_out", sum.bytes[FLOW_FROM_BACKEND]);
+	keep_write(daemon->keep, backends, backend);
 }
 
 static int tell_backends(struct rte_tel_data *answer, const char *parameters)
@@ -409,6 +404,7 @@ static void tell_ports(const struct daemon *daemon, uint32_t index, struct rte_t
 	tell(object, "percent", use.percent);
 	tell(object, "high", use.is_high);
 	tell(object, "refused", sum.no_port);
+	keep_write(daemon->keep, backends, backend);
 }
 
 static int tell_snat(struct rte_tel_data *answer, const char *parameters)
@@ -470,6 +466,7 @@ static int tell_workers(struct rte_tel_data *answer, const char *parameters)
 				__atomic_exchange_n(
 					&daemon->workers[w].longest_loop_ns, 0, __ATOMIC_RELAXED));
 	}
+	keep_write_workers(daemon->keep);
 	return 0;
 }
 
@@ -498,6 +495,7 @@ static int tell_drops(struct rte_tel_data *answer, const char *parameters)
 	tell(answer, "dropped", stats_dropped(&sum));
 	for (unsigned i = 0; i < STATS_DROPS_COUNT; i++)
 		tell(answer, stats_drop_names[i], sum.drops[i]);
+	keep_write_workers(daemon->keep);
 	return 0;
 }
 
@@ -548,6 +546,7 @@ static int tell_flows(struct rte_tel_data *answer, const char *parameters)
 		tell(object, "refused_flows_full", flows->refused_flows_full);
 		tell(object, "refused_snat_full", flows->refused_snat_full);
 	}
+	keep_write_workers(daemon->keep);
 	return 0;
 }
 

@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <search.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backends.h"
 #include "clock.h"
+
+#define DISABLED "disabled" // in place of a reason
 
 LIST_HEAD(backend_list, control_backend);
 
@@ -196,6 +199,20 @@ static int watch_health(struct watch *watch, struct control_backend *backend,
 	return 0;
 }
 
+/* It is so since a reload, or a former process. */
+static void disable(const struct watch *watch, struct control_backend *backend)
+{
+	struct health_status known;
+
+	if (strcmp(backend->health.reason, DISABLED) == 0)
+		return;
+	backend->health = (struct health_status){
+		.state = HEALTH_UNKNOWN, .reason = DISABLED, .since_ms = clock_ms()};
+	if (watch->source.known_health(watch->source.context, backend, &known) &&
+		strcmp(known.reason, DISABLED) == 0)
+		backend->health.since_ms = known.since_ms;
+}
+
 static int watch_any(struct watch *watch, struct control_backend *backend,
 	const struct conf_health *conf, bool tells)
 {
@@ -205,8 +222,7 @@ static int watch_any(struct watch *watch, struct control_backend *backend,
 	if (err < 0 || control_backend_state(backend) != CONF_STATE_DISABLED)
 		return err < 0 ? err : watch_health(watch, backend, conf, tells);
 	unwatch_health(watch, backend);
-	backend->health = (struct health_status){
-		.state = HEALTH_UNKNOWN, .reason = "disabled", .since_ms = clock_ms()};
+	disable(watch, backend);
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 #include "backends.h"
 #include "control.h"
 #include "daemon.h"
+#include "keep.h"
 #include "log.h"
 #include "macs.h"
 #include "timeouts.h"
@@ -96,6 +97,8 @@ static int prepare(struct daemon *daemon, struct worker *worker, unsigned number
 	worker->idle_sleep_us = conf->cores.idle_sleep_us;
 	worker->rss = &daemon->rss;
 	worker->spray = daemon->spray;
+	keep_worker_totals(daemon->keep, number, daemon->port.nb_workers, &worker->stats.live);
+	stats_publish(&worker->stats);
 	worker->times_loops = getenv("WEIR_TEST_LOOPS") != NULL;
 	return 0;
 }

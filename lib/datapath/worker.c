@@ -127,7 +127,7 @@ static int worker_main(void *argument)
 	struct stats_counters *counters = &worker->stats.live;
 	struct rte_mbuf *mbufs[PIPELINE_BURST];
 	uint64_t now_ns = clock_ns(), last_packet_ms = now_ns / 1000000, last_ms = last_packet_ms;
-	uint64_t second_ns = now_ns, second_busy_ns = 0;
+	uint64_t second_ns = now_ns, second_busy_ns = counters->busy_ns;
 	uint64_t loop_cpu_ns = 0;
 	bool busy = false, tick_again = false;
 

@@ -242,7 +242,11 @@ void health_target_put(struct health_target *target)
 
 void health_target_know(struct health_target *target, const struct health_status *status)
 {
-	if (target->conf.type == CONF_HEALTH_NONE || target->status.state != HEALTH_UNKNOWN)
+	bool was_unprobed = status->state == HEALTH_UP && status->reason[0] == '\0';
+
+	if (target->conf.type == CONF_HEALTH_NONE && was_unprobed)
+		target->status.since_ms = status->since_ms;
+	if (target->status.state != HEALTH_UNKNOWN || status->state == HEALTH_UNKNOWN)
 		return;
 	target->status = *status;
 	verdict_init(

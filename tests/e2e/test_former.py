@@ -5,6 +5,7 @@ lost on the way here, and none is translated wrongly on the way back."""
 import os
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -110,3 +111,25 @@ def test_back_again_the_file_is_refused(lab, start_former, former):
         assert weir.info()["adopted"] == 0
         with pytest.raises(ConnectionResetError):
             traffic.ask(connection)
+
+
+def test_e36_totals_and_health_go_on_from_there_and_back(lab, start_former, former):
+    """The rows of backends, which both versions read."""
+    weir = start_former()
+    assert traffic.errors(traffic.requests(lab.client, 100)) == []
+    lab.backend("con1").kill()
+    try:
+        weir.wait_health("con1", "down")
+        time.sleep(1.5)                 # that version writes totals down once a second
+        for life in (kill, upgrade, lambda weir: (weir.kill(), replace(weir, former))):
+            before = weir.backends()
+            life(weir)
+            if not weir.running():
+                weir.start(wait_up=False)
+            after = weir.backends()
+            for name, one in before.items():
+                assert after[name]["health"] == one["health"]
+                for key in ("connections", "packets_in", "packets_out", "bytes_in", "bytes_out"):
+                    assert after[name][key] >= one[key] > 0, (name, key)
+    finally:
+        lab.backend("con1").start()

@@ -100,7 +100,7 @@ void health_target_put(struct health_target *target);
 /*
  * Tell what is known of the target from before: from here on it is as if it had been
  * probed, so that `rise` or `fall` results change it. Nothing happens when it is known
- * already, or is never probed.
+ * already, but that one that is never probed, and wasn't before, is up since then.
  */
 void health_target_know(struct health_target *target, const struct health_status *status);
 

@@ -55,6 +55,7 @@ struct control {
 struct backends *__wrap_control_registry(struct control *control);
 void __wrap_control_lock(struct control *control);
 void __wrap_control_unlock(struct control *control);
+void __wrap_control_keep(struct control *control, const struct control_backend *backend);
 void __wrap_control_publish(struct control *control);
 void __wrap_control_service_changed(struct control *control, struct control_service *service);
 bool __wrap_control_in_trouble(struct control *control, uint64_t since_ms);
@@ -67,6 +68,10 @@ struct backends *__wrap_control_registry(struct control *control)
 }
 
 void __wrap_control_lock(struct control *control)
+{
+}
+
+void __wrap_control_keep(struct control *control, const struct control_backend *backend)
 {
 }
 

@@ -30,6 +30,7 @@ struct control {
 	struct stats_connect connects[8]; // by id
 	uint64_t now_ms;
 	unsigned nb_changed;
+	unsigned nb_kept;
 	bool is_locked;
 };
 
@@ -38,6 +39,7 @@ struct backends *__wrap_control_registry(struct control *control);
 void __wrap_control_lock(struct control *control);
 void __wrap_control_unlock(struct control *control);
 void __wrap_control_service_changed(struct control *control, struct control_service *service);
+void __wrap_control_keep(struct control *control, const struct control_backend *backend);
 const struct health_status *__wrap_health_target_status(const struct health_target *target);
 
 struct backends *__wrap_control_registry(struct control *control)
@@ -61,6 +63,12 @@ void __wrap_control_service_changed(struct control *control, struct control_serv
 {
 	assert_true(control->is_locked); // telemetry sees both or neither
 	control->nb_changed++;
+}
+
+void __wrap_control_keep(struct control *control, const struct control_backend *backend)
+{
+	assert_false(control->is_locked);
+	control->nb_kept++;
 }
 
 // What is probed, without its probes: the test says how they went.
@@ -423,6 +431,99 @@ static void it_is_back_when_no_other_is_left(void **state)
 	end(control);
 }
 
+/* E36: as the next process begins, the workers count anew, its totals go on. */
+static struct control *start_again(struct control *control, const char *text)
+{
+	struct passive_verdict verdict = first(control)->passive.verdict;
+	struct stats_connect connects[8];
+	uint64_t now_ms = control->now_ms;
+
+	memcpy(connects, control->connects, sizeof(connects));
+	end(control);
+	control = start(text);
+	control->now_ms = now_ms;
+	for (unsigned id = 0; id < 2; id++) {
+		struct control_backend *backend = control->registry.backends.by_id[id];
+		stats_connect_subtract(&backend->connects_before, &connects[id]);
+		backend->connects_before.fails = 0;
+	}
+	passive_resume(control->passive, first(control), &verdict);
+	passive_resume(control->passive, second(control), NULL);
+	return control;
+}
+
+static void another_process_goes_on_with_it(void **state)
+{
+	struct control *control = start(WEB(PASSIVE));
+
+	count_fails(control, 0, first(control), 3, 1);
+	look(control);
+	assert_int_equal(control->nb_kept, 1);
+	uint64_t since_ms = first(control)->passive.status.since_ms;
+	go_by(control, 300);
+	control = start_again(control, WEB(PASSIVE));
+	assert_false(control_backend_usable(first(control)));
+	assert_true(control_backend_usable(second(control)));
+	assert_string_equal(control_backend_health(first(control))->reason,
+		"passive: 4 connects refused or unanswered");
+	assert_int_equal(control_backend_health(first(control))->since_ms, since_ms);
+	go_by(control, RETRY_MS - 300 - LOOK_MS);
+	assert_true(first(control)->passive.is_out);
+	go_by(control, LOOK_MS);
+	assert_false(first(control)->passive.is_out);
+	assert_int_equal(control->nb_kept, 1);
+	// In a row, twice as long; and nothing of before counts in the reason.
+	assert_out_for(control, first(control), 2 * RETRY_MS);
+	end(control);
+}
+
+static void what_a_former_process_counted_is_no_answer_and_no_fail(void **state)
+{
+	struct control *control = start(WEB(PASSIVE));
+
+	count_answers(control, first(control), 1000);
+	count_answers(control, second(control), 1000);
+	go_by(control, 2 * WINDOW_MS);
+	control = start_again(control, WEB(PASSIVE));
+	bring_up(&control->registry, first(control));
+	if (first(control)->passive.is_out)
+		passive_end(control->passive, first(control), control->now_ms);
+	look(control);
+	assert_out_for(control, first(control), RETRY_MS);
+	assert_string_equal(first(control)->passive.status.reason, "passive: 3 connects refused");
+	end(control);
+}
+
+/* At a start nobody has a way to its backends yet; it waits until it is known. */
+static void another_process_waits_for_the_others(void **state)
+{
+	struct control *control = start(WEB(PASSIVE));
+
+	count_fails(control, 0, first(control), 3, 0);
+	look(control);
+	control = start_again(control, WEB(PASSIVE));
+	second(control)->hop.state = ROUTE_PENDING;
+	passive_spare(control->passive, first(control)->service, control->now_ms);
+	look(control);
+	assert_true(first(control)->passive.is_out);
+	second(control)->hop.state = ROUTE_UNREACHABLE;
+	look(control);
+	assert_false(first(control)->passive.is_out);
+	end(control);
+}
+
+static void a_verdict_that_a_probe_overtook_is_none(void **state)
+{
+	struct control *control = start(WEB(PASSIVE));
+	struct passive_verdict verdict = {.since_ms = 900000, .retry_at_ms = 1100000};
+
+	first(control)->health.state = HEALTH_DOWN;
+	passive_resume(control->passive, first(control), &verdict);
+	assert_false(first(control)->passive.is_out);
+	passive_resume(NULL, first(control), &verdict);
+	end(control);
+}
+
 static void a_reload_that_turns_it_off_brings_it_back(void **state)
 {
 	struct control *control = start(WEB(PASSIVE));
@@ -630,6 +731,10 @@ int main(void)
 		cmocka_unit_test(probes_without_a_result_leave_it_to_time),
 		cmocka_unit_test(a_verdict_by_probes_ends_it),
 		cmocka_unit_test(it_is_back_when_no_other_is_left),
+		cmocka_unit_test(another_process_goes_on_with_it),
+		cmocka_unit_test(what_a_former_process_counted_is_no_answer_and_no_fail),
+		cmocka_unit_test(another_process_waits_for_the_others),
+		cmocka_unit_test(a_verdict_that_a_probe_overtook_is_none),
 		cmocka_unit_test(a_reload_that_turns_it_off_brings_it_back),
 		cmocka_unit_test(one_that_leaves_the_file_is_not_judged),
 		cmocka_unit_test(losses_take_nobody_out),

@@ -210,6 +210,37 @@ static void what_an_index_counted_before_is_not_the_next_services(void **state)
 	registry_end(&registry);
 }
 
+static void count_opened(void *context, uint32_t id, struct stats_backend *sum)
+{
+	*sum = (struct stats_backend){.opened = ((uint64_t *)context)[0]};
+}
+
+static void count_moved(void *context, uint32_t id, struct stats_connect *sum)
+{
+	*sum = (struct stats_connect){.moved_away = ((uint64_t *)context)[1]};
+}
+
+/* E36: one that is counted may turn out to move away. */
+static void connections_never_fall(void **state)
+{
+	static const uint64_t opened_moved_told[][3] = {
+		{10, 0, 10}, {10, 3, 10}, {12, 3, 10}, {14, 3, 11}, {14, 20, 11}, {40, 20, 20}};
+	struct registry registry;
+	uint64_t counted[2] = {0};
+
+	registry_start(&registry, FILE_OF(SERVICE("web", ":80", "\"10.0.0.1:80\"")));
+	registry.backends.count = count_opened;
+	registry.backends.count_connects = count_moved;
+	registry.backends.context = counted;
+	for (unsigned i = 0; i < 6; i++) {
+		memcpy(counted, opened_moved_told[i], sizeof(counted));
+		assert_int_equal(control_backend_connections(
+					 &registry.backends, find(&registry, "web", "10.0.0.1:80")),
+			opened_moved_told[i][2]);
+	}
+	registry_end(&registry);
+}
+
 static void backends_are_numbered_service_by_service(void **state)
 {
 	struct registry registry;
@@ -248,6 +279,7 @@ int main(void)
 		cmocka_unit_test(forward_takes_all_as_candidates_when_none_is_usable),
 		cmocka_unit_test(counts_begin_when_the_id_is_taken),
 		cmocka_unit_test(what_an_index_counted_before_is_not_the_next_services),
+		cmocka_unit_test(connections_never_fall),
 		cmocka_unit_test(backends_are_numbered_service_by_service),
 		cmocka_unit_test(the_address_of_a_name_is_in_the_name),
 	};
