@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "backends.h"
@@ -17,9 +16,9 @@
 #include "id_pool.h"
 #include "kept_rows.h"
 #include "log.h"
+#include "own_file.h"
 #include "worker.h"
 
-#define DIRECTORY "/run/weir"
 #define ROUND_MS 1000
 #define SLICE_MS 20
 
@@ -56,7 +55,7 @@ static void make_path(const struct conf *conf, char path[128])
 {
 	char name[80];
 
-	snprintf(path, 128, DIRECTORY "/%s.backends", dev_instance_name(conf, name));
+	snprintf(path, 128, OWN_RUN_DIRECTORY "/%s.backends", dev_instance_name(conf, name));
 }
 
 static int compare_backends(const void *a, const void *b)
@@ -151,11 +150,11 @@ struct keep *keep_create(const struct conf *conf, bool persist)
 	}
 	make_path(conf, keep->path);
 	if (!persist) {
-		unlink(keep->path);
+		own_file_remove(keep->path);
 		keep->path[0] = '\0';
 		return keep;
 	}
-	int fd = open(keep->path, O_RDONLY | O_CLOEXEC);
+	int fd = own_file_open(keep->path, O_RDONLY, false);
 	if (fd >= 0) {
 		read_rows(keep, fd);
 		close(fd);
@@ -170,7 +169,7 @@ void keep_destroy(struct keep *keep, bool remove)
 	if (keep->fd >= 0) {
 		close(keep->fd);
 		if (remove)
-			unlink(keep->path);
+			own_file_remove(keep->path);
 	}
 	tdestroy(keep->backends, free);
 	tdestroy(keep->services, free);
@@ -184,7 +183,7 @@ void keep_remove(const struct conf *conf)
 	char path[128];
 
 	make_path(conf, path);
-	unlink(path);
+	own_file_remove(path);
 }
 
 static struct former_backend *find(const struct keep *keep, const struct control_backend *backend)
@@ -576,28 +575,30 @@ void keep_all(struct keep *keep, const struct backends *backends)
 void keep_begin(struct keep *keep, const struct backends *backends, const struct worker *workers,
 	unsigned nb_workers)
 {
-	char fresh[sizeof(keep->path) + 8];
-
 	if (keep == NULL || keep->path[0] == '\0')
 		return;
 	keep->running = workers;
 	keep->nb_running = nb_workers;
-	// Beside the old one, which counts until the new one is whole.
-	snprintf(fresh, sizeof(fresh), "%s.new", keep->path);
-	mkdir(DIRECTORY, 0755);
-	unlink(fresh);
-	keep->fd = open(fresh, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int err = keep->fd < 0 ? -errno : kept_rows_begin(keep->fd);
+	own_directory_make(OWN_RUN_DIRECTORY, 0755);
+	FILE *file = own_file_begin(keep->path);
+	int err = file == NULL ? -errno : 0;
+	if (file != NULL) {
+		// It is written on and on, also when it is in place.
+		keep->fd = fcntl(fileno(file), F_DUPFD_CLOEXEC, 0);
+		err = keep->fd < 0 ? -errno : kept_rows_begin(keep->fd);
+	}
 	if (err == 0) {
 		keep_all(keep, backends);
-		if (rename(fresh, keep->path) == 0)
-			return;
-		err = -errno;
+		err = own_file_end(file, keep->path);
+	} else if (file != NULL) {
+		fclose(file);
 	}
-	log_warning("%s: %s; what the probes know won't survive a restart", fresh, strerror(-err));
+	if (err == 0)
+		return;
+	log_warning(
+		"%s: %s; what the probes know won't survive a restart", keep->path, strerror(-err));
 	if (keep->fd >= 0)
 		close(keep->fd);
-	unlink(fresh);
 	keep->fd = -1;
 }
 

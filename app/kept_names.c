@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "conf.h"
 #include "dev.h"
@@ -24,7 +23,7 @@ void kept_names_read(const struct conf *conf, kept_names_found_fn found, void *c
 	size_t size = 0;
 
 	make_path(conf, path);
-	FILE *file = own_file_stream(path, "r");
+	FILE *file = own_file_read(path);
 	if (file == NULL)
 		return;
 	while (getline(&line, &size, file) > 0) {
@@ -69,5 +68,5 @@ void kept_names_remove(const struct conf *conf)
 	char path[PATH];
 
 	make_path(conf, path);
-	unlink(path);
+	own_file_remove(path);
 }

@@ -347,7 +347,7 @@ void macs_remove(const struct conf *conf)
 	char path[128];
 
 	make_path(conf, path);
-	unlink(path);
+	own_file_remove(path);
 }
 
 /* What flows have that weren't walked yet. */
@@ -401,7 +401,7 @@ static bool parse_mac(const char *text, struct net_mac *mac)
 
 static void load(struct macs *macs)
 {
-	FILE *file = macs->path[0] == '\0' ? NULL : own_file_stream(macs->path, "r");
+	FILE *file = macs->path[0] == '\0' ? NULL : own_file_read(macs->path);
 	char addr_text[NET_ADDR_TEXT], mac_text[18];
 	struct net_addr addr;
 	struct net_mac mac;
@@ -425,7 +425,7 @@ struct macs *macs_create(struct event_base *events, unsigned nb_workers, const s
 	TAILQ_INIT(&macs->list);
 	make_path(conf, macs->path);
 	if (!conf->flows_persist) {
-		unlink(macs->path);
+		own_file_remove(macs->path);
 		macs->path[0] = '\0';
 	}
 	macs->moves = flow_moves_create(nb_workers);
@@ -447,7 +447,7 @@ void macs_destroy(struct macs *macs, bool remove)
 	if (macs == NULL)
 		return;
 	if (remove && macs->path[0] != '\0')
-		unlink(macs->path);
+		own_file_remove(macs->path);
 	else
 		save(macs);
 	while (!TAILQ_EMPTY(&macs->list))

@@ -509,6 +509,7 @@ static int run(struct daemon *daemon)
 	tell_times(step_ns);
 	if (upgrade_is_successor(daemon))
 		upgrade_ready(daemon);
+	tables_settle(daemon);
 	int status = event_base_dispatch(daemon->events) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	undo(daemon, STEPS);
 	if (upgrade_is_awaited(daemon) && !upgrade_finish(daemon))

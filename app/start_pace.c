@@ -58,7 +58,7 @@ static struct failure read_failure(const char *config)
 	char path[256];
 
 	make_path(config, path);
-	FILE *file = own_file_stream(path, "r");
+	FILE *file = own_file_read(path);
 	if (file == NULL)
 		return failure;
 	if (fscanf(file, "%u %" SCNu64 " %" SCNu64, &failure.count, &failure.at_ms,
@@ -107,12 +107,12 @@ void start_pace_failed(const char *config)
 		return;
 	make_path(config, path);
 	own_directory_make(OWN_RUN_DIRECTORY, 0755);
-	FILE *file = own_file_stream(path, "w");
+	FILE *file = own_file_begin(path);
 	if (file == NULL)
 		return;
 	fprintf(file, "%u %" PRIu64 " %" PRIu64 "\n", failure.count + 1, clock_ms(),
 		identity(config));
-	fclose(file);
+	own_file_end(file, path);
 }
 
 void start_pace_forget(const char *config)
@@ -120,5 +120,5 @@ void start_pace_forget(const char *config)
 	char path[256];
 
 	make_path(config, path);
-	unlink(path);
+	own_file_remove(path);
 }

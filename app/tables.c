@@ -2,6 +2,7 @@
 #include "tables.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -52,10 +53,10 @@ static bool sort_places(struct flow_file_place *places, unsigned count, const ch
 static unsigned find_places(const struct conf *conf, const char *name,
 	struct flow_file_place places[FLOW_FILE_PLACES], bool *exists)
 {
-	unsigned count = flow_file_places(places, true);
+	unsigned count = flow_file_places(places, name, true);
 
 	*exists = sort_places(places, count, name);
-	return *exists ? count : flow_file_places(places, conf->port.hugepages);
+	return *exists ? count : flow_file_places(places, name, conf->port.hugepages);
 }
 
 static void tell_refused(const struct flow_file *file)
@@ -88,6 +89,7 @@ static int open_file(struct daemon *daemon, sa_family_t family, char *message)
 				file->path);
 			return err;
 		}
+		tell_refused(file);
 		if (err < 0 && i + 1 < count)
 			log_info("the flow table has no room in %s (%s)", places[i].directory,
 				strerror(-err));
@@ -97,8 +99,6 @@ static int open_file(struct daemon *daemon, sa_family_t family, char *message)
 			"the flow table finds no room in a file (%s): connections won't survive a "
 			"restart",
 			strerror(-err));
-	else
-		tell_refused(file);
 	if (err == 0 && file->capacity != conf->flows)
 		log_warning("the flow table %s can't be made larger: it stays at %u flows",
 			file->path, file->capacity);
@@ -176,6 +176,18 @@ void tables_adopted(struct daemon *daemon)
 	tables_alive(daemon);
 }
 
+void tables_settle(struct daemon *daemon)
+{
+	pthread_mutex_lock(&daemon->lock);
+	for (unsigned f = 0; f < 2; f++) {
+		int err = flow_file_settle(&daemon->files[f]);
+		if (err < 0)
+			log_warning("the flow table stays at %s: %s", daemon->files[f].path,
+				strerror(-err));
+	}
+	pthread_mutex_unlock(&daemon->lock);
+}
+
 void tables_alive(struct daemon *daemon)
 {
 	for (unsigned f = 0; f < 2; f++)
@@ -198,12 +210,12 @@ bool tables_exist(const struct conf *conf)
 bool tables_remove(const struct conf *conf)
 {
 	struct flow_file_place places[FLOW_FILE_PLACES];
-	unsigned count = flow_file_places(places, true);
 	bool all = true;
 	char name[128];
 
 	for (unsigned f = 0; f < 2; f++) {
 		file_name(conf, families[f], name);
+		unsigned count = flow_file_places(places, name, true);
 		for (unsigned i = 0; i < count; i++)
 			all &= flow_file_remove(&places[i], name);
 	}

@@ -25,6 +25,9 @@ void tables_destroy(struct daemon *daemon);
 /* Give the files the size that is configured, behind the adoption. */
 void tables_adopted(struct daemon *daemon);
 
+/* Move files that an earlier weir had where everybody may write: once it can't come back. */
+void tables_settle(struct daemon *daemon);
+
 /* Write into the files that their owner is alive: about once a second. */
 void tables_alive(struct daemon *daemon);
 

@@ -9,11 +9,16 @@
 #define OTHERS_WRITE (S_IWGRP | S_IWOTH)
 #define FRESH ".new" // beside the file that it is to become
 
+static bool is_trusted(uid_t user)
+{
+	return user == geteuid() || user == 0;
+}
+
 bool own_file_is(const struct stat *status, bool secret)
 {
 	mode_t refused = secret ? S_IRWXG | S_IRWXO : OTHERS_WRITE;
 
-	return S_ISREG(status->st_mode) && status->st_nlink == 1 && status->st_uid == geteuid() &&
+	return S_ISREG(status->st_mode) && status->st_nlink == 1 && is_trusted(status->st_uid) &&
 		(status->st_mode & refused) == 0;
 }
 
@@ -23,29 +28,34 @@ int own_file_open(const char *path, int flags, bool secret)
 	// A FIFO would be waited for.
 	int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 
-	if (fd < 0)
-		return -errno;
-	int err = fstat(fd, &status) < 0 ? -errno : own_file_is(&status, secret) ? 0 : -EPERM;
+	if (fd < 0) // of a symbolic link, a directory, a socket or a FIFO
+		return errno == ELOOP || errno == EISDIR || errno == ENXIO ? -EPERM : -errno;
+	int err = fstat(fd, &status) < 0       ? -errno
+		: own_file_is(&status, secret) ? 0
+		: status.st_nlink == 0         ? -ENOENT // removed meanwhile
+					       : -EPERM;
 	if (err == 0)
 		return fd;
 	close(fd);
 	return err;
 }
 
-FILE *own_file_stream(const char *path, const char *mode)
+/* A stream of what own_file_open() returned. */
+static FILE *stream(int fd, const char *mode)
 {
-	bool writes = mode[0] == 'w';
-	int fd = own_file_open(path, writes ? O_WRONLY | O_CREAT : O_RDONLY, false);
-
 	if (fd < 0) {
 		errno = -fd;
 		return NULL;
 	}
-	// Not before it is known to be ours.
-	FILE *file = writes && ftruncate(fd, 0) < 0 ? NULL : fdopen(fd, mode);
+	FILE *file = fdopen(fd, mode);
 	if (file == NULL)
 		close(fd);
 	return file;
+}
+
+FILE *own_file_read(const char *path)
+{
+	return stream(own_file_open(path, O_RDONLY, false), "r");
 }
 
 static void fresh_path(const char *path, char fresh[PATH_MAX])
@@ -59,15 +69,7 @@ FILE *own_file_begin(const char *path)
 
 	fresh_path(path, fresh);
 	unlink(fresh); // of a process that died over it
-	int fd = own_file_open(fresh, O_WRONLY | O_CREAT | O_EXCL, true);
-	if (fd < 0) {
-		errno = -fd;
-		return NULL;
-	}
-	FILE *file = fdopen(fd, "w");
-	if (file == NULL)
-		close(fd);
-	return file;
+	return stream(own_file_open(fresh, O_WRONLY | O_CREAT | O_EXCL, true), "w");
 }
 
 int own_file_end(FILE *file, const char *path)
@@ -86,6 +88,15 @@ int own_file_end(FILE *file, const char *path)
 	return err;
 }
 
+void own_file_remove(const char *path)
+{
+	char fresh[PATH_MAX];
+
+	fresh_path(path, fresh);
+	unlink(fresh);
+	unlink(path);
+}
+
 int own_directory_make(const char *path, mode_t mode)
 {
 	if (mkdir(path, mode) < 0 && errno != EEXIST)
@@ -97,7 +108,6 @@ bool own_directory_is(const char *path)
 {
 	struct stat status;
 
-	return lstat(path, &status) == 0 && S_ISDIR(status.st_mode) &&
-		(status.st_uid == geteuid() || status.st_uid == 0) &&
+	return lstat(path, &status) == 0 && S_ISDIR(status.st_mode) && is_trusted(status.st_uid) &&
 		(status.st_mode & OTHERS_WRITE) == 0;
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "flow_file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <mntent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -15,12 +17,18 @@
 
 #include "clock.h"
 #include "flow.h"
+#include "log.h"
+#include "own_file.h"
 
 #define MAGIC "WeirFlow"
 #define COPY_AT 2048 // of the header's second copy
 #define ALIVE_AT 4032
 #define LOCK_STEP_US 2000
 #define BOOT_ID_SIZE 16
+#define OWN_NAME "weir"  // of a directory in one that is everybody's
+#define BESIDE ".XXXXXX" // behind it, where somebody else has the name
+#define REFUSED ".refused"
+#define BLOCK 512 // bytes: of st_blocks
 
 /* In the byte order of the machine: it never leaves it. */
 struct header {
@@ -46,7 +54,7 @@ static size_t record_size(sa_family_t family)
 /* --- places --- */
 
 /* The mount with the smallest pages: the table is rounded up to them. */
-static bool find_hugetlbfs(struct flow_file_place *place)
+static bool find_hugetlbfs(char directory[FLOW_FILE_PARENT])
 {
 	FILE *mounts = setmntent("/proc/mounts", "re");
 	struct mntent *mount;
@@ -55,33 +63,83 @@ static bool find_hugetlbfs(struct flow_file_place *place)
 
 	while (mounts != NULL && (mount = getmntent(mounts)) != NULL) {
 		if (strcmp(mount->mnt_type, "hugetlbfs") != 0 ||
-			strlen(mount->mnt_dir) >= sizeof(place->directory) ||
+			strlen(mount->mnt_dir) >= FLOW_FILE_PARENT ||
 			statfs(mount->mnt_dir, &fs) < 0 || fs.f_type != HUGETLBFS_MAGIC)
 			continue;
 		if (smallest != 0 && fs.f_bsize >= smallest)
 			continue;
 		smallest = fs.f_bsize;
-		strcpy(place->directory, mount->mnt_dir);
-		place->hugepages = true;
+		strcpy(directory, mount->mnt_dir);
 	}
 	if (mounts != NULL)
 		endmntent(mounts);
 	return smallest != 0;
 }
 
-unsigned flow_file_places(struct flow_file_place places[FLOW_FILE_PLACES], bool hugepages)
+static bool is_table(const char *directory, const char *name)
 {
-	static const char *const memory[] = {"/run/weir", "/dev/shm"};
+	char path[FLOW_FILE_PATH];
+	struct stat status;
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	return lstat(path, &status) == 0 && own_file_is(&status, true);
+}
+
+static bool is_own_table(const char *directory, const char *name)
+{
+	return own_directory_is(directory) && is_table(directory, name);
+}
+
+/* Find our directory in one that is everybody's: the one with the table, should somebody have had
+ * its usual name for a time. */
+static void find_own(struct flow_file_place *place, const char *name)
+{
+	DIR *directory = opendir(place->former);
+	char path[sizeof(place->directory)];
+	struct dirent *entry;
+
+	snprintf(place->directory, sizeof(place->directory), "%s/" OWN_NAME, place->former);
+	while (directory != NULL && !is_own_table(place->directory, name) &&
+		(entry = readdir(directory)) != NULL) {
+		if (strncmp(entry->d_name, OWN_NAME ".", strlen(OWN_NAME ".")) != 0)
+			continue;
+		snprintf(path, sizeof(path), "%s/%.11s", place->former, entry->d_name);
+		if (is_own_table(path, name) ||
+			(own_directory_is(path) && !own_directory_is(place->directory)))
+			strcpy(place->directory, path);
+	}
+	if (directory != NULL)
+		closedir(directory);
+}
+
+/* The place that a directory offers: itself, if nobody else may write there. */
+static void set_place(struct flow_file_place *place, const char *directory, const char *name)
+{
+	if (own_directory_is(directory)) {
+		snprintf(place->directory, sizeof(place->directory), "%s", directory);
+		return;
+	}
+	snprintf(place->former, sizeof(place->former), "%s", directory);
+	find_own(place, name);
+}
+
+unsigned flow_file_places(
+	struct flow_file_place places[FLOW_FILE_PLACES], const char *name, bool hugepages)
+{
+	static const char *const memory[] = {OWN_RUN_DIRECTORY, "/dev/shm"};
+	char mounted[FLOW_FILE_PARENT];
 	struct statfs fs;
 	unsigned count = 0;
 
 	memset(places, 0, FLOW_FILE_PLACES * sizeof(*places));
-	if (hugepages && find_hugetlbfs(&places[0]))
-		count++;
-	mkdir(memory[0], 0755); // fails when it is there, which is fine
+	if (hugepages && find_hugetlbfs(mounted)) {
+		places[count].hugepages = true;
+		set_place(&places[count++], mounted, name);
+	}
+	own_directory_make(OWN_RUN_DIRECTORY, 0755); // whose it is was looked at
 	for (unsigned i = 0; i < 2; i++)
 		if (statfs(memory[i], &fs) == 0 && fs.f_type == TMPFS_MAGIC)
-			strcpy(places[count++].directory, memory[i]);
+			set_place(&places[count++], memory[i], name);
 	return count;
 }
 
@@ -214,15 +272,15 @@ static bool read_header(struct flow_file *file, size_t size)
 /* --- open --- */
 
 /* Open and lock. A name whose file was moved away meanwhile is opened anew. */
-static int open_locked(const char *path, unsigned wait_ms)
+static int open_locked(const char *path, int flags, unsigned wait_ms)
 {
 	uint64_t deadline_ms = clock_ms() + wait_ms;
 
 	for (;;) {
-		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		int fd = own_file_open(path, O_RDWR | flags, true);
 		struct stat held, named;
 		if (fd < 0)
-			return -errno;
+			return fd;
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 			int err = errno == EWOULDBLOCK ? -EBUSY : -errno;
 			close(fd);
@@ -231,8 +289,7 @@ static int open_locked(const char *path, unsigned wait_ms)
 			usleep(LOCK_STEP_US);
 			continue;
 		}
-		if (fstat(fd, &held) == 0 && S_ISREG(held.st_mode) && stat(path, &named) == 0 &&
-			held.st_ino == named.st_ino)
+		if (fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino)
 			return fd;
 		close(fd);
 		if (clock_ms() >= deadline_ms + 1000)
@@ -240,20 +297,75 @@ static int open_locked(const char *path, unsigned wait_ms)
 	}
 }
 
-static void refused_path(char path[FLOW_FILE_PATH + 16], const char *name)
+/* Make the directory; where somebody else has its name, another one beside it. */
+static int make_directory(struct flow_file_place *place)
 {
-	snprintf(path, FLOW_FILE_PATH + 16, "%s.refused", name);
+	int err = own_directory_make(place->directory, 0700);
+
+	if (err != -EPERM || place->former[0] == '\0')
+		return err;
+	log_warning("%s isn't this weir's: the flow table lies beside it", place->directory);
+	snprintf(place->directory, sizeof(place->directory), "%s/" OWN_NAME BESIDE, place->former);
+	return mkdtemp(place->directory) == NULL ? -errno : 0;
 }
 
-static int set_aside(struct flow_file *file, unsigned wait_ms)
+/* What makes a file somebody else's. */
+static void tell_owner(const char *path, char text[FLOW_FILE_MESSAGE])
 {
-	char aside[FLOW_FILE_PATH + 16];
+	struct stat status = {0};
 
-	refused_path(aside, file->path);
+	lstat(path, &status);
+	snprintf(text, FLOW_FILE_MESSAGE,
+		"it isn't this weir's alone (user %u, mode %04o, %lu name%s)", status.st_uid,
+		status.st_mode & 07777, (unsigned long)status.st_nlink,
+		status.st_nlink == 1 ? "" : "s");
+}
+
+/* Open what an earlier weir left where everybody may write. -ENOENT: it left nothing. */
+static int open_former(struct flow_file *file, const char *name, unsigned wait_ms)
+{
+	char owner[FLOW_FILE_MESSAGE];
+
+	if (file->place.former[0] == '\0')
+		return -ENOENT;
+	snprintf(file->path, sizeof(file->path), "%s/%s", file->place.former, name);
+	int fd = open_locked(file->path, 0, wait_ms);
+	file->is_former = fd >= 0;
+	if (fd != -EPERM)
+		return fd;
+	tell_owner(file->path, owner);
+	log_warning("%s isn't taken for the flow table: %s; it is left alone", file->path, owner);
+	return -ENOENT;
+}
+
+static int open_own(struct flow_file *file, const char *name, unsigned wait_ms)
+{
+	int fd;
+
+	do {
+		fd = make_directory(&file->place);
+		snprintf(file->path, sizeof(file->path), "%s/%s", file->place.directory, name);
+		if (fd == 0)
+			fd = open_locked(file->path, O_CREAT, wait_ms);
+	} while (fd == -ENOENT); // another weir, at its end, took the empty directory away
+	return fd;
+}
+
+/* Keep what can't be used beside the place of the table, and open a new one there. */
+static int set_aside(struct flow_file *file, const char *name, unsigned wait_ms)
+{
+	char aside[FLOW_FILE_PATH];
+	int err = make_directory(&file->place);
+
+	if (err < 0)
+		return err;
+	snprintf(aside, sizeof(aside), "%s/%s" REFUSED, file->place.directory, name);
 	if (rename(file->path, aside) < 0 && unlink(file->path) < 0)
 		return -errno;
-	close(file->fd);
-	file->fd = open_locked(file->path, wait_ms);
+	if (file->fd >= 0)
+		close(file->fd);
+	file->is_former = false;
+	file->fd = open_own(file, name, wait_ms);
 	return file->fd < 0 ? file->fd : 0;
 }
 
@@ -264,45 +376,46 @@ static size_t size_for(const struct flow_file *file, uint32_t capacity)
 	return (size + file->page_size - 1) / file->page_size * file->page_size;
 }
 
-/* Make the file that long, with memory behind all of it: a page that is missing when it is first
- * written to would end the process. */
+/* Make the file that long at least, with memory behind all of it: a page that is missing when it is
+ * first written to would end the process. */
 static int reserve(const struct flow_file *file, size_t size, bool hugepages)
 {
-	if (ftruncate(file->fd, size) < 0)
+	struct stat status;
+
+	if (fstat(file->fd, &status) < 0)
+		return -errno;
+	if ((size_t)status.st_size < size && ftruncate(file->fd, size) < 0)
 		return -errno;
 	// In hugetlbfs it is the mapping that reserves.
-	if (!hugepages && fallocate(file->fd, 0, 0, size) < 0 && errno != EOPNOTSUPP)
+	if (!hugepages && (size_t)status.st_blocks * BLOCK < size &&
+		fallocate(file->fd, 0, 0, size) < 0 && errno != EOPNOTSUPP)
 		return -errno;
 	return 0;
 }
 
-static int map_records(struct flow_file *file, uint32_t count, off_t size_now,
-	const struct flow_file_place *place, int numa_node)
+static int map_records(struct flow_file *file, uint32_t count, off_t size_now, int numa_node)
 {
+	bool hugepages = file->place.hugepages;
 	size_t size = size_for(file, count);
-	int err = 0;
+	int err = reserve(file, size, hugepages);
 
-	if ((size_t)size_now < size || file->found == 0)
-		err = reserve(file, size, place->hugepages);
 	if (err == 0)
-		err = flow_memory_map_file(
-			&file->memory, file->fd, size, numa_node, place->hugepages);
+		err = flow_memory_map_file(&file->memory, file->fd, size, numa_node, hugepages);
 	if (err < 0 && file->found != 0 && ftruncate(file->fd, size_now) < 0)
 		return -errno;
 	return err;
 }
 
-static int map(
-	struct flow_file *file, off_t size_now, const struct flow_file_place *place, int numa_node)
+static int map(struct flow_file *file, off_t size_now, int numa_node)
 {
 	uint32_t most = file->found > file->capacity ? file->found : file->capacity;
-	int err = map_records(file, most, size_now, place, numa_node);
+	int err = map_records(file, most, size_now, numa_node);
 
 	if (err == 0 || file->found == 0 || most == file->found)
 		return err;
 	// What it holds is worth more than room for others.
 	file->capacity = file->found;
-	return map_records(file, file->found, size_now, place, numa_node);
+	return map_records(file, file->found, size_now, numa_node);
 }
 
 static void give_up(struct flow_file *file, bool remove)
@@ -312,6 +425,8 @@ static void give_up(struct flow_file *file, bool remove)
 		return;
 	if (remove)
 		unlink(file->path); // before the lock goes: see open_locked()
+	if (remove && file->place.former[0] != '\0')
+		rmdir(file->place.directory); // fails as long as something else is in it
 	close(file->fd);
 	file->fd = -1;
 }
@@ -322,25 +437,32 @@ int flow_file_open(struct flow_file *file, const struct flow_file_place *place, 
 {
 	struct stat status = {0};
 	struct statfs fs;
+	int err = 0;
 
 	memset(file, 0, sizeof(*file));
 	file->family = family;
 	file->capacity = flows;
-	snprintf(file->path, sizeof(file->path), "%s/%s", place->directory, name);
-	file->fd = open_locked(file->path, wait_ms);
+	file->place = *place;
+	file->fd = open_former(file, name, wait_ms);
+	if (file->fd == -ENOENT)
+		file->fd = open_own(file, name, wait_ms);
+	if (file->fd == -EPERM) {
+		tell_owner(file->path, file->refused);
+		err = set_aside(file, name, wait_ms);
+	}
 	if (file->fd < 0)
-		return file->fd;
-	int err = fstat(file->fd, &status) < 0 || fstatfs(file->fd, &fs) < 0 ? -errno : 0;
+		return err < 0 ? err : file->fd;
+	err = fstat(file->fd, &status) < 0 || fstatfs(file->fd, &fs) < 0 ? -errno : 0;
 	if (err < 0)
 		goto fail;
 	// NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): fstatfs() has set it
 	file->page_size = fs.f_bsize;
 	if (status.st_size != 0 && !read_header(file, status.st_size)) {
-		err = set_aside(file, wait_ms);
+		err = set_aside(file, name, wait_ms);
 		status.st_size = 0;
 	}
 	if (err == 0)
-		err = map(file, status.st_size, place, numa_node);
+		err = map(file, status.st_size, numa_node);
 	if (err < 0)
 		goto fail;
 	if (file->found != 0)
@@ -372,6 +494,23 @@ int flow_file_finish(struct flow_file *file, const struct flow_secrets *secrets)
 	return err;
 }
 
+int flow_file_settle(struct flow_file *file)
+{
+	char path[FLOW_FILE_PATH];
+
+	if (file->fd < 0 || !file->is_former)
+		return 0;
+	int err = make_directory(&file->place);
+	if (err < 0)
+		return err;
+	snprintf(path, sizeof(path), "%s%s", file->place.directory, strrchr(file->path, '/'));
+	if (rename(file->path, path) < 0)
+		return -errno;
+	strcpy(file->path, path);
+	file->is_former = false;
+	return 0;
+}
+
 void flow_file_alive(struct flow_file *file, uint64_t now_s)
 {
 	if (file->memory.start != NULL)
@@ -386,25 +525,43 @@ void flow_file_close(struct flow_file *file, bool remove)
 
 bool flow_file_exists(const struct flow_file_place *place, const char *name)
 {
-	char path[FLOW_FILE_PATH];
-
-	snprintf(path, sizeof(path), "%s/%s", place->directory, name);
-	return access(path, F_OK) == 0;
+	return (place->former[0] != '\0' && is_table(place->former, name)) ||
+		is_own_table(place->directory, name);
 }
 
-bool flow_file_remove(const struct flow_file_place *place, const char *name)
+/* Delete a table that nobody has; what isn't ours, only where nobody else may write. */
+static bool remove_from(const char *directory, const char *name, bool is_own)
 {
-	char path[FLOW_FILE_PATH], aside[FLOW_FILE_PATH + 16];
+	char path[FLOW_FILE_PATH];
 
-	snprintf(path, sizeof(path), "%s/%s", place->directory, name);
-	refused_path(aside, path);
-	unlink(aside);
-	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	int fd = own_file_open(path, O_RDWR, true);
+	if (fd == -EPERM && is_own)
+		remove(path); // it may be a directory
 	if (fd < 0)
-		return errno == ENOENT;
+		return fd == -ENOENT || fd == -EPERM;
 	bool mine = flock(fd, LOCK_EX | LOCK_NB) == 0;
 	if (mine)
 		unlink(path);
 	close(fd);
 	return mine;
+}
+
+bool flow_file_remove(const struct flow_file_place *place, const char *name)
+{
+	char refused[FLOW_FILE_PATH];
+
+	snprintf(refused, sizeof(refused), "%s" REFUSED, name);
+	bool all = true;
+	if (own_directory_is(place->directory)) {
+		all = remove_from(place->directory, name, true);
+		remove_from(place->directory, refused, true);
+		if (place->former[0] != '\0')
+			rmdir(place->directory); // fails as long as something else is in it
+	}
+	if (place->former[0] != '\0') {
+		all &= remove_from(place->former, name, false);
+		remove_from(place->former, refused, false);
+	}
+	return all;
 }

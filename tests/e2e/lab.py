@@ -436,7 +436,7 @@ def remove(name):
     files = (rf"{re.escape(prefix)}(second)?(\.\d)?"
              r"((map_\d+)|\.(flows\d|backends|names|neighbours|netns).*)?$"
              rf"|.*-net{number}(\.lock)?$")
-    for folder in ("/dev/hugepages", "/dev/shm", "/run/weir", "/var/run/dpdk"):
+    for folder in ("/dev/hugepages", "/dev/shm", "/dev/shm/weir", "/run/weir", "/var/run/dpdk"):
         with contextlib.suppress(FileNotFoundError):
             for entry in os.listdir(folder):
                 own = folder == "/run/weir" and entry in (name, name + "second")

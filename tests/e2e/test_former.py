@@ -3,7 +3,9 @@
 lost on the way here, and none is translated wrongly on the way back."""
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -11,18 +13,21 @@ import pytest
 
 import traffic
 import weir as weir_module
+from test_everyday import Command, all_live, idle_connections, running_pid
 from test_own_death import Event, Load, Sizes, death, start, summary
+from test_strangers import move_table
 from weir import BINARY, ROOT
 
 FORMER = "fd9978b"                      # the last one that writes version 1 of the file
+SHARED = "75f9437"                      # the last one that has it where everybody may write
 
 pytestmark = [pytest.mark.ci, pytest.mark.slow]
 
 
-def build(directory):
+def build(directory, commit):
     """That version, out of the repository's history."""
     run = dict(cwd=directory, check=True, stdout=subprocess.DEVNULL)
-    archive = subprocess.Popen(["git", "-C", ROOT, "archive", FORMER], stdout=subprocess.PIPE)
+    archive = subprocess.Popen(["git", "-C", ROOT, "archive", commit], stdout=subprocess.PIPE)
     subprocess.run(["tar", "x"], stdin=archive.stdout, **run)
     assert archive.wait() == 0
     compiler = "ccache gcc" if shutil.which("ccache") else "gcc"
@@ -32,15 +37,16 @@ def build(directory):
 
 
 @pytest.fixture(scope="module")
-def former(tmp_path_factory):
+def former(tmp_path_factory, request):
     """Its daemon; WEIR_FORMER names one that is there already."""
-    if "WEIR_FORMER" in os.environ:
+    commit = getattr(request, "param", FORMER)
+    if commit == FORMER and "WEIR_FORMER" in os.environ:
         return os.environ["WEIR_FORMER"]
-    known = subprocess.run(["git", "-C", ROOT, "cat-file", "-e", f"{FORMER}^{{commit}}"],
+    known = subprocess.run(["git", "-C", ROOT, "cat-file", "-e", f"{commit}^{{commit}}"],
                            check=False, stderr=subprocess.DEVNULL)
     if known.returncode != 0:
-        pytest.skip(f"the repository's history doesn't reach back to {FORMER}")
-    return build(tmp_path_factory.mktemp("former"))
+        pytest.skip(f"the repository's history doesn't reach back to {commit}")
+    return build(tmp_path_factory.mktemp("former"), commit)
 
 
 @pytest.fixture
@@ -48,10 +54,10 @@ def start_former(lab, former):
     """A weir of that version, in a file of its own."""
     started = []
 
-    def begin():
+    def begin(**changes):
         binary = f"{lab.directory}/weir"
         shutil.copy(former, binary)
-        started.append(weir_module.Weir(lab, weir_module.config(lab), binary=binary))
+        started.append(weir_module.Weir(lab, weir_module.config(lab, **changes), binary=binary))
         return started[-1].start()
 
     yield begin
@@ -133,3 +139,62 @@ def test_e36_totals_and_health_go_on_from_there_and_back(lab, start_former, form
                     assert after[name][key] >= one[key] > 0, (name, key)
     finally:
         lab.backend("con1").start()
+
+
+@pytest.fixture
+def in_the_open(lab, start_former):
+    """A weir of that version whose table lies where everybody may write, and connections."""
+    weir = start_former(port={"hugepages": False})
+    table = f"/dev/shm/{weir.prefix}.flows4"
+    weir.kill()
+    move_table(weir, table)
+    weir.start()
+    assert weir.flows()[0]["file"] == table
+    return weir, table, idle_connections(lab, 20)
+
+
+BOTH = pytest.mark.parametrize("former", [FORMER, pytest.param(SHARED, marks=pytest.mark.full)],
+                               indirect=True)
+
+
+@BOTH
+@pytest.mark.parametrize("event", EVENTS)
+def test_e18_a_table_in_the_open_is_taken_over(in_the_open, event):
+    """From there into a directory of its own, where the next one finds it."""
+    weir, former_table, connections = in_the_open
+    if event == "killed":
+        kill(weir)
+        weir.start()
+    else:
+        upgrade(weir)
+    weir.wait(lambda: not os.path.exists(former_table), what="it has moved")
+    table = weir.flows()[0]["file"]
+    assert table == f"/dev/shm/weir/{os.path.basename(former_table)}"
+    assert (os.stat(os.path.dirname(table)).st_mode & 0o7777) == 0o700
+    assert weir.info()["adopted"] == 20
+    weir.kill()
+    weir.start()
+    assert (weir.info()["adopted"], weir.flows()[0]["file"]) == (20, table)
+    weir.upgrade()
+    assert (weir.info()["adopted"], weir.flows()[0]["file"]) == (20, table)
+    all_live(connections)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("former", [SHARED], indirect=True)
+def test_e18_the_earlier_weir_finds_its_table_when_the_new_one_fails(in_the_open):
+    """It goes on where it was."""
+    weir, table, connections = in_the_open
+    pid, begin = weir.process.pid, len(weir.log())
+    replace(weir)
+    command = Command(weir, "upgrade")
+    while "handing over" not in weir.log()[begin:]:
+        time.sleep(0.001)
+    os.kill(int(re.search(r"successor \(pid (\d+)\)", weir.log()[begin:]).group(1)),
+            signal.SIGKILL)
+    weir.wait(lambda: "started in" in weir.log()[begin:], 30, "the former process again")
+    command.join()
+    assert "the former one goes on" in command.said, command.said
+    weir.wait(lambda: running_pid(weir) == pid, what="it answers")
+    assert (weir.info()["adopted"], weir.flows()[0]["file"]) == (20, table)
+    all_live(connections)

@@ -35,7 +35,7 @@ def traces(lab, instance):
         if "xdp" in namespace.run("ip", "link", "show", lab_module.PORT).stdout:
             found.append("an XDP program")
     for folder, pattern in (("/dev/hugepages", rf"{prefix}(map_\d+|-.*|\..*)?"),
-                            ("/dev/shm", rf"{prefix}\..*"),
+                            ("/dev/shm", rf"{prefix}\..*"), ("/dev/shm/weir", rf"{prefix}\..*"),
                             ("/run/weir", rf".*{instance}.*")):
         if os.path.isdir(folder):
             found += [f"{folder}/{entry}" for entry in os.listdir(folder)

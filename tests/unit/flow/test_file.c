@@ -407,16 +407,171 @@ static void the_other_family_is_refused(void **state)
 	assert_true(flow_file_remove(&place, "t"));
 }
 
-static void no_symlink_and_no_directory_is_followed(void **state)
+/* E18: it is kept beside, whatever it is; and nothing is followed or waited for. */
+static void what_is_not_ours_alone_is_refused(void **state)
+{
+	assert_int_equal(symlink("/etc/passwd", path_of("")), 0);
+	assert_refused("it isn't this weir's alone");
+	assert_int_equal(mkdir(path_of(""), 0700), 0);
+	assert_refused("it isn't this weir's alone");
+	assert_int_equal(mkfifo(path_of(""), 0600), 0);
+	assert_refused("it isn't this weir's alone");
+	leave_table();
+	assert_int_equal(chmod(path_of(""), 0640), 0);
+	assert_refused("user 0, mode 0640, 1 name)");
+	leave_table();
+	char *name = strdup(path_of(""));
+	assert_int_equal(link(name, path_of("-too")), 0);
+	free(name);
+	assert_refused("mode 0600, 2 names)");
+	assert_int_equal(unlink(path_of("-too")), 0);
+}
+
+/* E18: a page that is missing when it is written to, with no memory left, would end the process. */
+static void memory_is_behind_all_of_it(void **state)
+{
+	struct flow_file file;
+	struct stat status;
+
+	leave_table();
+	int fd = open(path_of(""), O_RDWR);
+	assert_int_equal(
+		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 8192, SIZE - 8192), 0);
+	close(fd);
+	assert_int_equal(open_table(&file, FLOWS), 0);
+	assert_int_equal(file.found, FLOWS);
+	assert_int_equal(fstat(file.fd, &status), 0);
+	assert_true(status.st_blocks * 512 >= SIZE);
+	flow_file_close(&file, true);
+}
+
+/* --- where everybody may write --- */
+
+static struct flow_file_place shared;
+
+/* A table that an earlier weir left there. */
+static void leave_former(void)
+{
+	struct flow_file_place former = {0};
+	struct flow_file file;
+
+	strcpy(former.directory, shared.former);
+	assert_int_equal(chmod(shared.former, 0700), 0);
+	assert_int_equal(flow_file_open(&file, &former, "t", AF_INET, FLOWS, &secrets, -1, 0), 0);
+	assert_int_equal(flow_file_finish(&file, &secrets), 0);
+	flow_file_close(&file, false);
+	assert_int_equal(chmod(shared.former, 01777), 0);
+}
+
+static int open_shared(struct flow_file *file)
+{
+	return flow_file_open(file, &shared, "t", AF_INET, FLOWS, &secrets, -1, 0);
+}
+
+static void make_shared(void)
+{
+	memset(&shared, 0, sizeof(shared));
+	snprintf(shared.former, sizeof(shared.former), "%.90s/all", place.directory);
+	snprintf(shared.directory, sizeof(shared.directory), "%s/weir", shared.former);
+	assert_int_equal(mkdir(shared.former, 0700), 0);
+	assert_int_equal(chmod(shared.former, 01777), 0);
+}
+
+static const char *in_shared(const char *name)
+{
+	static char path[FLOW_FILE_PATH];
+
+	snprintf(path, sizeof(path), "%s/%s", shared.former, name);
+	return path;
+}
+
+static void a_directory_of_its_own_where_others_may_write(void **state)
+{
+	struct flow_file file;
+	struct stat status;
+
+	make_shared();
+	assert_int_equal(open_shared(&file), 0);
+	assert_string_equal(file.path, in_shared("weir/t"));
+	assert_int_equal(stat(shared.directory, &status), 0);
+	assert_int_equal(status.st_mode & 07777, 0700);
+	flow_file_close(&file, true);
+	assert_int_equal(access(shared.directory, F_OK), -1);
+	assert_int_equal(rmdir(shared.former), 0);
+}
+
+/* It stays where the weir of before would look, until that can't come back. */
+static void the_table_of_an_earlier_weir_is_taken_over(void **state)
 {
 	struct flow_file file;
 
-	assert_int_equal(symlink("/etc/passwd", path_of("")), 0);
-	assert_int_equal(open_table(&file, FLOWS), -ELOOP);
-	assert_int_equal(unlink(path_of("")), 0);
-	assert_int_equal(mkdir(path_of(""), 0700), 0);
-	assert_int_equal(open_table(&file, FLOWS), -EISDIR);
-	assert_int_equal(rmdir(path_of("")), 0);
+	make_shared();
+	leave_former();
+	assert_true(flow_file_exists(&shared, "t"));
+	assert_int_equal(open_shared(&file), 0);
+	assert_int_equal(file.found, FLOWS);
+	assert_string_equal(file.path, in_shared("t"));
+	flow_file_close(&file, false);
+	assert_int_equal(open_shared(&file), 0);
+	assert_int_equal(file.found, FLOWS);
+	assert_int_equal(flow_file_settle(&file), 0);
+	assert_string_equal(file.path, in_shared("weir/t"));
+	assert_int_equal(access(in_shared("t"), F_OK), -1);
+	flow_file_close(&file, false);
+	assert_int_equal(open_shared(&file), 0);
+	assert_int_equal(file.found, FLOWS);
+	assert_int_equal(flow_file_settle(&file), 0);
+	// Two: an earlier one has run in between, so its table counts.
+	flow_file_close(&file, false);
+	leave_former();
+	assert_int_equal(open_shared(&file), 0);
+	assert_string_equal(file.path, in_shared("t"));
+	assert_int_equal(flow_file_settle(&file), 0);
+	flow_file_close(&file, false);
+	assert_true(flow_file_remove(&shared, "t"));
+	assert_int_equal(rmdir(shared.former), 0);
+}
+
+static void what_others_have_put_there_is_left_alone(void **state)
+{
+	struct flow_file file;
+	struct stat status;
+
+	make_shared();
+	leave_former();
+	assert_int_equal(chown(in_shared("t"), 65534, 65534), 0);
+	assert_int_equal(mkdir(in_shared("weir"), 0777), 0);
+	assert_int_equal(chmod(in_shared("weir"), 0777), 0);
+	assert_false(flow_file_exists(&shared, "t"));
+	assert_int_equal(open_shared(&file), 0);
+	assert_int_equal(file.found, 0);
+	assert_non_null(strstr(file.path, in_shared("weir.")));
+	assert_int_equal(stat(file.place.directory, &status), 0);
+	assert_int_equal(status.st_mode & 07777, 0700);
+	flow_file_close(&file, true);
+	assert_int_equal(access(file.place.directory, F_OK), -1);
+	assert_true(flow_file_remove(&shared, "t"));
+	assert_int_equal(unlink(in_shared("t")), 0);
+	assert_int_equal(rmdir(in_shared("weir")), 0);
+	assert_int_equal(rmdir(shared.former), 0);
+}
+
+/* What can't be used goes from there into our directory. */
+static void a_damaged_one_is_kept_in_the_directory(void **state)
+{
+	struct flow_file file;
+
+	make_shared();
+	leave_former();
+	assert_int_equal(truncate(in_shared("t"), 5000), 0);
+	assert_int_equal(open_shared(&file), 0);
+	assert_non_null(strstr(file.refused, "cut short"));
+	assert_string_equal(file.path, in_shared("weir/t"));
+	assert_int_equal(access(in_shared("weir/t.refused"), F_OK), 0);
+	assert_int_equal(access(in_shared("t"), F_OK), -1);
+	flow_file_close(&file, true);
+	assert_true(flow_file_remove(&shared, "t"));
+	assert_int_equal(rmdir(shared.former), 0);
 }
 
 static void random_bytes_are_refused(void **state)
@@ -465,7 +620,12 @@ int main(void)
 		cmocka_unit_test(a_long_file_is_taken),
 		cmocka_unit_test(one_whole_copy_of_the_header_is_enough),
 		cmocka_unit_test(the_other_family_is_refused),
-		cmocka_unit_test(no_symlink_and_no_directory_is_followed),
+		cmocka_unit_test(what_is_not_ours_alone_is_refused),
+		cmocka_unit_test(memory_is_behind_all_of_it),
+		cmocka_unit_test(a_directory_of_its_own_where_others_may_write),
+		cmocka_unit_test(the_table_of_an_earlier_weir_is_taken_over),
+		cmocka_unit_test(what_others_have_put_there_is_left_alone),
+		cmocka_unit_test(a_damaged_one_is_kept_in_the_directory),
 		cmocka_unit_test(random_bytes_are_refused),
 	};
 

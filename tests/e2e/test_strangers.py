@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What weir keeps beside its process: other users of the machine neither own nor block it (E18)."""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+
+import pytest
+
+import weir as weir_module
+from test_everyday import all_live, idle_connections
+from weir import Weir, WeirFailed
+
+NOBODY = 65534
+RUN, MEMORY = "/run/weir", "/dev/shm"
+
+
+# E18
+
+def move_table(weir, path):
+    """Where an earlier weir had it; of a weir that has ended."""
+    found = [f"{place}/{weir.prefix}.flows4" for place in ("/dev/hugepages", RUN, MEMORY)]
+    found = [table for table in found if os.path.exists(table)]
+    assert len(found) == 1, found
+    if found[0] != path:
+        shutil.move(found[0], path)
+
+
+@contextlib.contextmanager
+def removed(*paths):
+    try:
+        yield
+    finally:
+        for path in paths:
+            if os.path.lexists(path):
+                os.unlink(path)
+
+
+def test_e18_what_strangers_made_is_no_table(lab, start_weir):
+    """Before the first start: a file that everybody writes to, and holds; a FIFO that is waited
+    for. Each is named and left alone."""
+    paths = [f"{MEMORY}/weir-{lab.name}.flows{family}" for family in "46"]
+    with removed(*paths), open(paths[0], "w") as file:
+        os.mkfifo(paths[1])
+        for path in paths:
+            os.chmod(path, 0o666)
+            os.chown(path, NOBODY, NOBODY)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        weir = start_weir(port={"hugepages": False})
+        table = weir.flows()[0]["file"]
+        assert table not in paths and os.stat(paths[0]).st_size == 0
+        owner = os.stat(table)
+        assert (owner.st_uid, owner.st_mode & 0o7777) == (0, 0o600)
+        connections = idle_connections(lab, 20)
+        weir.kill()
+        weir.start()
+        assert (weir.flows()[0]["file"], weir.info()["adopted"]) == (table, 20)
+        all_live(connections)
+        weir.kill()
+        weir.forget()
+        assert not os.path.exists(table) and all(map(os.path.exists, paths))
+
+
+def test_e18_a_table_in_the_open_is_taken_over_and_moved(lab, start_weir):
+    """It lies in a directory of its own from then on, beside what a stranger gave that name; and
+    there it is found, whether or not the stranger's is there still."""
+    weir = start_weir(port={"hugepages": False})
+    former = f"{MEMORY}/{weir.prefix}.flows4"
+    usual = f"{MEMORY}/weir"
+    connections = idle_connections(lab, 20)
+    with removed(former, usual):
+        begin = len(weir.log())
+        weir.kill()
+        move_table(weir, former)
+        os.symlink("/tmp", usual)
+        weir.start()
+        weir.wait(lambda: not os.path.exists(former), what="it has moved")
+        table = weir.flows()[0]["file"]
+        assert re.fullmatch(rf"{usual}\.\w{{6}}/{weir.prefix}.flows4", table), table
+        assert f"{usual} isn't this weir's" in weir.log()[begin:]
+        for path, mode in ((table, 0o600), (os.path.dirname(table), 0o700)):
+            assert os.stat(path).st_mode & 0o7777 == mode
+        os.unlink(usual)
+        weir.kill()
+        weir.start()
+        assert (weir.flows()[0]["file"], weir.info()["adopted"]) == (table, 20)
+        all_live(connections)
+        assert weir.stop() == 0
+        assert not os.path.exists(os.path.dirname(table))
+
+
+def test_e18_a_run_directory_of_others_is_refused(lab):
+    """What lies there would be believed."""
+    weir = Weir(lab, weir_module.config(lab))
+    os.makedirs(RUN, exist_ok=True)
+    mode = os.stat(RUN).st_mode & 0o7777
+    os.chmod(RUN, 0o777)
+    try:
+        with pytest.raises(WeirFailed) as failure:
+            weir.start(wait_up=False)
+    finally:
+        os.chmod(RUN, mode)
+    assert f"{RUN} isn't root's alone" in str(failure.value)
