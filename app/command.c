@@ -25,16 +25,18 @@
 #include "dev.h"
 #include "hand.h"
 #include "log.h"
+#include "own_file.h"
 #include "reload.h"
 #include "upgrade.h"
 
-#define DIRECTORY "/run/weir"
 #define VERSION 1
 #define LINE_BYTES 4096
 #define CLIENTS_MAX 16
 #define BACKLOG 16
 #define ANSWER_MS 20 // for the last answer to leave
 #define IDLE_S 60    // for the next line, and for an answer to be taken
+
+#define SOCKET_PATH sizeof(((struct sockaddr_un *)0)->sun_path)
 
 struct client {
 	struct command *command;
@@ -53,7 +55,7 @@ struct command {
 	LIST_HEAD(, client) clients;
 	unsigned nb_clients;
 	bool forget; // at the end that was asked for
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	char path[SOCKET_PATH];
 };
 
 /* --- answers --- */
@@ -439,30 +441,50 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 
 /* --- the socket --- */
 
-static int make_path(struct command *command)
+static void make_path(const struct conf *conf, char path[SOCKET_PATH])
 {
-	const char *instance = command->daemon->conf->instance;
-	struct stat status;
-	char directory[64];
+	snprintf(path, SOCKET_PATH, OWN_RUN_DIRECTORY "%s%s/control.sock",
+		conf->instance[0] != '\0' ? "/" : "", conf->instance);
+}
 
-	snprintf(directory, sizeof(directory), instance[0] ? DIRECTORY "/%s" : DIRECTORY "%s",
-		instance);
-	snprintf(command->path, sizeof(command->path), "%s/control.sock", directory);
-	if (mkdir(DIRECTORY, 0755) < 0 && errno != EEXIST)
-		return -errno;
-	if (instance[0] != '\0' && mkdir(directory, 0755) < 0 && errno != EEXIST)
-		return -errno;
-	// A dead one's; whether another weir runs under this name was found out before.
-	if (lstat(command->path, &status) == 0 && S_ISSOCK(status.st_mode))
-		unlink(command->path);
-	return 0;
+/* The instance's, or all instances'. */
+static int make_directory(const char *path)
+{
+	char directory[SOCKET_PATH];
+	int err = own_directory_make(OWN_RUN_DIRECTORY, 0755);
+
+	strcpy(directory, path);
+	*strrchr(directory, '/') = '\0';
+	return err < 0 ? err : own_directory_make(directory, 0755);
+}
+
+/* The socket, and the directory: which fails as long as something else is in it. */
+static void remove_path(char *path)
+{
+	struct stat status;
+
+	if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode))
+		unlink(path);
+	*strrchr(path, '/') = '\0';
+	rmdir(path);
+}
+
+void command_forget(const struct conf *conf)
+{
+	char path[SOCKET_PATH];
+
+	make_path(conf, path);
+	remove_path(path);
 }
 
 static int open_socket(struct command *command)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int err = make_path(command);
 
+	// A dead one's; whether another weir runs under this name was found out before.
+	command_forget(command->daemon->conf);
+	make_path(command->daemon->conf, command->path);
+	int err = make_directory(command->path);
 	if (err < 0)
 		return err;
 	strcpy(address.sun_path, command->path);
@@ -508,8 +530,6 @@ void command_destroy(struct command *command)
 		// NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it leaves the list
 		client_destroy(LIST_FIRST(&command->clients));
 	evconnlistener_free(command->listener);
-	unlink(command->path);
-	*strrchr(command->path, '/') = '\0';
-	rmdir(command->path); // fails as long as something else is in it
+	remove_path(command->path);
 	free(command);
 }

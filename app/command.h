@@ -20,11 +20,14 @@
 #define WEIR_COMMAND_H
 
 struct command;
+struct conf;
 struct daemon;
 
 /* Open the socket. NULL with `message` (DEV_MESSAGE bytes) and errno on failure. */
 struct command *command_create(struct daemon *daemon, char *message);
 /* Close the socket and remove it. command_destroy(NULL) is fine. */
 void command_destroy(struct command *command);
+/* Remove the socket of an instance that doesn't run, and its directory. */
+void command_forget(const struct conf *conf);
 
 #endif

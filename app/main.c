@@ -59,17 +59,23 @@ static void raise_descriptor_limit(void)
 	}
 }
 
+/* -EPERM with `message`: what lies in our directory may be somebody else's. */
+static int check_run_directory(char *message)
+{
+	if (own_directory_make(OWN_RUN_DIRECTORY, 0755) != -EPERM)
+		return 0; // what else is wrong is said by who needs it
+	snprintf(message, DEV_MESSAGE,
+		OWN_RUN_DIRECTORY " isn't root's alone: remove what others have put there; "
+				  "chown root " OWN_RUN_DIRECTORY "; chmod 755 " OWN_RUN_DIRECTORY);
+	return -EPERM;
+}
+
 static int eal_init(struct daemon *daemon, char *message)
 {
 	const struct options *options = &daemon->options;
 
-	if (own_directory_make(OWN_RUN_DIRECTORY, 0755) == -EPERM) {
-		snprintf(message, DEV_MESSAGE,
-			OWN_RUN_DIRECTORY " isn't root's alone: remove what others have put there; "
-					  "chown root " OWN_RUN_DIRECTORY
-					  "; chmod 755 " OWN_RUN_DIRECTORY);
+	if (check_run_directory(message) < 0)
 		return -EPERM;
-	}
 	if (upgrade_is_successor(daemon))
 		return dev_eal_init_beside(
 			daemon->conf, options->eal_argc, options->eal_argv, message);
@@ -79,6 +85,8 @@ static int eal_init(struct daemon *daemon, char *message)
 static void eal_fini(struct daemon *daemon)
 {
 	dev_eal_fini();
+	if (daemon->forget)
+		rmdir(OWN_RUN_DIRECTORY); // fails as long as something else is in it
 }
 
 /* From here on the port is this process's; and before it ends, the next one's. */
@@ -383,25 +391,46 @@ static void notify_fini(struct daemon *daemon)
 	notify_destroy(daemon->notify);
 }
 
+/* Make the kernel hear on the interface again; `is_known`: how it was set before. */
+static void give_back(const struct conf *conf, const char *interface, bool is_known)
+{
+	if (exception_is_mute(interface)) {
+		dev_interface_detach(conf);
+		if (!is_known)
+			log_warning("nothing in " OWN_RUN_DIRECTORY
+				    " says any more how %s was set before: its MTU, queues, "
+				    "offloads and allmulti stay as they are",
+				interface);
+	}
+	exception_unmute(interface);
+}
+
 /* Remove what an ended process left for this one. */
 static int forget(const struct conf *conf, const char *config)
 {
 	char interface[16], message[DEV_MESSAGE] = "it runs: weirctl stop --forget ends it";
-	int err = dev_interface_forget(conf, interface, message);
+	int err = check_run_directory(message);
 
-	if (err == 0 && !tables_remove(conf))
-		err = -EBUSY;
+	if (err == 0)
+		err = dev_interface_forget(conf, interface, message);
+	bool is_known = err == 0;
+
+	if (err >= 0)
+		err = tables_remove(conf) ? 0 : -EBUSY;
 	if (err == 0) {
 		keep_remove(conf);
 		kept_names_remove(conf);
 		start_pace_forget(config);
 		macs_remove(conf);
+		command_forget(conf);
 		err = exception_forget(conf, message);
 	}
 	if (err == 0 && interface[0] != '\0')
-		exception_unmute(interface);
+		give_back(conf, interface, is_known);
 	if (err < 0)
 		log_error("%s", message);
+	else
+		rmdir(OWN_RUN_DIRECTORY); // fails as long as something else is in it
 	return err < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

@@ -221,27 +221,6 @@ static int check_prefix(const char *name, char *message)
 	return -EBUSY;
 }
 
-int dev_interface_forget(const struct conf *conf, char *interface, char *message)
-{
-	struct dev_device device;
-	struct dev_link link;
-	char name[80];
-	int failed = dev_device_parse(&device, &conf->port, message);
-
-	if (failed == 0)
-		failed = check_prefix(dev_instance_name(conf, name), message);
-
-	interface[0] = '\0';
-	if (failed || device.interface[0] == '\0')
-		return failed;
-	snprintf(interface, sizeof(device.interface), "%s", device.interface);
-	if (dev_link_open(&link, device.interface) < 0)
-		return 0;
-	dev_link_recall(&link);
-	dev_link_close(&link); // which restores
-	return 0;
-}
-
 /* EAL's files; it leaves them for secondary processes, which Weir has not. */
 static void remove_runtime_directory(const char *path)
 {
@@ -252,6 +231,85 @@ static void remove_runtime_directory(const char *path)
 		unlinkat(dirfd(directory), entry->d_name, 0); // "." and ".." refuse
 	closedir(directory);
 	rmdir(path);
+}
+
+static void runtime_path(char path[256], const char *prefix)
+{
+	snprintf(path, 256, DEV_RUNTIME "/dpdk/%s", prefix);
+}
+
+/* The name's directory, if it is a link of a process that had a numbered prefix: it is dead. */
+static void remove_link(const char *name)
+{
+	char path[256];
+	struct stat status;
+
+	runtime_path(path, name);
+	if (lstat(path, &status) == 0 && S_ISLNK(status.st_mode))
+		unlink(path);
+}
+
+/* All of these that processes of the name left. */
+static void remove_runtime_directories(const char *name)
+{
+	char prefix[96], path[256];
+
+	remove_link(name);
+	for (unsigned i = 0; i < PREFIXES; i++) {
+		number_prefix(prefix, name, i);
+		runtime_path(path, prefix);
+		remove_runtime_directory(path);
+	}
+}
+
+/* 0, or 1: how it was before isn't known. */
+static int restore_interface(const char *interface)
+{
+	struct dev_link link;
+
+	if (dev_link_open(&link, interface) < 0) {
+		dev_link_forget(&link); // it is gone
+		return 0;
+	}
+	bool known = dev_link_recall(&link);
+	dev_link_close(&link); // which restores
+	return known ? 0 : 1;
+}
+
+int dev_interface_forget(const struct conf *conf, char *interface, char *message)
+{
+	struct dev_device device;
+	struct dev_lock lock;
+	char name[80];
+	int failed = dev_device_parse(&device, &conf->port, message);
+
+	interface[0] = '\0';
+	if (failed == 0)
+		failed = check_prefix(dev_instance_name(conf, name), message);
+	if (failed)
+		return failed;
+	remove_runtime_directories(name);
+	failed = dev_lock_take(&lock, &device, name, message);
+	if (failed == -EBUSY) {
+		log_info("%s: it stays as it is", message);
+		return 0;
+	}
+	if (failed)
+		return failed;
+	if (device.interface[0] != '\0')
+		failed = restore_interface(device.interface);
+	strcpy(interface, device.interface);
+	dev_lock_release(&lock);
+	return failed;
+}
+
+void dev_interface_detach(const struct conf *conf)
+{
+	struct dev_device device;
+	char message[DEV_MESSAGE];
+
+	if (dev_device_parse(&device, &conf->port, message) == 0 && device.af_xdp)
+		dev_xdp_detach(device.interface);
 }
 
 /* rte_eal_init() without its prints, its usage text, and systemd's directory. */
@@ -401,17 +459,6 @@ static void link_path(char path[256], const char *name)
 	// EAL's directory of this process stands beside it.
 	snprintf(path, 256, "%s", rte_eal_get_runtime_dir());
 	snprintf(strrchr(path, '/') + 1, 96, "%s", name);
-}
-
-/* The name's directory, if it is a link of a process that had a numbered prefix: it is dead. */
-static void remove_link(const char *name)
-{
-	char path[256];
-	struct stat status;
-
-	snprintf(path, sizeof(path), "/var/run/dpdk/%s", name);
-	if (lstat(path, &status) == 0 && S_ISLNK(status.st_mode))
-		unlink(path);
 }
 
 int dev_eal_init(const struct conf *conf, int argc, char **argv, char *message)

@@ -15,6 +15,7 @@
 
 #include "dev_ethtool.h"
 #include "log.h"
+#include "own_file.h"
 
 static int request(const struct dev_link *link, unsigned long number, struct ifreq *ifr)
 {
@@ -30,7 +31,8 @@ static void make_path(const struct dev_link *link, char path[128])
 
 	// Names repeat between network namespaces.
 	stat("/proc/self/ns/net", &netns);
-	snprintf(path, 128, "/run/weir/link-%s-net%lu", link->name, (unsigned long)netns.st_ino);
+	snprintf(path, 128, OWN_RUN_DIRECTORY "/link-%s-net%lu", link->name,
+		(unsigned long)netns.st_ino);
 }
 
 void dev_link_remember(const struct dev_link *link)
@@ -38,16 +40,16 @@ void dev_link_remember(const struct dev_link *link)
 	char path[128];
 
 	make_path(link, path);
-	FILE *file = fopen(path, "we");
+	FILE *file = own_file_begin(path);
 	if (file == NULL)
 		return;
 	fprintf(file, "ifindex %u flags %u offloads %u mtu %u rx %u tx %u combined %u\n",
 		if_nametoindex(link->name), link->flags_added, link->offloads_off, link->mtu,
 		link->channels.rx, link->channels.tx, link->channels.combined);
-	fclose(file);
+	own_file_end(file, path);
 }
 
-void dev_link_recall(struct dev_link *link)
+bool dev_link_recall(struct dev_link *link)
 {
 	struct dev_link found = *link;
 	unsigned index = 0;
@@ -55,24 +57,25 @@ void dev_link_recall(struct dev_link *link)
 
 	link->is_owner = found.is_owner = true;
 	make_path(link, path);
-	FILE *file = fopen(path, "re");
+	FILE *file = own_file_read(path);
 	if (file == NULL)
-		return;
-	if (fscanf(file, "ifindex %u flags %u offloads %u mtu %u rx %u tx %u combined %u", &index,
-		    &found.flags_added, &found.offloads_off, &found.mtu, &found.channels.rx,
-		    &found.channels.tx, &found.channels.combined) == 7 &&
-		index ==
-			if_nametoindex(link->name)) // a new one of the name has settings of its own
-		*link = found;
+		return false;
+	bool known = fscanf(file, "ifindex %u flags %u offloads %u mtu %u rx %u tx %u combined %u",
+			     &index, &found.flags_added, &found.offloads_off, &found.mtu,
+			     &found.channels.rx, &found.channels.tx, &found.channels.combined) == 7;
 	fclose(file);
+	// A new one of the name has settings of its own.
+	if (known && index == if_nametoindex(link->name))
+		*link = found;
+	return known;
 }
 
-static void forget(const struct dev_link *link)
+void dev_link_forget(const struct dev_link *link)
 {
 	char path[128];
 
 	make_path(link, path);
-	unlink(path);
+	own_file_remove(path);
 }
 
 int dev_link_open(struct dev_link *link, const char *interface)
@@ -239,7 +242,7 @@ void dev_link_restore(struct dev_link *link)
 	if (link->is_kept)
 		return;
 	if (link->is_owner)
-		forget(link);
+		dev_link_forget(link);
 	dev_ethtool_offloads_on(link->fd, link->name, link->offloads_off);
 	link->offloads_off = 0;
 	if (link->mtu != 0) {

@@ -57,9 +57,11 @@ void dev_link_restore(struct dev_link *link);
 /*
  * Write down what dev_link_restore() puts back, in /run/weir, for a process after this one, which
  * recalls it once it owns the port; so that restoring leads to how the interface was before the
- * first one.
+ * first one. Recalling tells whether something was known.
  */
 void dev_link_remember(const struct dev_link *link);
-void dev_link_recall(struct dev_link *link);
+bool dev_link_recall(struct dev_link *link);
+/* Remove what was written down. Of `link` only the name counts. */
+void dev_link_forget(const struct dev_link *link);
 
 #endif

@@ -11,31 +11,34 @@
 #include <unistd.h>
 
 #include "dev.h"
-
-#define LOCK_DIRECTORY "/run/weir"
+#include "own_file.h"
 
 /* Interface names repeat between network namespaces, so the file names the namespace too. */
 static void make_path(struct dev_lock *lock, const struct dev_device *device)
 {
 	struct stat netns = {0};
 	if (device->kind != DEV_KIND_PCI && stat("/proc/self/ns/net", &netns) == 0)
-		snprintf(lock->path, sizeof(lock->path), LOCK_DIRECTORY "/port-%s-net%lu.lock",
+		snprintf(lock->path, sizeof(lock->path), OWN_RUN_DIRECTORY "/port-%s-net%lu.lock",
 			device->interface, (unsigned long)netns.st_ino);
 	else
-		snprintf(lock->path, sizeof(lock->path), LOCK_DIRECTORY "/port-%s.lock",
+		snprintf(lock->path, sizeof(lock->path), OWN_RUN_DIRECTORY "/port-%s.lock",
 			device->kind == DEV_KIND_PCI ? device->name : device->interface);
 }
 
 /*
  * Open and lock. A holder that ends removes the file: a lock on a file that is no longer the one
- * of that name excludes nobody, so then it starts again.
+ * of that name excludes nobody, so then it starts again. So it does when another weir that ends has
+ * removed the directory.
  */
 static int open_locked(const char *path)
 {
 	for (;;) {
-		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		int made = own_directory_make(OWN_RUN_DIRECTORY, 0755);
+		int fd = made < 0 ? made : own_file_open(path, O_RDWR | O_CREAT, false);
+		if (fd == -ENOENT)
+			continue;
 		if (fd < 0)
-			return -errno;
+			return fd;
 		struct stat held, named;
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 			int failed = errno == EWOULDBLOCK ? -EBUSY : -errno;
@@ -51,7 +54,7 @@ static int open_locked(const char *path)
 static void name_holder(const char *path, const char *device, char *message)
 {
 	char holder[100] = "another process";
-	FILE *file = fopen(path, "re");
+	FILE *file = own_file_read(path);
 	if (file != NULL) {
 		if (fgets(holder, sizeof(holder), file) != NULL)
 			holder[strcspn(holder, "\n")] = '\0';
@@ -68,12 +71,6 @@ int dev_lock_take(
 		return 0;
 	make_path(lock, device);
 
-	if (mkdir(LOCK_DIRECTORY, 0755) < 0 && errno != EEXIST) {
-		int failed = -errno;
-		snprintf(message, DEV_MESSAGE, "cannot make " LOCK_DIRECTORY ": %s",
-			strerror(-failed));
-		return failed;
-	}
 	int fd = open_locked(lock->path);
 	if (fd == -EBUSY) {
 		const char *device_name =
@@ -110,14 +107,8 @@ void dev_lock_release(struct dev_lock *lock)
 
 pid_t dev_lock_prefix_owner(const char *prefix)
 {
-	// As EAL chooses it; dev_eal.c keeps RUNTIME_DIRECTORY from it.
-	const char *directory = "/var/run";
-	if (getuid() != 0) {
-		const char *own = getenv("XDG_RUNTIME_DIR");
-		directory = own != NULL ? own : "/tmp";
-	}
 	char path[256];
-	snprintf(path, sizeof(path), "%s/dpdk/%s/config", directory, prefix);
+	snprintf(path, sizeof(path), DEV_RUNTIME "/dpdk/%s/config", prefix);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return 0;

@@ -7,6 +7,8 @@
 
 #include "dev_device.h"
 
+#define DEV_RUNTIME "/var/run" // EAL's, for its directory dpdk
+
 struct dev_lock {
 	int fd; // -1 = not held
 	char path[128];

@@ -3,7 +3,9 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <linux/if_link.h>
 #include <linux/if_xdp.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,10 +17,12 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "netlink.h"
 
 #define STEP_MS 1     // between two looks
 #define RELEASE_MS 20 // that the kernel is given to let go of a queue that a look took
 #define FRAME 4096
+#define REQUEST_SIZE 64 // bytes: one that names a link and a program
 
 /* A mapped ring holds its socket, and that its queue. The driver leaves those of all queues but the
  * first when it closes its device. */
@@ -121,4 +125,34 @@ int dev_xdp_wait_free(const char *interface, unsigned nb_queues, unsigned wait_m
 	}
 	free(frame);
 	return err;
+}
+
+static int detach(struct mnl_socket *socket, unsigned index, uint32_t mode)
+{
+	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+
+	request->nlmsg_type = RTM_SETLINK;
+	request->nlmsg_flags = NLM_F_REQUEST;
+	struct ifinfomsg *link = mnl_nlmsg_put_extra_header(request, sizeof(*link));
+	link->ifi_index = index;
+	struct nlattr *xdp = mnl_attr_nest_start(request, IFLA_XDP);
+	mnl_attr_put_u32(request, IFLA_XDP_FD, -1);
+	mnl_attr_put_u32(request, IFLA_XDP_FLAGS, mode);
+	mnl_attr_nest_end(request, xdp);
+	return netlink_talk(socket, request, NULL, NULL);
+}
+
+int dev_xdp_detach(const char *interface)
+{
+	unsigned index = if_nametoindex(interface);
+	struct mnl_socket *socket = index == 0 ? NULL : netlink_open(-1, 0);
+
+	if (socket == NULL)
+		return -errno;
+	// It is in one of the two, and the other is fine without.
+	int err = detach(socket, index, XDP_FLAGS_DRV_MODE);
+	int err_generic = detach(socket, index, XDP_FLAGS_SKB_MODE);
+	mnl_socket_close(socket);
+	return err < 0 && err_generic < 0 ? err : 0;
 }

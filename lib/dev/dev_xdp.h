@@ -24,4 +24,7 @@ void dev_xdp_close_sockets(void);
  */
 int dev_xdp_wait_free(const char *interface, unsigned nb_queues, unsigned wait_ms, unsigned *queue);
 
+/* Take the program off an interface that an ended process left there. 0 or -errno. */
+int dev_xdp_detach(const char *interface);
+
 #endif

@@ -234,8 +234,10 @@ int exception_forget(const struct conf *conf, char *message)
 	int previous = -1, err;
 
 	snprintf(path, sizeof(path), "/run/netns/%s", name);
-	if (name[0] != '\0' && access(path, F_OK) < 0)
+	if (name[0] != '\0' && access(path, F_OK) < 0) {
+		exception_namespace_forget(name);
 		return 0;
+	}
 	err = exception_namespace_open(&ns, name, message);
 	if (err == 0 && ns.fd >= 0) {
 		previous = netns_enter(ns.fd);
@@ -248,6 +250,8 @@ int exception_forget(const struct conf *conf, char *message)
 	if (err < 0)
 		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": %s%s", strerror(-err),
 			err == -EBUSY ? "; a process holds it" : "");
+	else if (ns.fd >= 0 && !ns.ours)
+		log_info("network namespace %s stays: Weir hasn't made it", name);
 	exception_namespace_close(&ns, err == 0);
 	return err;
 }

@@ -151,6 +151,39 @@ int exception_interface_up(struct mnl_socket *socket, int index)
 	return netlink_talk(socket, link_request(buffer, index, IFF_UP), NULL, NULL);
 }
 
+int exception_interface_set_alias(struct mnl_socket *socket, int index, const char *alias)
+{
+	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
+	struct nlmsghdr *request = link_request(buffer, index, 0);
+
+	mnl_attr_put_str(request, IFLA_IFALIAS, alias);
+	return netlink_talk(socket, request, NULL, NULL);
+}
+
+static int take_alias(const struct nlmsghdr *header, void *context)
+{
+	const struct nlattr *attr;
+	const char **alias = context;
+
+	mnl_attr_for_each(attr, header, sizeof(struct ifinfomsg))
+	{
+		if (mnl_attr_get_type(attr) == IFLA_IFALIAS &&
+			strcmp(mnl_attr_get_str(attr), *alias) == 0)
+			*alias = NULL;
+	}
+	return MNL_CB_OK;
+}
+
+bool exception_interface_has_alias(struct mnl_socket *socket, int index, const char *alias)
+{
+	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
+	struct nlmsghdr *request = link_request(buffer, index, 0);
+
+	request->nlmsg_type = RTM_GETLINK;
+	// `alias` is taken away when it is found.
+	return netlink_talk(socket, request, take_alias, &alias) == 0 && alias == NULL;
+}
+
 unsigned exception_interface_index(int fd)
 {
 	struct ifreq request = {0};

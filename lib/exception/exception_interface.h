@@ -67,4 +67,9 @@ int exception_interface_default_route(
 /* Set the device up. 0 or -errno. */
 int exception_interface_up(struct mnl_socket *socket, int index);
 
+/* Give the device an alias, a note that the kernel keeps with it. 0 or -errno. */
+int exception_interface_set_alias(struct mnl_socket *socket, int index, const char *alias);
+/* Tell whether it has that alias. */
+bool exception_interface_has_alias(struct mnl_socket *socket, int index, const char *alias);
+
 #endif

@@ -21,9 +21,11 @@
 #include "log.h"
 #include "netlink.h"
 #include "netns.h"
+#include "own_file.h"
 
 #define NETNS_DIR "/run/netns"
-#define MARKER_DIR "/run/weir"
+#define LOOPBACK 1          // the first device of every namespace
+#define MADE "made by Weir" // its alias, in one of ours
 
 static void make_path(char path[128], const char *name)
 {
@@ -32,7 +34,7 @@ static void make_path(char path[128], const char *name)
 
 static void make_marker_path(char path[128], const char *name)
 {
-	snprintf(path, 128, MARKER_DIR "/%s.netns", name);
+	snprintf(path, 128, OWN_RUN_DIRECTORY "/%s.netns", name);
 }
 
 /* A network namespace's descriptor, or -errno; -EINVAL for a left-over file without a mount. */
@@ -71,13 +73,16 @@ static int share_directory(void)
 	return 0;
 }
 
-static int set_loopback_up(void)
+/* The loopback up, and the mark that the namespace is Weir's. */
+static int set_loopback(void)
 {
 	struct mnl_socket *socket = netlink_open(-1, 0);
 
 	if (socket == NULL)
 		return -errno;
-	int err = exception_interface_up(socket, 1); // the first device of every namespace
+	int err = exception_interface_up(socket, LOOPBACK);
+	if (err == 0)
+		err = exception_interface_set_alias(socket, LOOPBACK, MADE);
 	mnl_socket_close(socket);
 	return err;
 }
@@ -95,7 +100,7 @@ static int mount_new(const char *path)
 		close(previous);
 		return err;
 	}
-	err = set_loopback_up();
+	err = set_loopback();
 	if (err == 0 && mount("/proc/thread-self/ns/net", path, "none", MS_BIND, NULL) < 0)
 		err = -errno;
 	netns_leave(previous);
@@ -135,14 +140,14 @@ static unsigned long long inode(int fd)
 	return fstat(fd, &st) < 0 ? 0 : st.st_ino;
 }
 
-/* Whether the marker of this name stands for this very namespace. */
+/* Whether a file that an earlier weir left as its mark stands for this very namespace. */
 static bool marker_matches(const struct exception_namespace *ns)
 {
 	char path[128];
 	unsigned long long number = 0;
 
 	make_marker_path(path, ns->name);
-	FILE *file = fopen(path, "re");
+	FILE *file = own_file_read(path);
 	if (file == NULL)
 		return false;
 	bool read = fscanf(file, "%llu", &number) == 1;
@@ -150,21 +155,16 @@ static bool marker_matches(const struct exception_namespace *ns)
 	return read && number == inode(ns->fd);
 }
 
-static void write_marker(const struct exception_namespace *ns)
+static bool is_ours(const struct exception_namespace *ns)
 {
-	char path[128];
+	struct mnl_socket *socket = netlink_open(ns->fd, 0);
 
-	make_marker_path(path, ns->name);
-	if (mkdir(MARKER_DIR, 0755) == 0 || errno == EEXIST) {
-		FILE *file = fopen(path, "we");
-		if (file != NULL) {
-			fprintf(file, "%llu\n", inode(ns->fd));
-			if (fclose(file) == 0)
-				return;
-		}
-	}
-	log_warning("%s: %s; network namespace %s will stay if this process is killed", path,
-		strerror(errno), ns->name);
+	if (socket == NULL)
+		return false;
+	bool ours = exception_interface_has_alias(socket, LOOPBACK, MADE) ||
+		(marker_matches(ns) && exception_interface_set_alias(socket, LOOPBACK, MADE) == 0);
+	mnl_socket_close(socket);
+	return ours;
 }
 
 int exception_namespace_open(struct exception_namespace *ns, const char *name, char *message)
@@ -184,7 +184,7 @@ int exception_namespace_open(struct exception_namespace *ns, const char *name, c
 
 	ns->fd = open_mounted(path);
 	if (ns->fd >= 0) {
-		ns->ours = marker_matches(ns);
+		ns->ours = is_ours(ns);
 		return 0;
 	}
 	int err = create(path);
@@ -202,7 +202,6 @@ int exception_namespace_open(struct exception_namespace *ns, const char *name, c
 	}
 	ns->ours = true;
 	ns->made = true;
-	write_marker(ns);
 	return 0;
 }
 
@@ -221,6 +220,13 @@ void exception_namespace_close(struct exception_namespace *ns, bool remove)
 	if (unlink(path) < 0)
 		log_warning("%s: %s; remove it by: ip netns delete %s", path, strerror(errno),
 			ns->name);
-	make_marker_path(path, ns->name);
-	unlink(path);
+	exception_namespace_forget(ns->name);
+}
+
+void exception_namespace_forget(const char *name)
+{
+	char path[128];
+
+	make_marker_path(path, name);
+	own_file_remove(path);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A named network namespace as iproute2 keeps them: a bind mount at /run/netns/NAME, so that
- * `ip -n NAME` sees it. A marker, /run/weir/NAME.netns with the namespace's inode number, tells one
- * that Weir made (perhaps a killed run) from somebody else's: only the former is removed.
+ * `ip -n NAME` sees it. A mark within it, the loopback device's alias, tells one that Weir made
+ * (perhaps a killed run) from somebody else's: only the former is removed. Earlier weirs had a file
+ * for a mark, /run/weir/NAME.netns with the namespace's inode number.
  *
  * Control core. The calling thread is in its own namespace again when a function returns.
  */
@@ -28,5 +29,8 @@ int exception_namespace_open(struct exception_namespace *ns, const char *name, c
 
 /* Close the descriptor; with `remove` also the name and the marker, if ours. */
 void exception_namespace_close(struct exception_namespace *ns, bool remove);
+
+/* Remove the mark that an earlier weir may have left of a namespace that is gone. */
+void exception_namespace_forget(const char *name);
 
 #endif

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What weir keeps beside its process: other users of the machine neither own nor block it (E18)."""
+"""What weir keeps beside its process: other users of the machine neither own nor block it (E18), and
+it goes when it is told to (E27)."""
 
 import contextlib
 import fcntl
@@ -9,12 +10,15 @@ import shutil
 
 import pytest
 
+import lab as lab_module
+import netns
+import traffic
 import weir as weir_module
 from test_everyday import all_live, idle_connections
 from weir import Weir, WeirFailed
 
 NOBODY = 65534
-RUN, MEMORY = "/run/weir", "/dev/shm"
+RUN, MEMORY, TELEMETRY = "/run/weir", "/dev/shm", "/var/run/dpdk"
 
 
 # E18
@@ -100,6 +104,82 @@ def test_e18_a_run_directory_of_others_is_refused(lab):
     try:
         with pytest.raises(WeirFailed) as failure:
             weir.start(wait_up=False)
+        forget = lab.lb.run(weir_module.BINARY, "--forget", "-c", weir.path, check=False)
     finally:
         os.chmod(RUN, mode)
     assert f"{RUN} isn't root's alone" in str(failure.value)
+    assert forget.returncode != 0 and f"{RUN} isn't root's alone" in forget.stderr
+
+
+# E27
+
+def left_of(lab, instance):
+    """All that a weir may leave on the machine, by where. Directories that several share count when
+    nothing is in them."""
+    prefix = f"weir-{instance}"
+    number = os.stat(lab.lb.path).st_ino
+    own = re.compile(rf"{instance}|{prefix}([.]?\d?|map_.*|\..*)|.*-net{number}(\.lock)?"
+                     rf"|failed-.*{prefix}\.conf")
+    found = {}
+    for folder in ("/dev/hugepages", MEMORY, f"{MEMORY}/weir", RUN, TELEMETRY, netns.DIRECTORY):
+        with contextlib.suppress(FileNotFoundError):
+            entries = os.listdir(folder)
+            found[folder] = [name for name in entries if own.fullmatch(name)]
+            if not entries and folder in (RUN, f"{MEMORY}/weir"):
+                found[folder] = ["."]
+    link = lab.lb.run("ip", "link", "show", lab_module.PORT).stdout
+    found["the interface"] = [word for word in ("xdp", "ALLMULTI", "PROMISC") if word in link]
+    found["nftables"] = lab.lb.run("nft", "list", "tables").stdout.split("\n")[:-1]
+    return {where: sorted(names) for where, names in found.items() if names}
+
+
+def ipv6_off(lab):
+    return lab.lb.run("sysctl", "-n", f"net.ipv6.conf.{lab_module.PORT}.disable_ipv6").stdout
+
+
+@pytest.mark.parametrize("emptied", (False, True), ids=("", "emptied"))
+@pytest.mark.parametrize("driver", ("af_xdp", pytest.param("af_packet", marks=pytest.mark.ci),
+                                    pytest.param("tap", marks=pytest.mark.ci)))
+def test_e27_nothing_is_left_when_it_is_forgotten(lab, start_weir, driver, emptied):
+    """After a death, with and without what it had in /run/weir."""
+    lab.plug_port(2)                    # and anew
+    lab.plug_port(1)
+    before = ipv6_off(lab)
+    weir = start_weir(driver=driver, environment={"NOTIFY_SOCKET": f"{lab.directory}/nobody"})
+    assert traffic.errors(traffic.requests(lab.client, 8)) == []
+    weir.kill()
+    left = left_of(lab, weir.instance)
+    assert {RUN, TELEMETRY, netns.DIRECTORY} <= set(left), left
+    if emptied:
+        for entry in left[RUN]:
+            path = f"{RUN}/{entry}"
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+    done = lab.lb.run(weir_module.BINARY, "--forget", "-c", weir.path)
+    left = left_of(lab, weir.instance)
+    if emptied and driver != "tap":     # what it was before, nothing says any more
+        assert "says any more how port was set before" in done.stderr
+        assert left.pop("the interface") == ["ALLMULTI"]
+    assert left == {} and ipv6_off(lab) == before
+
+
+def test_e27_the_port_of_another_instance_is_left_alone(lab, start_weir):
+    """It took the interface after the death of the one that is forgotten."""
+    weir = start_weir()
+    weir.kill()
+    other = start_weir(instance=f"{lab.name}second", port={"netns": f"weir-{lab.name}second"})
+    weir.forget()
+    assert lab.lb.run("nft", "list", "ruleset").stdout != ""
+    assert traffic.errors(traffic.requests(lab.client, 8)) == []
+    assert os.path.exists(f"{RUN}/{other.instance}/control.sock")
+    assert other.stop() == 0
+    assert left_of(lab, weir.instance) == {}
+
+
+def test_e27_a_namespace_of_somebody_else_stays(lab, start_weir):
+    name = f"weir-{lab.name}second"
+    netns.Namespace(name).create()
+    weir = start_weir(port={"netns": name})
+    weir.kill()
+    weir.forget()
+    assert name in netns.names()
+    netns.Namespace(name).delete()

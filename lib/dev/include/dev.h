@@ -85,8 +85,12 @@ const char *dev_eal_interface(void);
 void dev_eal_keep_interface(void);
 
 /* Put back what an ended process changed on the interface of the file, whose name `interface` (16
- * bytes) gets; "" = it has none. 0, or -errno with `message`. */
+ * bytes) gets, and remove its lock and EAL's files; "" = it has none, or another weir has it now.
+ * 0; 1: nothing says how the interface was before; -errno with `message`, -EBUSY: it hasn't ended.
+ */
 int dev_interface_forget(const struct conf *conf, char *interface, char *message);
+/* Take away the XDP program that an ended process left on the interface, if it had one. */
+void dev_interface_detach(const struct conf *conf);
 
 /* Write the file prefix into `name`, which holds 80 bytes: "weir", or "weir-b"
  * with instance "b". Returned. */

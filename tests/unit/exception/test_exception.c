@@ -709,8 +709,25 @@ static void test_namespace_of_a_killed_run_is_taken_over_and_removed(void **stat
 	create();
 	exception_destroy(exception);
 	exception = NULL;
-	assert_string_equal(
-		output("ip netns list; ls /run/netns /run/weir"), "/run/netns:\n\n/run/weir:\n");
+	assert_string_equal(output("ip netns list; ls /run/netns"), "");
+}
+
+/* It had a file for a mark; and the mark in the namespace holds without one (E27). */
+static void test_namespace_of_an_earlier_weir_is_removed(void **state)
+{
+	struct exception_namespace ns;
+
+	must("ip netns add %s", netns_name);
+	must("mkdir -p /run/weir; stat -L -c %%i /run/netns/%s > /run/weir/%s.netns", netns_name,
+		netns_name);
+	assert_int_equal(exception_namespace_open(&ns, netns_name, message), 0);
+	assert_true(ns.ours);
+	exception_namespace_close(&ns, false);
+	must("rm /run/weir/%s.netns", netns_name);
+	create();
+	exception_destroy(exception);
+	exception = NULL;
+	assert_string_equal(output("ls /run/netns"), "");
 }
 
 static void test_namespace_of_somebody_else_is_kept(void **state)
@@ -848,6 +865,7 @@ int main(void)
 		TEST(test_in_the_hosts_namespace_no_default_route_is_set),
 		TEST(test_second_process_is_refused),
 		TEST(test_namespace_of_a_killed_run_is_taken_over_and_removed),
+		TEST(test_namespace_of_an_earlier_weir_is_removed),
 		TEST(test_namespace_of_somebody_else_is_kept),
 		TEST(test_default_route_of_somebody_else_is_kept),
 		TEST(test_left_over_file_without_a_namespace_is_replaced),
