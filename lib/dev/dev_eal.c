@@ -312,13 +312,12 @@ void dev_interface_detach(const struct conf *conf)
 		dev_xdp_detach(device.interface);
 }
 
-/* rte_eal_init() without its prints, its usage text, and systemd's directory. */
+/* rte_eal_init() without its prints and its usage text, and in its usual directory. */
 static int start_quietly(int argc, char **argv)
 {
-	// dpdk-telemetry.py doesn't look where systemd's RuntimeDirectory= would lead EAL.
-	const char *given = getenv("RUNTIME_DIRECTORY");
-	char *saved = given != NULL ? strdup(given) : NULL;
-	unsetenv("RUNTIME_DIRECTORY");
+	// Root's dpdk-telemetry.py looks there, and nowhere else: whoever weir runs as, and
+	// whatever systemd's RuntimeDirectory= says.
+	setenv("RUNTIME_DIRECTORY", DEV_RUNTIME, 1);
 	int saved_opterr = opterr;
 	opterr = 0;
 	dev_log_clear();
@@ -331,9 +330,6 @@ static int start_quietly(int argc, char **argv)
 	dev_channels_combine(false);
 	dev_log_capture_end();
 	opterr = saved_opterr;
-	if (saved != NULL)
-		setenv("RUNTIME_DIRECTORY", saved, 1);
-	free(saved);
 	if (result >= 0)
 		return 0;
 	return error > 0 ? -error : -EIO;
@@ -362,9 +358,6 @@ static int start_eal(const struct conf *conf, const char *name, bool beside, siz
 		return -ENOMEM;
 	}
 	memcpy(words, args.argv, (args.argc + 1) * sizeof(*words));
-	// Of a unit with RuntimeDirectory=: EAL would take it for its own, and dpdk-telemetry.py
-	// would not find the socket there.
-	unsetenv("RUNTIME_DIRECTORY");
 	dev_log_open();
 	failed = start_quietly(args.argc, words);
 	free(words);

@@ -14,20 +14,23 @@
 
 #include "dev.h"
 
-int dev_machine_judge_capabilities(uint64_t effective, char *message)
+int dev_machine_judge_capabilities(uint64_t effective, bool is_root, char *message)
 {
 	static const struct {
 		unsigned bit;
 		const char *name;
+		bool by_root; // too
 	} needed[] = {
-		{CAP_NET_ADMIN, " CAP_NET_ADMIN"},
-		{CAP_NET_RAW, " CAP_NET_RAW"},
-		{CAP_IPC_LOCK, " CAP_IPC_LOCK"},
-		{CAP_SYS_ADMIN, " CAP_SYS_ADMIN"},
+		{CAP_NET_ADMIN, " CAP_NET_ADMIN", true},
+		{CAP_NET_RAW, " CAP_NET_RAW", true},
+		{CAP_IPC_LOCK, " CAP_IPC_LOCK", true},
+		{CAP_SYS_ADMIN, " CAP_SYS_ADMIN", true},
+		// Its places in /run and /dev are root's.
+		{CAP_DAC_OVERRIDE, " CAP_DAC_OVERRIDE", false},
 	};
-	char missing[80] = "";
+	char missing[96] = "";
 	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
-		if ((effective >> needed[i].bit & 1) == 0)
+		if ((effective >> needed[i].bit & 1) == 0 && (needed[i].by_root || !is_root))
 			strcat(missing, needed[i].name);
 	}
 	if (missing[0] == '\0')
@@ -47,7 +50,7 @@ int dev_machine_check_capabilities(char *message)
 			;
 		fclose(file);
 	}
-	return dev_machine_judge_capabilities(effective, message);
+	return dev_machine_judge_capabilities(effective, geteuid() == 0, message);
 }
 
 static size_t free_hugepage_bytes(void)

@@ -15,7 +15,7 @@
 int dev_machine_check_capabilities(char *message);
 /* Check a set of effective capabilities, as dev_machine_check_capabilities() checks those of the
  * process; bit n is capability n of <linux/capability.h>. */
-int dev_machine_judge_capabilities(uint64_t effective, char *message);
+int dev_machine_judge_capabilities(uint64_t effective, bool is_root, char *message);
 
 /* Check for so many free bytes in hugepages: -ENOMEM when there are fewer, or
  * no hugetlbfs is mounted. */

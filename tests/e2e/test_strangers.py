@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What weir keeps beside its process: other users of the machine neither own nor block it (E18), and
-it goes when it is told to (E27)."""
+"""What weir keeps beside its process: other users of the machine neither own nor block it (E18), a
+user with the capabilities that are asked for has it (E26), and it goes when it is told to (E27)."""
 
 import contextlib
 import fcntl
 import os
 import re
 import shutil
+import subprocess
 
 import pytest
 
@@ -14,8 +15,9 @@ import lab as lab_module
 import netns
 import traffic
 import weir as weir_module
+from netns import PATIENCE
 from test_everyday import all_live, idle_connections
-from weir import Weir, WeirFailed
+from weir import ROOT, Weir, WeirFailed
 
 NOBODY = 65534
 RUN, MEMORY, TELEMETRY = "/run/weir", "/dev/shm", "/var/run/dpdk"
@@ -111,6 +113,81 @@ def test_e18_a_run_directory_of_others_is_refused(lab):
     assert forget.returncode != 0 and f"{RUN} isn't root's alone" in forget.stderr
 
 
+# E26
+
+@pytest.fixture
+def public(lab):
+    """A directory that every user may read, with the daemon."""
+    path = f"/tmp/weir-e2e-{os.getpid()}"
+    os.makedirs(path)
+    os.chmod(path, 0o755)
+    shutil.copy(weir_module.BINARY, f"{path}/weir")
+    yield path
+    shutil.rmtree(path)
+
+
+def as_user(public, user, capabilities):
+    """The daemon as a program of that user, with these capabilities and no others."""
+    few = ",".join(["-all", *("+" + name.removeprefix("CAP_").lower() for name in capabilities)])
+    path = f"{public}/weir-{user}"
+    with open(path, "w") as file:
+        file.write(f"#!/bin/sh\nexec setpriv --reuid={user} --regid={user} --clear-groups "
+                   f"--bounding-set={few} --inh-caps={few} "
+                   + (f"--ambient-caps={few} " if user else "") + f'{public}/weir "$@"\n')
+    os.chmod(path, 0o755)
+    return path
+
+
+def asked_for(lab, public, user, config):
+    """What a start without any says that it needs."""
+    path = f"{public}/weir.conf"
+    with open(path, "w") as file:
+        file.write(weir_module.dump(config))
+    done = lab.lb.run(as_user(public, user, []), "-c", path, check=False)
+    return re.search("grant (.*)", done.stderr).group(1).split()
+
+
+@pytest.mark.parametrize("user", (pytest.param(0, marks=pytest.mark.ci), NOBODY),
+                         ids=("root", "nobody"))
+def test_e26_the_capabilities_that_are_asked_for_are_enough(lab, public, user):
+    """And telemetry is where root's dpdk-telemetry.py looks."""
+    config = weir_module.config(lab)
+    names = asked_for(lab, public, user, config)
+    os.makedirs(RUN, exist_ok=True)     # root's, for the tests to come
+    weir = Weir(lab, config, binary=as_user(public, user, names))
+    os.chmod(weir.path, 0o644)
+    weir.start()
+    try:
+        with open(f"/proc/{weir.process.pid}/status") as file:
+            status = file.read()
+        assert re.search(r"^Uid:\s+(\d+)", status, re.M).group(1) == str(user)
+        assert int(re.search(r"^CapBnd:\s+(\w+)", status, re.M).group(1), 16).bit_count() \
+            == len(names)
+        said = subprocess.run(["dpdk-telemetry.py", "-f", weir.prefix],
+                              input="/weir/info\nquit\n", stdout=subprocess.PIPE, text=True,
+                              timeout=20 * PATIENCE)
+        assert f'"instance": "{weir.prefix}"' in said.stdout, said.stdout
+        connections = idle_connections(lab, 20)
+        weir.kill()
+        weir.start()
+        assert weir.info()["adopted"] == 20
+        weir.upgrade()
+        all_live(connections)
+    finally:
+        weir.stop()
+    with contextlib.suppress(OSError):
+        os.rmdir(RUN)                   # where /run is sticky, another user can't
+    assert left_of(lab, weir.instance) == {}
+
+
+def test_e26_the_documentation_names_them():
+    for name in ("README.md", "app/weir.8.md"):
+        with open(f"{ROOT}/{name}") as file:
+            words = " ".join(file.read().split())
+        assert "CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK and CAP_SYS_ADMIN; " \
+            "another user than root needs CAP_DAC_OVERRIDE, too" in words, name
+
+
 # E27
 
 def left_of(lab, instance):
@@ -133,6 +210,13 @@ def left_of(lab, instance):
     return {where: sorted(names) for where, names in found.items() if names}
 
 
+@pytest.fixture
+def fresh_port(lab):
+    """As no weir has set it."""
+    lab.plug_port(2)
+    lab.plug_port(1)
+
+
 def ipv6_off(lab):
     return lab.lb.run("sysctl", "-n", f"net.ipv6.conf.{lab_module.PORT}.disable_ipv6").stdout
 
@@ -140,10 +224,8 @@ def ipv6_off(lab):
 @pytest.mark.parametrize("emptied", (False, True), ids=("", "emptied"))
 @pytest.mark.parametrize("driver", ("af_xdp", pytest.param("af_packet", marks=pytest.mark.ci),
                                     pytest.param("tap", marks=pytest.mark.ci)))
-def test_e27_nothing_is_left_when_it_is_forgotten(lab, start_weir, driver, emptied):
+def test_e27_nothing_is_left_when_it_is_forgotten(lab, fresh_port, start_weir, driver, emptied):
     """After a death, with and without what it had in /run/weir."""
-    lab.plug_port(2)                    # and anew
-    lab.plug_port(1)
     before = ipv6_off(lab)
     weir = start_weir(driver=driver, environment={"NOTIFY_SOCKET": f"{lab.directory}/nobody"})
     assert traffic.errors(traffic.requests(lab.client, 8)) == []
@@ -162,7 +244,7 @@ def test_e27_nothing_is_left_when_it_is_forgotten(lab, start_weir, driver, empti
     assert left == {} and ipv6_off(lab) == before
 
 
-def test_e27_the_port_of_another_instance_is_left_alone(lab, start_weir):
+def test_e27_the_port_of_another_instance_is_left_alone(lab, fresh_port, start_weir):
     """It took the interface after the death of the one that is forgotten."""
     weir = start_weir()
     weir.kill()

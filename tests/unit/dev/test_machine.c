@@ -15,17 +15,24 @@
 #include "dev_pool.h"
 #include "dpdk_compat.h"
 
-/* Case D15: bits 12, 13, 14 and 21. */
+/* Cases D15 and E26: bits 12, 13, 14 and 21; and 1 of who isn't root. */
 static void missing_capabilities_are_named(void **state)
 {
 	char message[DEV_MESSAGE];
-	assert_int_equal(dev_machine_judge_capabilities(UINT64_MAX, message), 0);
-	assert_int_equal(dev_machine_judge_capabilities(0, message), -EPERM);
+	const uint64_t four = 1 << 12 | 1 << 13 | 1 << 14 | 1 << 21;
+
+	assert_int_equal(dev_machine_judge_capabilities(four, true, message), 0);
+	assert_int_equal(dev_machine_judge_capabilities(four | 1 << 1, false, message), 0);
+	assert_int_equal(dev_machine_judge_capabilities(0, false, message), -EPERM);
+	assert_string_equal(message,
+		"no permission: run as root, or grant CAP_NET_ADMIN "
+		"CAP_NET_RAW CAP_IPC_LOCK CAP_SYS_ADMIN CAP_DAC_OVERRIDE");
+	assert_int_equal(dev_machine_judge_capabilities(0, true, message), -EPERM);
 	assert_string_equal(message,
 		"no permission: run as root, or grant CAP_NET_ADMIN "
 		"CAP_NET_RAW CAP_IPC_LOCK CAP_SYS_ADMIN");
 	assert_int_equal(
-		dev_machine_judge_capabilities(1 << 12 | 1 << 13 | 1 << 14, message), -EPERM);
+		dev_machine_judge_capabilities(1 << 12 | 1 << 13 | 1 << 14, true, message), -EPERM);
 	assert_string_equal(message, "no permission: run as root, or grant CAP_SYS_ADMIN");
 }
 
