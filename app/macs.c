@@ -324,6 +324,17 @@ unsigned macs_work(struct macs *macs, uint64_t now_ms)
 	return LOOK_MS;
 }
 
+void macs_hurry(struct macs *macs, uint64_t now_ms)
+{
+	if (macs->nb_changed == 0)
+		return;
+	if (macs->is_walking && flow_moves_are_done(macs->moves))
+		end(macs);
+	if (!macs->is_walking)
+		begin(macs, now_ms);
+	start_timer(macs->due, LOOK_MS);
+}
+
 static void work_due(evutil_socket_t fd, short what, void *context)
 {
 	struct macs *macs = context;

@@ -49,6 +49,10 @@ void macs_heard(struct macs *macs, const struct net_addr *addr, const struct net
  * again; 0 = when there is news. */
 unsigned macs_work(struct macs *macs, uint64_t now_ms);
 
+/* Begin a walk at once, if there is something to walk for: clients are about to be told something.
+ */
+void macs_hurry(struct macs *macs, uint64_t now_ms);
+
 /* Remove the file of an instance that doesn't run. */
 void macs_remove(const struct conf *conf);
 

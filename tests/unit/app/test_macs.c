@@ -340,6 +340,37 @@ static void a_walk_begins_when_the_last_one_is_over(void **state)
 }
 
 /* 5,000 of them: the oldest are forgotten, the gateway never. */
+/* A reset is about to be sent, which is to reach the client where it is. */
+static void who_is_in_a_hurry_does_not_wait_for_100_ms(void **state)
+{
+	struct world *world = create();
+
+	macs_hurry(world->macs, world->now_ms); // nothing to walk for
+	assert_int_equal(world->moves->round, 0);
+	hear(world, "192.0.2.7", 'A');
+	hear(world, "192.0.2.8", 'C');
+	unsigned first = flow(world, "192.0.2.7", 'A'), second = flow(world, "192.0.2.8", 'C');
+	hear(world, "192.0.2.7", 'B');
+	turn(world, 10);
+	assert_int_equal(letter_of(world, first), 'B');
+	hear(world, "192.0.2.8", 'D');
+	turn(world, 10);
+	assert_int_equal(letter_of(world, second), 'C');
+	macs_hurry(world->macs, world->now_ms);
+	walk(world);
+	assert_int_equal(letter_of(world, second), 'D');
+	turn(world, 1000);
+	assert_int_equal(world->moves->round, 2);
+	// While a walk is under way there is no other one.
+	world->is_stuck = true;
+	hear(world, "192.0.2.7", 'E');
+	turn(world, 10);
+	hear(world, "192.0.2.8", 'F');
+	macs_hurry(world->macs, world->now_ms);
+	assert_int_equal(world->moves->round, 3);
+	destroy(world);
+}
+
 static void more_neighbours_than_are_remembered(void **state)
 {
 	struct world *world = create();
@@ -414,6 +445,7 @@ int main(void)
 		cmocka_unit_test(there_and_on_and_back_between_two_walks),
 		cmocka_unit_test(a_flood_costs_a_walk_in_100_ms),
 		cmocka_unit_test(a_walk_begins_when_the_last_one_is_over),
+		cmocka_unit_test(who_is_in_a_hurry_does_not_wait_for_100_ms),
 		cmocka_unit_test(more_neighbours_than_are_remembered),
 		cmocka_unit_test(the_next_process_knows_where_a_neighbour_was),
 	};
