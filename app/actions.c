@@ -240,12 +240,14 @@ static void restore_backend(
 		return;
 	backend->temporary_state = backend->temporary_weight = -1;
 	control_keep(control, backend);
+	// One that left the file is judged as long as it has connections.
+	if (service->conf != NULL &&
+		watch_backend(backends->watch, backend, &service->conf->health) < 0)
+		log_error("service %s: backend %s isn't probed: no memory", service->name,
+			backend->conf.name);
 	if (backend->life != BACKEND_LISTED)
 		return;
 	tell_restored(backend, state, weight, diff);
-	if (watch_backend(backends->watch, backend, &service->conf->health) < 0)
-		log_error("service %s: backend %s isn't probed: no memory", service->name,
-			backend->conf.name);
 	control_service_changed(control, service);
 }
 

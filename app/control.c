@@ -45,6 +45,7 @@ struct control {
 	bool dirty;                           // something is to be published
 	bool is_published;                    // the workers have all that changed; under the lock
 	struct gather gather;                 // the job for it
+	uint64_t reset_round;                 // of the last one
 	TAILQ_HEAD(, control_waiter) waiters; // for publications
 	struct event *publish_event;
 	struct event *grow_event; // a weight of a backend that came up grows
@@ -250,6 +251,10 @@ static void publish_by(struct control *control, uint64_t until_ns)
 		control->gather.job = NULL;
 		control->dirty = false;
 		start_growing(control);
+		// Resets go to where clients are now.
+		if (job->reset_round != control->reset_round)
+			macs_hurry(control->daemon->macs, clock_ms());
+		control->reset_round = job->reset_round;
 		publisher_submit(control->publisher, job);
 	}
 }
@@ -430,11 +435,11 @@ static void hop_changed(void *context, struct control_backend *backend)
 {
 	struct control *control = context;
 	enum route_state before = backend->hop.state;
-	bool was_usable = control_backend_usable(backend);
+	bool was_candidate = control_backend_candidate(backend);
 
 	pthread_mutex_lock(&control->daemon->lock);
 	backend->hop = *route_target_hop(backend->route_target);
-	if (control_backend_usable(backend) != was_usable)
+	if (control_backend_candidate(backend) != was_candidate)
 		backend->service->changed = true;
 	let_go(control, backend->service);
 	publish_soon(control);

@@ -162,6 +162,23 @@ def test_all_down_forward(lab, start_weir):
     assert set(traffic.bodies(traffic.requests(lab.client, 50))) == {"con1"}
 
 
+def test_all_down_forward_to_whom_the_link_reaches(lab, start_weir):
+    """Who is reached again while all are down gets his share again (E1's kind: a change that
+    nobody is told of)."""
+    for backend in lab.backends:
+        backend.set_healthy(False)
+    lab.unplug_host(1)
+    try:
+        weir = start_weir(wait_up=False, services={"web": {"on_all_down": "forward"}},
+                          timeouts=TIMEOUTS)
+        for name in weir.backends():
+            weir.wait_health(name, "down")
+        weir.wait_in_use(["con1", "con2"])
+    finally:
+        lab.plug_host(1)
+    weir.wait_in_use(["con1", "con2", "con3", "con4"])
+
+
 def test_all_down_withdraw(lab, start_weir):
     """The address leaves weir0 while nobody serves it, and comes back; others stay."""
     def addresses():
