@@ -39,7 +39,7 @@
 
 // Readers of the tables are the workers, by number, and behind them threads of telemetry.
 #define TELEMETRY_READERS 16
-// For the kernel to tell the next hops of backends whose connections wait.
+// For the kernel to tell the next hops of backends that are known to be up.
 #define SETTLE_MS 200
 
 struct step {
@@ -303,9 +303,10 @@ static int adopt_init(struct daemon *daemon, char *message)
 {
 	int err = adopt_flows(daemon);
 
-	if (err == 0 && daemon->adopted[0].adopted + daemon->adopted[1].adopted != 0)
-		control_settle(daemon->control, SETTLE_MS);
-	return err < 0 ? err : control_publish_first(daemon->control);
+	if (err < 0)
+		return err;
+	control_settle(daemon->control, SETTLE_MS);
+	return control_publish_first(daemon->control);
 }
 
 static void adopt_fini(struct daemon *daemon)
