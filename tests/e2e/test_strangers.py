@@ -27,11 +27,14 @@ RUN, MEMORY, TELEMETRY = "/run/weir", "/dev/shm", "/var/run/dpdk"
 
 def move_table(weir, path):
     """Where an earlier weir had it; of a weir that has ended."""
-    found = [f"{place}/{weir.prefix}.flows4" for place in ("/dev/hugepages", RUN, MEMORY)]
+    own = f"{MEMORY}/weir"
+    found = [f"{place}/{weir.prefix}.flows4" for place in ("/dev/hugepages", RUN, MEMORY, own)]
     found = [table for table in found if os.path.exists(table)]
     assert len(found) == 1, found
     if found[0] != path:
         shutil.move(found[0], path)
+    with contextlib.suppress(OSError):
+        os.rmdir(own)                   # fails as long as another weir's is in it
 
 
 @contextlib.contextmanager
@@ -40,7 +43,7 @@ def removed(*paths):
         yield
     finally:
         for path in paths:
-            if os.path.lexists(path):
+            if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
                 os.unlink(path)
 
 
@@ -80,6 +83,8 @@ def test_e18_a_table_in_the_open_is_taken_over_and_moved(lab, start_weir):
         begin = len(weir.log())
         weir.kill()
         move_table(weir, former)
+        if os.path.exists(usual):
+            pytest.skip(f"another weir has its table in {usual}")
         os.symlink("/tmp", usual)
         weir.start()
         weir.wait(lambda: not os.path.exists(former), what="it has moved")
