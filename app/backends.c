@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "clock.h"
 #include "id_pool.h"
 #include "service_access.h"
 #include "watch.h"
@@ -18,6 +19,7 @@ int backends_init(
 {
 	memset(backends, 0, sizeof(*backends));
 	backends->all_keys = true;
+	backends->list = clock_ms(); // beyond all of the process before
 	int err = endpoints_init(&backends->endpoints, conf, ports);
 	if (err < 0)
 		return err;

@@ -126,6 +126,7 @@ struct backends {
 	bool all_keys;      // the changes aren't known: the next job has all keys
 	bool has_temporary; // something may be set by hand
 	uint64_t nb_plans;  // made so far
+	uint64_t list;      // grows when a service or backend came, went or changed its place
 	// What the workers counted for a backend's id or a service's index, in all; NULL: nothing.
 	void (*count)(void *context, uint32_t id, struct stats_backend *sum);
 	void (*count_service)(void *context, uint32_t index, struct stats_service *sum);

@@ -317,6 +317,7 @@ static bool reap_backend(struct control *control, struct control_backend *backen
 		backend->service->past_connections +=
 			control_backend_connections(&control->backends, backend);
 		control->backends.nb_backends--;
+		control->backends.list++;
 		keep_erase(control->daemon->keep, &control->backends, backend);
 		control_backend_destroy(&control->backends, backend);
 		return false;

@@ -379,6 +379,7 @@ void plan_commit(struct plan *plan, uint64_t publication)
 	backends->services = plan->order;
 	backends->nb_services = nb;
 	backends->nb_listed = nb_listed;
+	backends->list++;
 	plan->order = former;
 	plan->committed = true;
 }

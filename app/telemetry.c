@@ -26,8 +26,8 @@
 // An answer holds 16,384 bytes. Objects are added to a page as long as their names and numbers,
 // each at its longest, are sure to fit.
 #define PAGE_BYTES 15000
-#define OBJECT_BYTES 700   // keys and numbers of an object
-#define BACKEND_BYTES 1300 // likewise, of a backend
+#define OBJECT_BYTES 730   // keys and numbers of an object
+#define BACKEND_BYTES 1330 // likewise, of a backend
 
 // The library hands no context to its callbacks: one daemon a process, never freed.
 static struct daemon *daemon_told;
@@ -161,8 +161,8 @@ struct list {
 	uint32_t base; // index of the list's first object
 };
 
-/* As many objects from `first` on as surely fit; each says how many there are, and where the next
- * page begins. */
+/* As many objects from `first` on as surely fit; each says which list it is of, how many there are,
+ * and where the next page begins. */
 static int tell_page(struct rte_tel_data *answer, const struct list *list, uint32_t first)
 {
 	const struct daemon *daemon = daemon_told;
@@ -181,6 +181,7 @@ static int tell_page(struct rte_tel_data *answer, const struct list *list, uint3
 		if (object == NULL)
 			return -ENOMEM;
 		list->tell(daemon, list->base + i, object);
+		tell(object, "list", control_backends(daemon->control)->list);
 		tell(object, "total", list->total);
 		tell(object, "next", end < list->total ? end : 0);
 	}

@@ -151,10 +151,22 @@ class Telemetry:
 
     def pages(self, command):
         """All objects of a paged list: each says how many there are and where the page after its
-        own begins, 0 after the last."""
+        own begins, 0 after the last. When the list has changed between two pages, from the
+        start."""
+        deadline = time.monotonic() + 20 * PATIENCE
+        while True:
+            objects = self._pages(command)
+            if objects is not None:
+                return objects
+            assert time.monotonic() < deadline, f"{command}: the list changes all the time"
+
+    def _pages(self, command):
+        """None: the list has changed meanwhile."""
         objects = []
         while True:
             page = self.query(f"{command},{len(objects)}" if objects else command)
+            if objects and (not page or page[0]["list"] != objects[0]["list"]):
+                return None
             objects += page
             if not page or not page[-1]["next"]:
                 break
