@@ -32,9 +32,10 @@
 #define VERSION 1
 #define LINE_BYTES 4096
 #define CLIENTS_MAX 16
-#define BACKLOG 16
-#define ANSWER_MS 20 // for the last answer to leave
-#define IDLE_S 60    // for the next line, and for an answer to be taken
+#define BACKLOG 128      // of those that wait for a place
+#define ANSWER_MS 20     // for the last answer to leave
+#define IDLE_S 60        // for the next line, and for an answer to be taken
+#define IDLE_CROWDED_S 1 // the same, while all places are taken
 
 #define SOCKET_PATH sizeof(((struct sockaddr_un *)0)->sun_path)
 
@@ -45,7 +46,9 @@ struct client {
 	struct reload_waiter reload;
 	struct control_waiter published;
 	bool is_upgrading;
-	json_t *answer; // to be given when it is published
+	bool has_ended;   // it says no more
+	bool is_skipping; // the rest of a line that is too long
+	json_t *answer;   // to be given when it is published
 	LIST_ENTRY(client) entry;
 };
 
@@ -76,6 +79,7 @@ static json_t *text_of(const char *text)
 	return string;
 }
 
+/* When it is out the client is heard again. */
 static void send_answer(struct client *client, json_t *answer)
 {
 	char *text = answer == NULL ? NULL : json_dumps(answer, JSON_COMPACT);
@@ -88,7 +92,6 @@ static void send_answer(struct client *client, json_t *answer)
 		bufferevent_write(client->stream, "\n", 1);
 	}
 	free(text);
-	bufferevent_enable(client->stream, EV_READ);
 }
 
 static void answer_error(struct client *client, const char *error)
@@ -336,7 +339,6 @@ static void perform(struct client *client, const char *line, size_t size)
 	const char *name = json_string_value(json_object_get(request, "command"));
 	size_t i = 0;
 
-	bufferevent_disable(client->stream, EV_READ); // until it is answered
 	while (name != NULL && i < sizeof(commands) / sizeof(commands[0]) &&
 		strcmp(commands[i].name, name) != 0)
 		i++;
@@ -355,9 +357,31 @@ static void perform(struct client *client, const char *line, size_t size)
 
 /* --- clients --- */
 
+static void set_patience(struct client *client, unsigned idle_s)
+{
+	const struct timeval idle = {.tv_sec = idle_s};
+
+	bufferevent_set_timeouts(client->stream, &idle, &idle);
+}
+
+/* Whoever comes while all places are taken waits to be accepted, and who holds one without use
+ * makes room. */
+static void set_crowded(struct command *command, bool is_crowded)
+{
+	struct client *client;
+
+	if (is_crowded)
+		evconnlistener_disable(command->listener);
+	else
+		evconnlistener_enable(command->listener);
+	LIST_FOREACH(client, &command->clients, entry)
+		set_patience(client, is_crowded ? IDLE_CROWDED_S : IDLE_S);
+}
+
 static void client_destroy(struct client *client)
 {
-	struct daemon *daemon = client->command->daemon;
+	struct command *command = client->command;
+	struct daemon *daemon = command->daemon;
 
 	reload_cancel_wait(daemon->reload, &client->reload);
 	control_cancel_wait(daemon->control, &client->published);
@@ -365,61 +389,107 @@ static void client_destroy(struct client *client)
 		upgrade_cancel_wait(daemon);
 	json_decref(client->answer);
 	LIST_REMOVE(client, entry);
-	client->command->nb_clients--;
+	if (command->nb_clients-- == CLIENTS_MAX)
+		set_crowded(command, false);
 	bufferevent_free(client->stream);
 	free(client);
 }
 
-static bool is_waiting(const struct client *client)
+/* Whether what it asked for is done, and the answer taken. */
+static bool is_answered(const struct client *client)
 {
-	return client->reload.is_waiting || client->published.is_waiting || client->is_upgrading;
+	return !client->reload.is_waiting && !client->published.is_waiting &&
+		!client->is_upgrading &&
+		evbuffer_get_length(bufferevent_get_output(client->stream)) == 0;
+}
+
+/* The next line, the caller's; the last one may lack its newline. NULL: none is whole. */
+static char *take_line(struct client *client, size_t *size)
+{
+	struct evbuffer *input = bufferevent_get_input(client->stream);
+	char *line;
+
+	while ((line = evbuffer_readln(input, size, EVBUFFER_EOL_LF)) != NULL &&
+		client->is_skipping) {
+		client->is_skipping = false;
+		free(line);
+	}
+	if (line != NULL || !client->has_ended || client->is_skipping)
+		return line;
+	*size = evbuffer_get_length(input);
+	line = *size == 0 ? NULL : malloc(*size);
+	if (line != NULL)
+		evbuffer_remove(input, line, *size);
+	return line;
+}
+
+/* Drop what there is of a line that is too long, which is said once. */
+static void skip(struct client *client)
+{
+	struct evbuffer *input = bufferevent_get_input(client->stream);
+
+	evbuffer_drain(input, evbuffer_get_length(input));
+	if (client->is_skipping)
+		bufferevent_enable(client->stream, EV_READ);
+	else
+		answer_error(client, "the line is too long");
+	client->is_skipping = true;
+}
+
+/* One line at a time: what has come in behind it is looked at when its answer is taken. So no more
+ * is held for a client than one answer, and what is read ahead. */
+static void hear(struct client *client)
+{
+	struct bufferevent *stream = client->stream;
+	size_t size;
+
+	if (!is_answered(client))
+		return;
+	bufferevent_disable(stream, EV_READ);
+	char *line = take_line(client, &size);
+	if (line != NULL && size > LINE_BYTES)
+		answer_error(client, "the line is too long");
+	else if (line != NULL)
+		perform(client, line, size);
+	else if (client->has_ended)
+		client_destroy(client);
+	else if (client->is_skipping ||
+		evbuffer_get_length(bufferevent_get_input(stream)) > LINE_BYTES)
+		skip(client);
+	else
+		bufferevent_enable(stream, EV_READ);
+	free(line);
 }
 
 static void on_read(struct bufferevent *stream, void *context)
 {
-	struct client *client = context;
-	struct evbuffer *input = bufferevent_get_input(stream);
-	size_t size;
-	char *line;
-
-	// One at a time: what has come in behind it is looked at after the answer.
-	while (!is_waiting(client) && (line = evbuffer_readln(input, &size, EVBUFFER_EOL_LF))) {
-		if (size > LINE_BYTES)
-			answer_error(client, "the line is too long");
-		else
-			perform(client, line, size);
-		free(line);
-	}
-	if (evbuffer_get_length(input) > LINE_BYTES && !is_waiting(client))
-		client_destroy(client); // no end in sight
+	hear(context);
 }
 
-/* The answer is out: is there another line already? */
 static void on_written(struct bufferevent *stream, void *context)
 {
-	on_read(stream, context);
+	hear(context);
 }
 
 static void on_event(struct bufferevent *stream, short what, void *context)
 {
 	struct client *client = context;
 
-	// A reload may take its time; then nothing is read, and no timer runs.
-	if ((what & BEV_EVENT_TIMEOUT) && is_waiting(client))
-		bufferevent_enable(stream, EV_WRITE);
-	else
+	// One that has said all may still wait for the answer.
+	if ((what & BEV_EVENT_EOF) && (what & BEV_EVENT_READING)) {
+		client->has_ended = true;
+		hear(client);
+	} else {
 		client_destroy(client);
+	}
 }
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
 	int size, void *context)
 {
-	static const struct timeval idle = {.tv_sec = IDLE_S};
 	struct command *command = context;
-	struct client *client = NULL;
+	struct client *client = calloc(1, sizeof(*client));
 
-	if (command->nb_clients < CLIENTS_MAX)
-		client = calloc(1, sizeof(*client));
 	if (client != NULL)
 		client->stream =
 			bufferevent_socket_new(command->daemon->events, fd, BEV_OPT_CLOSE_ON_FREE);
@@ -431,12 +501,13 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 	client->command = command;
 	hand_of_peer(fd, &client->hand);
 	LIST_INSERT_HEAD(&command->clients, client, entry);
-	command->nb_clients++;
 	bufferevent_setcb(client->stream, on_read, on_written, on_event, client);
-	bufferevent_set_timeouts(client->stream, &idle, &idle);
+	set_patience(client, IDLE_S);
 	// No more than this is read ahead.
 	bufferevent_setwatermark(client->stream, EV_READ, 0, LINE_BYTES * 2);
 	bufferevent_enable(client->stream, EV_READ | EV_WRITE);
+	if (++command->nb_clients == CLIENTS_MAX)
+		set_crowded(command, true);
 }
 
 /* --- the socket --- */

@@ -11,8 +11,8 @@
  *     {"version": 1, "ok": true, "changes": ["service web: con2: active -> drain (until ...)"]}
  *     {"version": 1, "ok": false, "error": "..."}
  *
- * The answer comes when the workers have it. A client waits for it before it is heard again; lines,
- * clients and their time are bounded.
+ * The answer comes when the workers have it. A client takes it before it is heard again, and may
+ * have closed its own side before; lines, clients and their time are bounded.
  *
  * Thread rule: on the control core's event loop.
  */
