@@ -29,7 +29,7 @@ EXPECTED = {
             "10.0.0.11:8080", "10.0.0.12:8080", "10.0.0.11:8081", "10.0.0.12:8081" ); };
         """, []),
     "weights.conf": ("""
-        app = { listen = ":80"; scheduler = "round_robin";
+        app = { listen = ":80"; scheduler = "round_robin"; connect_timeout_ms = 2000;
             passive = { fails = 3; window_ms = 30000; retry_ms = 30000; }; backends = (
             { address = "10.0.0.11:8080"; weight = 5; },
             { address = "10.0.0.12:8080"; weight = 2; },
@@ -37,7 +37,6 @@ EXPECTED = {
             { address = "10.0.0.14:8080"; state = "disabled"; },
             { address = "10.0.0.15:8080"; backup = true; } ); };
         """, ["6: 10.0.0.12:8080 max_fails=3", "20: proxy_set_header X-Real-IP $remote_addr",
-              "21: proxy_connect_timeout 2s", "`connect_timeout_ms` of a service",
               "22: proxy_next_upstream error timeout"]),
     "ip-hash.conf": ("""
         sticky = { listen = ":80"; scheduler = "source"; backends = (
@@ -448,6 +447,31 @@ def test_passive_health(servers, wanted, tmp_path):
     said = re.sub(r"\n#\s+", " ", text)
     assert ("the most frequent among the servers that state any" in said) == \
         any("_" in line for line in servers)
+    assert check(text, tmp_path).returncode == 0
+
+
+CONNECT_TIMEOUTS = {"2s": 2000, "750ms": 750, "1m": 60000, "2m": 60000, "0": None, "soon": None}
+
+
+@pytest.mark.parametrize("block, way, prefix", [
+    ("http", "location / { proxy_pass http://10.0.0.1:80; }", "proxy"),
+    pytest.param("http", "location / { grpc_pass grpc://10.0.0.1:80; }", "grpc",
+                 marks=pytest.mark.ci),
+    pytest.param("stream", "proxy_pass 10.0.0.1:80;", "proxy", marks=pytest.mark.ci)])
+def test_m9_connect_timeout(block, way, prefix, tmp_path):
+    """M9: the nearest that connect_timeout_ms can say; what it can't is named. The outer one holds
+    where there is no inner one."""
+    path = tmp_path / "nginx.conf"
+    lines = [f"{block} {{ {prefix}_connect_timeout 5s; server {{ listen 80; {way} }}"]
+    lines += [f"server {{ listen {port}; {prefix}_connect_timeout {value}; {way} }}"
+              for port, value in enumerate(CONNECT_TIMEOUTS, 81)]
+    path.write_text("\n".join([*lines, "}"]))
+    text = convert(str(path)).stdout
+    for port, (value, wanted) in enumerate([("5s", 5000), *CONNECT_TIMEOUTS.items()], 80):
+        service = next(part for part in services(text).split("}; ") if f'":{port}"' in part)
+        assert re.findall(r"connect_timeout_ms = (\d+)", service) == \
+            ([str(wanted)] if wanted else []), value
+        assert (f"{prefix}_connect_timeout {value}\n" in text) == (value in ("2m", "0", "soon"))
     assert check(text, tmp_path).returncode == 0
 
 
