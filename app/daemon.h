@@ -61,6 +61,8 @@ struct daemon {
 
 /* Warn of a configuration's file that others may write. */
 void daemon_tell_exposed(const struct conf *conf);
+/* Warn of a gateway that lies in none of the port's networks: it may be meant, or mistyped. */
+void daemon_tell_far_gateways(const struct conf *conf);
 
 /* End the process, by the event loop. `forget`: nothing is left for the next one. */
 void daemon_end(struct daemon *daemon, bool forget);

@@ -590,6 +590,7 @@ int main(int argc, char **argv)
 	}
 	if (upgrade_config(&daemon) == daemon.options.config)
 		daemon_tell_exposed(daemon.conf);
+	daemon_tell_far_gateways(daemon.conf);
 	upgrade_config_read(&daemon);
 	int status = EXIT_SUCCESS;
 	if (daemon.options.check)

@@ -76,20 +76,14 @@ static int check_addresses(
 	return 0;
 }
 
-static bool is_link_local(const struct net_addr *addr)
-{
-	return addr->family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)addr->v6);
-}
-
 static int check_gateway(
 	struct conf_reader *reader, const struct conf_port *port, const config_setting_t *element)
 {
 	const char *text = config_setting_get_string(element), *fault;
 	struct net_addr gateway;
-	bool inside;
+	bool has_family = false;
 
 	net_addr_parse(&gateway, text);
-	inside = is_link_local(&gateway); // where IPv6 routers are found most often
 	fault = conf_addr_fault(&gateway);
 	for (unsigned i = 0; i < port->nb_addresses; i++) {
 		const struct net_prefix *prefix = &port->addresses[i];
@@ -100,16 +94,16 @@ static int check_gateway(
 				text);
 		if (fault == NULL)
 			fault = conf_addr_fault_in(&gateway, prefix);
-		inside = inside || net_prefix_contains(prefix, &gateway);
+		has_family = has_family || prefix->addr.family == gateway.family;
 	}
 	if (fault != NULL)
 		return conf_reader_fail(reader, element,
 			"\"%s\" is %s; expected the router's address", text, fault);
-	if (!inside)
+	if (!has_family)
 		return conf_reader_fail(reader, element,
-			"\"%s\" lies in no prefix of port.address; "
-			"expected a router on the port's own network",
-			text);
+			"\"%s\" is a router for %s, of which port.address has no address; add one, "
+			"or remove it",
+			text, gateway.family == AF_INET6 ? "IPv6" : "IPv4");
 	return 0;
 }
 

@@ -171,8 +171,8 @@ const struct conf_key conf_port_keys[] = {
 		.doc = "what the port carries: its own addresses and the virtual ones, at most 32"},
 	{"gateway", CONF_OWN, .read = read_gateways, .same = same_gateways,
 		.expected = GATEWAY_EXPECTED, .fallback = "none",
-		.doc = "the router of the default route; within one of the prefixes of "
-		       "port.address, or an IPv6 link-local address"},
+		.doc = "the router of the default route, on the port's link, whether in a prefix "
+		       "of port.address or not"},
 	{"netns", CONF_TEXT, CONF_AT(struct conf_port, netns), .valid = valid_netns,
 		.expected = NETNS_EXPECTED, .fallback = "\"weir\", or \"weir-INSTANCE\"",
 		.kept = true,

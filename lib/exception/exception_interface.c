@@ -319,6 +319,8 @@ int exception_interface_default_route(
 	route->rtm_protocol = RTPROT_STATIC;
 	route->rtm_scope = RT_SCOPE_UNIVERSE;
 	route->rtm_type = RTN_UNICAST;
+	// A router need not lie in a prefix of the port's, which may have but one address.
+	route->rtm_flags = RTNH_F_ONLINK;
 	mnl_attr_put(request, RTA_GATEWAY, net_addr_size(gateway->family), gateway->v6);
 	mnl_attr_put_u32(request, RTA_OIF, index);
 	return netlink_talk(socket, request, NULL, NULL);
@@ -437,7 +439,7 @@ static int add_gateway(struct mnl_socket *socket, int index, const struct net_ad
 			" is in the host's namespace (port.netns = \"\"): no default route by %s "
 			"is set. What the kernel sends beyond the link, probes and pings included, "
 			"needs a route of yours: ip route add PREFIX via %s "
-			"dev " EXCEPTION_INTERFACE,
+			"dev " EXCEPTION_INTERFACE " onlink",
 			text, text);
 		return 0;
 	}
@@ -447,10 +449,8 @@ static int add_gateway(struct mnl_socket *socket, int index, const struct net_ad
 		return 0;
 	}
 	if (err < 0)
-		snprintf(message, DEV_MESSAGE,
-			"default route by port.gateway %s: %s; it must lie in a prefix of "
-			"port.address",
-			text, strerror(-err));
+		snprintf(message, DEV_MESSAGE, "default route by port.gateway %s: %s", text,
+			strerror(-err));
 	return err;
 }
 
