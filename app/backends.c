@@ -8,6 +8,7 @@
 
 #include "clock.h"
 #include "id_pool.h"
+#include "resolver.h"
 #include "service_access.h"
 #include "watch.h"
 
@@ -365,6 +366,20 @@ bool control_backend_awaited(const struct control_backend *backend)
 		(backend->health.state == HEALTH_UNKNOWN ||
 			(backend->health.state == HEALTH_UP &&
 				backend->hop.state == ROUTE_PENDING));
+}
+
+bool control_service_awaited(const struct backends *backends, const struct control_service *service)
+{
+	const struct conf_service *conf = service->conf;
+
+	for (uint32_t b = 0; b < service->nb_listed; b++)
+		if (control_backend_awaited(service->backends[b]))
+			return true;
+	for (unsigned b = 0; b < conf->nb_backends; b++)
+		if (conf->backends[b].host != NULL &&
+			resolver_awaits(backends->resolver, conf->backends[b].host, conf->family))
+			return true;
+	return false;
 }
 
 /* Whether nobody who is listed can have connections, but somebody may soon. Backups take over when

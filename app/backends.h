@@ -219,6 +219,11 @@ bool control_backend_awaited(const struct control_backend *backend);
  * whether it might answer. */
 bool control_backend_candidate(const struct control_backend *backend);
 
+/* Tell whether a backend of a listed service may turn out usable at any moment: one that has no
+ * verdict or no next hop yet, or a name without an answer. */
+bool control_service_awaited(
+	const struct backends *backends, const struct control_service *service);
+
 /*
  * Remove those of the service's backends that are in the file no more, but for who can have
  * connections while nobody else can and somebody who came has no verdict: that one is leaving. To

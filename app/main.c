@@ -35,6 +35,7 @@
 #include "telemetry.h"
 #include "upgrade.h"
 #include "watch.h"
+#include "withdraw.h"
 #include "workers.h"
 
 // Readers of the tables are the workers, by number, and behind them threads of telemetry.
@@ -150,7 +151,9 @@ static void port_fini(struct daemon *daemon)
 
 static int kernel_side_init(struct daemon *daemon, char *message)
 {
-	daemon->exception = exception_create(daemon->conf, &daemon->port, message);
+	withdraw_begin(daemon->withdrawn, daemon->conf);
+	daemon->exception =
+		exception_create(daemon->conf, &daemon->port, daemon->withdrawn, message);
 	return daemon->exception == NULL ? -errno : 0;
 }
 

@@ -79,6 +79,13 @@ uint32_t resolver_addresses(const struct resolver *resolver, const char *host, s
 	return name->nb_addrs;
 }
 
+bool resolver_awaits(const struct resolver *resolver, const char *host, sa_family_t family)
+{
+	const struct name *name = resolver == NULL ? NULL : find(resolver, host, family);
+
+	return resolver != NULL && (name == NULL || (name->nb_addrs == 0 && !name->has_failed));
+}
+
 static void name_destroy(struct name *name)
 {
 	LIST_REMOVE(name, entry);

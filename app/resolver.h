@@ -10,6 +10,7 @@
 #ifndef WEIR_RESOLVER_H
 #define WEIR_RESOLVER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "addr.h"
@@ -30,5 +31,8 @@ void resolver_follow(struct resolver *resolver, const struct conf *conf);
 /* Give the last good addresses of a name, in order, and return how many. `resolver` NULL: none. */
 uint32_t resolver_addresses(const struct resolver *resolver, const char *host, sa_family_t family,
 	const struct net_addr **addrs);
+
+/* Tell whether a name has no address yet, and its first answer is to come. `resolver` NULL: no. */
+bool resolver_awaits(const struct resolver *resolver, const char *host, sa_family_t family);
 
 #endif

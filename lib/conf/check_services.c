@@ -236,6 +236,58 @@ static int check_withdraw(struct conf_reader *reader, const struct conf *conf,
 	return 0;
 }
 
+static bool listens_on(const struct conf_service *service, const struct net_addr *addr)
+{
+	for (unsigned i = 0; i < service->nb_listens; i++)
+		if (service->listens[i].any
+				? service->family == addr->family
+				: net_addr_equal(&service->listens[i].endpoint.addr, addr))
+			return true;
+	return false;
+}
+
+/* An address can't be withdrawn for one service and stay for another. */
+static int check_address_of_withdrawals(struct conf_reader *reader, const struct conf *conf,
+	const config_setting_t *services, const struct net_addr *addr)
+{
+	const struct conf_service *stays = NULL;
+	char text[NET_ADDR_TEXT];
+	unsigned goes = conf->nb_services;
+
+	for (unsigned i = 0; i < conf->nb_services; i++) {
+		if (!listens_on(conf->services[i], addr))
+			continue;
+		if (conf->services[i]->on_all_down != CONF_ALL_DOWN_WITHDRAW)
+			stays = conf->services[i];
+		else if (goes == conf->nb_services)
+			goes = i;
+	}
+	if (stays == NULL || goes == conf->nb_services)
+		return 0;
+	if (reader->former != NULL) // one that was carried over has no place
+		return -EAGAIN;
+	return conf_reader_fail(reader,
+		config_setting_get_member(
+			conf_reader_service(reader, services, goes), "on_all_down"),
+		"would withdraw %s, where service %s listens too, which has another on_all_down; "
+		"give both \"withdraw\", or each an address of its own",
+		net_addr_format(addr, text), stays->name);
+}
+
+static int check_withdrawals(
+	struct conf_reader *reader, const struct conf *conf, const config_setting_t *services)
+{
+	bool any = false;
+	int err = 0;
+
+	for (unsigned i = 0; i < conf->nb_services && !any; i++)
+		any = conf->services[i]->on_all_down == CONF_ALL_DOWN_WITHDRAW;
+	for (unsigned a = 0; any && a < conf->port.nb_addresses && err == 0; a++)
+		err = check_address_of_withdrawals(
+			reader, conf, services, &conf->port.addresses[a].addr);
+	return err;
+}
+
 int conf_check_services(
 	struct conf_reader *reader, const struct conf *conf, const config_setting_t *root)
 {
@@ -260,5 +312,5 @@ int conf_check_services(
 		if (err < 0)
 			return err;
 	}
-	return 0;
+	return check_withdrawals(reader, conf, services);
 }

@@ -76,7 +76,7 @@ static void free_rings(struct exception *exception)
 
 /* weir0, made and set up within its namespace. */
 static int create_interface(struct exception *exception, const struct conf *conf,
-	const struct dev_port *port, char *message)
+	const struct dev_port *port, bool *withdrawn, char *message)
 {
 	bool host = exception->netns.fd < 0;
 	int previous = -1, err = 0;
@@ -95,7 +95,7 @@ static int create_interface(struct exception *exception, const struct conf *conf
 		err = exception->tun_fd;
 	else
 		err = exception_interface_configure(&conf->port, port, exception->netns.ours, host,
-			exception->taken_over, message);
+			exception->taken_over, withdrawn, message);
 	if (previous >= 0)
 		netns_leave(previous);
 	return err;
@@ -150,7 +150,7 @@ static void release(struct exception *exception, bool remove)
 }
 
 struct exception *exception_create(
-	const struct conf *conf, const struct dev_port *port, char *message)
+	const struct conf *conf, const struct dev_port *port, bool *withdrawn, char *message)
 {
 	struct exception *exception = allocate(conf, port);
 	int err;
@@ -163,7 +163,7 @@ struct exception *exception_create(
 	err = exception_namespace_open(&exception->netns, conf->port.netns, message);
 	if (err < 0)
 		goto failed;
-	err = create_interface(exception, conf, port, message);
+	err = create_interface(exception, conf, port, withdrawn, message);
 	if (err < 0)
 		goto failed;
 	exception->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -257,35 +257,32 @@ int exception_addresses_read(struct mnl_socket *socket, struct exception_address
 	return netlink_talk(socket, request, take_address, addresses);
 }
 
-static bool is_configured(const struct conf_port *conf, const struct net_prefix *prefix)
+static bool holds(const struct net_prefix *list, unsigned count, const struct net_prefix *prefix)
 {
-	for (unsigned i = 0; i < conf->nb_addresses; i++)
-		if (net_addr_equal(&conf->addresses[i].addr, &prefix->addr) &&
-			conf->addresses[i].length == prefix->length)
+	for (unsigned i = 0; i < count; i++)
+		if (net_addr_equal(&list[i].addr, &prefix->addr) &&
+			list[i].length == prefix->length)
 			return true;
 	return false;
 }
 
 /* What weir0 has from before and isn't configured any more. */
-static int remove_old_addresses(struct mnl_socket *socket, int index, const struct conf_port *conf)
+static int remove_old_addresses(struct mnl_socket *socket, const struct conf_port *conf,
+	const struct exception_addresses *former)
 {
-	struct exception_addresses *list = calloc(1, sizeof(*list));
 	char text[NET_ADDR_TEXT];
+	int err = 0;
 
-	if (list == NULL)
-		return -ENOMEM;
-	list->index = index;
-	int err = exception_addresses_read(socket, list);
-	for (unsigned i = 0; i < list->count && err == 0; i++) {
-		if (is_configured(conf, &list->prefixes[i]))
+	for (unsigned i = 0; i < former->count && err == 0; i++) {
+		if (holds(conf->addresses, conf->nb_addresses, &former->prefixes[i]))
 			continue;
 		log_info(EXCEPTION_INTERFACE ": address %s is not in port.address any more",
-			net_prefix_format(&list->prefixes[i], text));
-		err = exception_interface_change(socket, index, &list->prefixes[i], false);
+			net_prefix_format(&former->prefixes[i], text));
+		err = exception_interface_change(
+			socket, former->index, &former->prefixes[i], false);
 		if (err == -EADDRNOTAVAIL)
 			err = 0;
 	}
-	free(list);
 	return err;
 }
 
@@ -403,25 +400,47 @@ static int apply_settings(bool ours, bool ipv6, char *message)
 	return apply(&last, message);
 }
 
-static int add_addresses(struct mnl_socket *socket, int index, const struct conf_port *conf,
-	bool taken_over, char *message)
+static int add_addresses(struct mnl_socket *socket, const struct conf_port *conf,
+	const struct exception_addresses *former, bool taken_over, bool *withdrawn, char *message)
 {
 	char text[NET_ADDR_TEXT];
-	int err = taken_over ? remove_old_addresses(socket, index, conf) : 0;
-
-	if (err < 0)
-		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": addresses of before: %s",
-			strerror(-err));
+	int err = 0;
 
 	for (unsigned i = 0; i < conf->nb_addresses && err == 0; i++) {
-		err = exception_interface_change(socket, index, &conf->addresses[i], true);
+		const struct net_prefix *prefix = &conf->addresses[i];
+		bool is_there = holds(former->prefixes, former->count, prefix);
+		withdrawn[i] &= !is_there;
+		if (is_there || withdrawn[i])
+			continue;
+		err = exception_interface_change(socket, former->index, prefix, true);
 		if (err == -EEXIST && taken_over)
 			err = 0;
 		if (err < 0)
 			snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": address %s: %s%s",
-				net_prefix_format(&conf->addresses[i], text), strerror(-err),
+				net_prefix_format(prefix, text), strerror(-err),
 				err == -EEXIST ? " (is it in port.address twice?)" : "");
 	}
+	return err;
+}
+
+static int set_addresses(struct mnl_socket *socket, int index, const struct conf_port *conf,
+	bool taken_over, bool *withdrawn, char *message)
+{
+	struct exception_addresses *former = calloc(1, sizeof(*former));
+	int err = former == NULL ? -ENOMEM : 0;
+
+	if (err == 0)
+		former->index = index;
+	if (err == 0 && taken_over)
+		err = exception_addresses_read(socket, former);
+	if (err == 0 && taken_over)
+		err = remove_old_addresses(socket, conf, former);
+	if (err < 0)
+		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": addresses of before: %s",
+			strerror(-err));
+	else
+		err = add_addresses(socket, conf, former, taken_over, withdrawn, message);
+	free(former);
 	return err;
 }
 
@@ -489,7 +508,7 @@ static void warn_of_others_settings(void)
 }
 
 int exception_interface_configure(const struct conf_port *conf, const struct dev_port *port,
-	bool ours, bool host, bool taken_over, char *message)
+	bool ours, bool host, bool taken_over, bool *withdrawn, char *message)
 {
 	bool ipv6 = false;
 	int err;
@@ -524,7 +543,7 @@ int exception_interface_configure(const struct conf_port *conf, const struct dev
 			strerror(-err));
 		goto out;
 	}
-	err = add_addresses(socket, index, conf, taken_over, message);
+	err = set_addresses(socket, index, conf, taken_over, withdrawn, message);
 	if (err == 0)
 		err = add_gateway(socket, index, &conf->gateway4, host, taken_over, message);
 	if (err == 0)

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What weir0 has in the kernel: a gateway beyond the port's prefix (E22)."""
+"""What weir0 has in the kernel, across changes of the file and of health: a gateway beyond the
+port's prefix (E22), addresses that are withdrawn (E37)."""
+
+import contextlib
+import time
 
 import pytest
 
 import traffic
 import weir as weir_module
-from lab import GATEWAYS, Lab
-from netns import run
+from lab import GATEWAYS, VIP, VIP6, Lab
+from netns import PATIENCE, run
+from test_on_down import VIP2
+from test_reload import TIMEOUTS, backends_of, reload
 
+VIP2_6 = "2001:db8::12"
 FAR, FAR6 = "198.51.100.10", "2001:db8:f::10"
 GATEWAY6 = "2001:db8::1"
 ALL = ("con1", "con2", "con3", "con4")
@@ -66,3 +73,175 @@ def test_e22_a_gateway_outside_of_the_prefix(start_weir, driver):
                 assert {backend["neighbour"] for backend in weir.backends(service).values()} \
                     == {"resolved"}
         assert weir.stop() == 0
+
+
+# E37
+
+class Monitor:
+    """Address events of a namespace, in order."""
+
+    def __init__(self, namespace, path):
+        self.namespace, self.path = namespace, path
+        self.marks = 0
+        with open(path, "w") as file:
+            self.process = namespace.popen("ip", "-o", "monitor", "address", stdout=file)
+        deadline = time.monotonic() + 10 * PATIENCE
+        while not self._mark():         # until it listens
+            assert time.monotonic() < deadline
+
+    def _mark(self):
+        """Whether an event of its own is seen."""
+        self.marks += 1
+        address = f"127.9.{self.marks // 250}.{self.marks % 250}/32"
+        self.namespace.ip(f"address add {address} dev lo")
+        deadline = time.monotonic() + 0.2 * PATIENCE
+        while time.monotonic() < deadline:
+            with open(self.path) as file:
+                if address.split("/")[0] in file.read():
+                    return True
+            time.sleep(0.005)
+        return False
+
+    def events(self):
+        """Those of weir0 so far."""
+        deadline = time.monotonic() + 10 * PATIENCE
+        while not self._mark():
+            assert time.monotonic() < deadline
+        with open(self.path) as file:
+            return [line.strip() for line in file if " weir0 " in line]
+
+    def of(self, address):
+        """+ and - for each event of the address."""
+        return "".join("-" if line.startswith("Deleted") else "+" for line in self.events()
+                       if f" {address}/" in line)
+
+
+@contextlib.contextmanager
+def monitor(weir):
+    made = Monitor(weir.netns, f"{weir.lab.directory}/monitor")
+    try:
+        yield made
+    finally:
+        made.process.kill()
+        made.process.wait()
+
+
+def withdrawing(lab, **services):
+    """The lab's file with services that withdraw an address of their own; by name: where it listens
+    and its backends."""
+    base = weir_module.config(lab, timeouts=TIMEOUTS, port={
+        "address": (f"{VIP}/24", f"{VIP2}/32", f"{VIP6}/64", f"{VIP2_6}/128")})
+    web = base["services"]["web"]
+    base["services"] = {name: {**web, "on_all_down": "withdraw", "listen": listen,
+                               "backends": backends}
+                        for name, (listen, backends) in services.items()}
+    return base
+
+
+def both_families(lab):
+    return withdrawing(lab, own=(f"{VIP2}:80", backends_of(lab, "con1", "con2")),
+                       own6=(f"[{VIP2_6}]:80", backends6_of(lab, "con1", "con2")))
+
+
+def set_healthy(lab, weir, names, healthy, *services):
+    for name in names:
+        lab.backend(name).set_healthy(healthy)
+    for service in services:
+        for name in names:
+            weir.wait_health(name, "up" if healthy else "down", service=service)
+
+
+def has(weir, address):
+    return f" {address}/" in weir.netns.run("ip", "-o", "address", "show", "dev", "weir0").stdout
+
+
+def test_e37_a_service_that_is_served_keeps_the_address(lab, start_weir):
+    """It goes when no service on it has a backend, and comes back with the first that has."""
+    weir = start_weir(text=withdrawing(lab, own=(f"{VIP2}:80", backends_of(lab, "con1")),
+                                       other=(f"{VIP2}:81", backends_of(lab, "con3"))))
+    with monitor(weir) as seen:
+        set_healthy(lab, weir, ["con1"], False, "own")
+        with lab.client.entered():
+            assert traffic.get(address=VIP2, port=81) == "con3"
+            with pytest.raises(OSError):
+                traffic.get(address=VIP2)
+        assert has(weir, VIP2) and seen.of(VIP2) == ""
+        set_healthy(lab, weir, ["con3"], False, "other")
+        weir.wait(lambda: not has(weir, VIP2), what="the address withdrawn")
+        set_healthy(lab, weir, ["con1"], True, "own")
+        weir.wait(lambda: has(weir, VIP2), what="the address back")
+        assert seen.of(VIP2) == "-+"
+        with lab.client.entered():
+            assert traffic.get(address=VIP2) == "con1"
+
+
+@pytest.mark.parametrize("healthy", [False, pytest.param(True, marks=pytest.mark.ci)],
+                         ids=["down", "up"])
+def test_e37_no_event_across_restarts(lab, start_weir, healthy):
+    """Neither an upgrade nor a start has the address back before a backend passes, and none takes
+    it away: a routing daemon sees nothing."""
+    services, addresses = ("own", "own6"), (VIP2, VIP2_6)
+    weir = start_weir(text=both_families(lab))
+    set_healthy(lab, weir, ["con1", "con2"], healthy, *services)
+    weir.wait(lambda: all(has(weir, address) == healthy for address in addresses),
+              what="the addresses")
+    with monitor(weir) as seen:
+        for life in LIVES.values():
+            life(weir)
+            for service in services:
+                for name in ("con1", "con2"):
+                    weir.wait_health(name, "up" if healthy else "down", service=service)
+            time.sleep(0.6)             # a probe, and a look at weir0, at least
+            assert [seen.of(address) for address in addresses] == ["", ""], seen.events()
+        set_healthy(lab, weir, ["con2"], not healthy, *services)
+        if healthy:
+            set_healthy(lab, weir, ["con1"], False, *services)
+        weir.wait(lambda: all(has(weir, address) != healthy for address in addresses),
+                  what="the other way")
+        assert [seen.of(address) for address in addresses] == ["-" if healthy else "+"] * 2
+
+
+def test_e37_a_first_start_while_down(lab):
+    """A namespace of somebody else's, who listens there before weir does."""
+    for name in ALL:
+        lab.backend(name).set_healthy(False)
+    weir = weir_module.Weir(lab, both_families(lab))
+    weir.netns.create()
+    try:
+        with monitor(weir) as seen:
+            weir.start(wait_up=False)
+            for service in ("own", "own6"):
+                for name in ("con1", "con2"):
+                    weir.wait_health(name, "down", service=service)
+            assert seen.of(VIP) == seen.of(VIP6) == "+"
+            assert seen.of(VIP2) == seen.of(VIP2_6) == ""
+            set_healthy(lab, weir, ["con1"], True, "own", "own6")
+            weir.wait(lambda: has(weir, VIP2) and has(weir, VIP2_6), what="both addresses")
+            assert seen.of(VIP2) == seen.of(VIP2_6) == "+"
+        assert weir.stop() == 0
+    finally:
+        weir.kill()
+        weir.netns.delete()
+
+
+def test_e37_another_file_says_what_is_withdrawn(lab, start_weir):
+    """A service that withdraws comes and goes by a reload; a file that would withdraw an address of
+    another service is refused."""
+    weir = start_weir(text=withdrawing(lab, own=(f"{VIP2}:80", backends_of(lab, "con1"))))
+    set_healthy(lab, weir, ["con1"], False, "own")
+    weir.wait(lambda: not has(weir, VIP2), what="the address withdrawn")
+    mixed = withdrawing(lab, own=(f"{VIP2}:80", backends_of(lab, "con1")),
+                        other=(f"{VIP2}:81", backends_of(lab, "con3")))
+    mixed["services"]["other"]["on_all_down"] = "reset"
+    error = reload(weir, mixed)
+    assert "services.own.on_all_down: would withdraw" in error and "where service other" in error
+    mixed["services"]["other"]["on_all_down"] = "withdraw"
+    assert reload(weir, mixed) == ""
+    weir.wait(lambda: has(weir, VIP2), what="the address back for the other")
+    mixed["services"].pop("other")
+    assert reload(weir, mixed) == ""
+    weir.wait(lambda: not has(weir, VIP2), what="the address withdrawn")
+    mixed["services"]["own"]["on_all_down"] = "reset"
+    assert reload(weir, mixed) == ""
+    weir.wait(lambda: has(weir, VIP2), what="the address back for good")
+

@@ -31,12 +31,15 @@ struct rte_mbuf;
  * "") no default route is set. Of `port` MAC, MTU, number of workers and pool are used; the port
  * need not be started.
  *
+ * `withdrawn`: by address of the port, those that are left as they are: not added, and not removed
+ * where a weir0 that is taken over has them. When this returns, those that weir0 hasn't.
+ *
  * `message` (DEV_MESSAGE bytes) says in one line what failed and what to do. NULL and errno on
  * failure, and then nothing of this call is left; EBUSY when another process holds weir0. One per
  * process: the rings have names.
  */
 struct exception *exception_create(
-	const struct conf *conf, const struct dev_port *port, char *message);
+	const struct conf *conf, const struct dev_port *port, bool *withdrawn, char *message);
 
 /* Tell whether weir0 was there already: addresses, routes and neighbours are those of before. */
 bool exception_taken_over(const struct exception *exception);

@@ -167,6 +167,13 @@ static const struct bad typed[] = {
 		"4: services.web.on_all_down", "is every address of the port"},
 	{PORT WEB("listen = \"192.0.2.10:80\"; " BACKENDS "\non_all_down = \"withdraw\";"),
 		"4: services.web.on_all_down", "with the length of a network"},
+	{"port = { device = \"eth1\"; address = [ \"192.0.2.10/24\", \"192.0.2.11/32\" ]; };\n"
+	 "services = {\na = { listen = \"192.0.2.11:80\"; " BACKENDS
+	 "\non_all_down = \"withdraw\"; };\n"
+	 "b = { listen = \":81\"; " BACKENDS " };\n};\n",
+		"4: services.a.on_all_down",
+		"would withdraw 192.0.2.11, where service b listens too, which has another "
+		"on_all_down; give both \"withdraw\", or each an address of its own"},
 	{HEALTH("type = \"icmp\";"), "4: services.web.health.type",
 		"\"icmp\" is unknown; expected \"none\", \"tcp\", \"http\" or \"https\""},
 	{HEALTH("port = 4294967376;"), "4: services.web.health.port",

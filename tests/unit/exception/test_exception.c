@@ -50,6 +50,7 @@ static char message[DEV_MESSAGE];
 static struct net_prefix addresses[3];
 static struct conf conf;
 static struct dev_port port;
+static bool withdrawn[CONF_ADDRESSES_MAX];
 static struct exception *exception;
 
 static int setup(void **state)
@@ -76,6 +77,7 @@ static int setup(void **state)
 	port.mtu = 1500;
 	port.mac = (struct net_mac){{2, 0, 0, 0, 0, 0x10}};
 	message[0] = '\0';
+	memset(withdrawn, 0, sizeof(withdrawn));
 	return 0;
 }
 
@@ -98,7 +100,7 @@ static int teardown(void **state)
 
 static void create(void)
 {
-	exception = exception_create(&conf, &port, message);
+	exception = exception_create(&conf, &port, withdrawn, message);
 	if (exception == NULL)
 		fail_msg("%s", message);
 }
@@ -586,7 +588,6 @@ static void test_what_was_taken_from_weir0_is_put_back(void **state)
 {
 	static const char *const thefts[] = {"link set weir0 down", "addr flush dev weir0",
 		"route del default", "-6 route del default", "addr del 192.0.2.11/32 dev weir0"};
-	bool withdrawn[CONF_ADDRESSES_MAX] = {false};
 
 	create();
 	for (unsigned i = 0; i < sizeof(thefts) / sizeof(thefts[0]); i++) {
@@ -679,7 +680,7 @@ static void test_in_the_hosts_namespace_no_default_route_is_set(void **state)
 static void test_second_process_is_refused(void **state)
 {
 	start();
-	struct exception *second = exception_create(&conf, &port, message);
+	struct exception *second = exception_create(&conf, &port, withdrawn, message);
 	assert_null(second);
 	assert_int_equal(errno, EBUSY);
 	assert_non_null(strstr(message, "weir0"));
@@ -784,7 +785,7 @@ static void test_device_of_another_kind_is_refused(void **state)
 {
 	must("ip netns add %s", netns_name);
 	must("ip -n %s link add weir0 type veth peer name other", netns_name);
-	assert_null(exception_create(&conf, &port, message));
+	assert_null(exception_create(&conf, &port, withdrawn, message));
 	assert_non_null(strstr(message, "another kind"));
 	must("ip netns del %s", netns_name);
 }
@@ -792,25 +793,25 @@ static void test_device_of_another_kind_is_refused(void **state)
 static void test_failures_leave_nothing(void **state)
 {
 	net_addr_parse(&conf.port.gateway4, "192.0.2.10"); // weir0's own
-	assert_null(exception_create(&conf, &port, message));
+	assert_null(exception_create(&conf, &port, withdrawn, message));
 	assert_int_equal(errno, EINVAL);
 	assert_non_null(strstr(message, "192.0.2.10"));
 	assert_string_equal(output("ls /run/netns"), "");
 
 	setup(state);
 	addresses[1] = addresses[0];
-	assert_null(exception_create(&conf, &port, message));
+	assert_null(exception_create(&conf, &port, withdrawn, message));
 	assert_int_equal(errno, EEXIST);
 	assert_non_null(strstr(message, "192.0.2.10/24"));
 
 	setup(state);
 	port.mac.bytes[0] = 1; // a group address
-	assert_null(exception_create(&conf, &port, message));
+	assert_null(exception_create(&conf, &port, withdrawn, message));
 	assert_non_null(strstr(message, "MAC 01:"));
 
 	setup(state);
 	conf.port.netns = "../x";
-	assert_null(exception_create(&conf, &port, message));
+	assert_null(exception_create(&conf, &port, withdrawn, message));
 	assert_int_equal(errno, EINVAL);
 	assert_string_equal(output("ls /run/netns"), "");
 }
