@@ -18,6 +18,7 @@
 #include "daemon.h"
 #include "endpoints.h"
 #include "exception.h"
+#include "former.h"
 #include "keep.h"
 #include "kept_names.h"
 #include "log.h"
@@ -160,6 +161,21 @@ static int kernel_side_init(struct daemon *daemon, char *message)
 static void kernel_side_fini(struct daemon *daemon)
 {
 	exception_destroy(daemon->exception);
+}
+
+static int former_init(struct daemon *daemon, char *message)
+{
+	if (daemon->conf->flows_persist)
+		former_follow(daemon->conf);
+	else
+		former_forget(daemon->conf, dev_eal_interface());
+	return 0;
+}
+
+static void former_fini(struct daemon *daemon)
+{
+	if (daemon->forget)
+		former_forget(daemon->conf, dev_eal_interface());
 }
 
 static int rcu_init(struct daemon *daemon, char *message)
@@ -427,6 +443,7 @@ static int forget(const struct conf *conf, const char *config)
 		start_pace_forget(config);
 		macs_remove(conf);
 		command_forget(conf);
+		former_forget(conf, interface);
 		err = exception_forget(conf, message);
 	}
 	if (err == 0 && interface[0] != '\0')
@@ -444,6 +461,7 @@ static const struct step steps[] = {
 	{"mute", mute_init, mute_fini},
 	{"port", port_init, port_fini},
 	{"weir0", kernel_side_init, kernel_side_fini},
+	{"former file", former_init, former_fini},
 	{"RCU", rcu_init, rcu_fini},
 	{"flow table", flows_init, flows_fini},
 	{"SNAT ports", snat_init, snat_fini},

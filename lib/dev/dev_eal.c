@@ -276,6 +276,22 @@ static int restore_interface(const char *interface)
 	return known ? 0 : 1;
 }
 
+int dev_interface_return(const char *interface, void (*also)(const char *interface))
+{
+	struct dev_device device = {.kind = DEV_KIND_INTERFACE};
+	char message[DEV_MESSAGE];
+	struct dev_lock lock;
+
+	snprintf(device.interface, sizeof(device.interface), "%s", interface);
+	int failed = dev_lock_take(&lock, &device, "a weir that gives it back", message);
+	if (failed)
+		return failed;
+	restore_interface(interface);
+	also(interface);
+	dev_lock_release(&lock);
+	return 0;
+}
+
 int dev_interface_forget(const struct conf *conf, char *interface, char *message)
 {
 	struct dev_device device;

@@ -26,6 +26,7 @@
 #define BUSY_STEP_US 10000
 
 #define REQUEST_SIZE 256 // bytes: room for any of the requests below
+#define OWN_ROUTES_MAX 8 // of a family, that a weir0 which is taken over may have
 
 /* weir0 with these IFF_ flags: a descriptor or -errno. */
 static int attach(unsigned short flags)
@@ -301,15 +302,14 @@ static bool has_link(int index, const struct net_mac *mac, unsigned mtu)
 	return same;
 }
 
-int exception_interface_default_route(
-	struct mnl_socket *socket, int index, const struct net_addr *gateway, bool replace)
+static int change_default_route(struct mnl_socket *socket, int index,
+	const struct net_addr *gateway, uint16_t type, uint16_t flags)
 {
 	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 
-	request->nlmsg_type = RTM_NEWROUTE;
-	request->nlmsg_flags =
-		NLM_F_REQUEST | NLM_F_CREATE | (replace ? NLM_F_REPLACE : NLM_F_EXCL);
+	request->nlmsg_type = type;
+	request->nlmsg_flags = NLM_F_REQUEST | flags;
 	struct rtmsg *route = mnl_nlmsg_put_extra_header(request, sizeof(*route));
 	route->rtm_family = gateway->family;
 	route->rtm_table = RT_TABLE_MAIN;
@@ -321,6 +321,13 @@ int exception_interface_default_route(
 	mnl_attr_put(request, RTA_GATEWAY, net_addr_size(gateway->family), gateway->v6);
 	mnl_attr_put_u32(request, RTA_OIF, index);
 	return netlink_talk(socket, request, NULL, NULL);
+}
+
+int exception_interface_default_route(
+	struct mnl_socket *socket, int index, const struct net_addr *gateway, bool replace)
+{
+	return change_default_route(socket, index, gateway, RTM_NEWROUTE,
+		NLM_F_CREATE | (replace ? NLM_F_REPLACE : NLM_F_EXCL));
 }
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -444,24 +451,82 @@ static int set_addresses(struct mnl_socket *socket, int index, const struct conf
 	return err;
 }
 
+/* Default routes by weir0 that are as Weir makes them: those of routing daemons and by hand have
+ * another protocol, and several next hops nobody gets from here. */
+struct own_routes {
+	int index; // of weir0
+	unsigned count;
+	struct net_addr gateways[OWN_ROUTES_MAX];
+};
+
+static int take_route(const struct nlmsghdr *header, void *context)
+{
+	struct own_routes *list = context;
+	const struct rtmsg *route = mnl_nlmsg_get_payload(header);
+	struct net_addr gateway = {.family = AF_UNSPEC};
+	const struct nlattr *attr;
+	uint32_t interface = 0;
+
+	if (route->rtm_table != RT_TABLE_MAIN || route->rtm_dst_len != 0 ||
+		route->rtm_protocol != RTPROT_STATIC || route->rtm_type != RTN_UNICAST)
+		return MNL_CB_OK;
+	mnl_attr_for_each(attr, header, sizeof(*route))
+	{
+		if (mnl_attr_get_type(attr) == RTA_OIF) {
+			interface = mnl_attr_get_u32(attr);
+		} else if (mnl_attr_get_type(attr) == RTA_GATEWAY) {
+			gateway.family = route->rtm_family;
+			memcpy(gateway.v6, mnl_attr_get_payload(attr),
+				net_addr_size(gateway.family));
+		}
+	}
+	if ((int)interface == list->index && gateway.family != AF_UNSPEC &&
+		list->count < OWN_ROUTES_MAX)
+		list->gateways[list->count++] = gateway;
+	return MNL_CB_OK;
+}
+
+static int read_own_routes(struct mnl_socket *socket, sa_family_t family, struct own_routes *list)
+{
+	_Alignas(struct nlmsghdr) char buffer[REQUEST_SIZE];
+	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+
+	request->nlmsg_type = RTM_GETROUTE;
+	request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	struct rtmsg *route = mnl_nlmsg_put_extra_header(request, sizeof(*route));
+	route->rtm_family = family;
+	return netlink_talk(socket, request, take_route, list);
+}
+
+/* What weir0 has from before and isn't configured any more. */
+static int remove_old_routes(
+	struct mnl_socket *socket, int index, sa_family_t family, const struct net_addr *gateway)
+{
+	struct own_routes list = {.index = index};
+	int err = read_own_routes(socket, family, &list);
+	char text[NET_ADDR_TEXT];
+
+	for (unsigned i = 0; i < list.count && err == 0; i++) {
+		if (net_addr_equal(&list.gateways[i], gateway))
+			continue;
+		log_info(EXCEPTION_INTERFACE ": the default route by %s is not port.gateway's any "
+					     "more",
+			net_addr_format(&list.gateways[i], text));
+		err = change_default_route(socket, index, &list.gateways[i], RTM_DELROUTE, 0);
+		if (err == -ESRCH)
+			err = 0;
+	}
+	return err;
+}
+
 static int add_gateway(struct mnl_socket *socket, int index, const struct net_addr *gateway,
-	bool host, bool taken_over, char *message)
+	bool taken_over, char *message)
 {
 	char text[NET_ADDR_TEXT];
 
 	if (gateway->family == AF_UNSPEC)
 		return 0;
 	net_addr_format(gateway, text);
-	if (host) {
-		// It would take the machine's own default route away.
-		log_warning(EXCEPTION_INTERFACE
-			" is in the host's namespace (port.netns = \"\"): no default route by %s "
-			"is set. What the kernel sends beyond the link, probes and pings included, "
-			"needs a route of yours: ip route add PREFIX via %s "
-			"dev " EXCEPTION_INTERFACE " onlink",
-			text, text);
-		return 0;
-	}
 	int err = exception_interface_default_route(socket, index, gateway, taken_over);
 	if (err == -EEXIST) {
 		log_warning("the namespace has a default route already; none by %s is added", text);
@@ -471,6 +536,49 @@ static int add_gateway(struct mnl_socket *socket, int index, const struct net_ad
 		snprintf(message, DEV_MESSAGE, "default route by port.gateway %s: %s", text,
 			strerror(-err));
 	return err;
+}
+
+/* It would take the machine's own default route away. */
+static void refuse_gateway(const struct net_addr *gateway)
+{
+	char text[NET_ADDR_TEXT];
+
+	if (gateway->family == AF_UNSPEC)
+		return;
+	net_addr_format(gateway, text);
+	log_warning(EXCEPTION_INTERFACE
+		" is in the host's namespace (port.netns = \"\"): no default route by %s is set. "
+		"What the kernel sends beyond the link, probes and pings included, needs a route "
+		"of yours: ip route add PREFIX via %s dev " EXCEPTION_INTERFACE " onlink",
+		text, text);
+}
+
+/* The default route of a family. The new one is there before the old one goes. */
+static int set_gateway(struct mnl_socket *socket, int index, sa_family_t family,
+	const struct net_addr *gateway, bool taken_over, char *message)
+{
+	int err = add_gateway(socket, index, gateway, taken_over, message);
+
+	if (err < 0 || !taken_over)
+		return err;
+	err = remove_old_routes(socket, index, family, gateway);
+	if (err < 0)
+		snprintf(message, DEV_MESSAGE, EXCEPTION_INTERFACE ": routes of before: %s",
+			strerror(-err));
+	return err;
+}
+
+static int set_gateways(struct mnl_socket *socket, int index, const struct conf_port *conf,
+	bool host, bool taken_over, char *message)
+{
+	if (host) {
+		refuse_gateway(&conf->gateway4);
+		refuse_gateway(&conf->gateway6);
+		return 0;
+	}
+	int err = set_gateway(socket, index, AF_INET, &conf->gateway4, taken_over, message);
+	return err < 0 ? err
+		       : set_gateway(socket, index, AF_INET6, &conf->gateway6, taken_over, message);
 }
 
 /* The kernel takes the higher of the two values, and "all" isn't Weir's to change on the host. */
@@ -545,9 +653,7 @@ int exception_interface_configure(const struct conf_port *conf, const struct dev
 	}
 	err = set_addresses(socket, index, conf, taken_over, withdrawn, message);
 	if (err == 0)
-		err = add_gateway(socket, index, &conf->gateway4, host, taken_over, message);
-	if (err == 0)
-		err = add_gateway(socket, index, &conf->gateway6, host, taken_over, message);
+		err = set_gateways(socket, index, conf, host, taken_over, message);
 out:
 	mnl_socket_close(socket);
 	return err;

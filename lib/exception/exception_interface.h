@@ -32,7 +32,7 @@ int exception_interface_remove(void);
  * Set MAC, MTU, stack settings, addresses and default routes, and the device up. `ours`: the
  * namespace is Weir's own, so settings that hold for all of it may be changed; `host`: it is the
  * host's, which gets no default route; `taken_over`: only what differs is changed, and addresses
- * that aren't configured go. `withdrawn`: by address of `conf`, those that are
+ * and default routes that aren't configured go. `withdrawn`: by address of `conf`, those that are
  * not to be added, and then those that aren't there. 0, or -errno with `message`.
  */
 int exception_interface_configure(const struct conf_port *conf, const struct dev_port *port,

@@ -260,6 +260,26 @@ void neighbour_table_hear(struct neighbour_table *table)
 		log_limited(LOG_LEVEL_WARNING, "the kernel's neighbours: %s", strerror(-err));
 }
 
+static void sweep(void *context, const struct neighbour_entry *entry)
+{
+	struct neighbour_table *table = context;
+	struct neighbour *neighbour;
+
+	if (!entry->managed || (entry->state & NUD_OPERATOR) || find(table, &entry->addr) != NULL)
+		return;
+	neighbour = neighbour_get(table, &entry->addr);
+	if (neighbour != NULL)
+		neighbour_put(table, neighbour);
+}
+
+void neighbour_table_sweep(struct neighbour_table *table)
+{
+	int err = neighbour_entries_read(table->socket, table->interface, sweep, table);
+
+	if (err < 0)
+		log_limited(LOG_LEVEL_WARNING, "the kernel's neighbours: %s", strerror(-err));
+}
+
 struct neighbour *neighbour_get_way(struct neighbour_table *table, const struct net_addr *addr)
 {
 	struct neighbour *neighbour = neighbour_get(table, addr);

@@ -81,6 +81,10 @@ void neighbour_table_event(
 /* Tell whoever hears of them all neighbours that the kernel has. */
 void neighbour_table_hear(struct neighbour_table *table);
 
+/* Have the kernel forget those that it keeps resolved for nobody here: a process before this one
+ * had them entered. */
+void neighbour_table_sweep(struct neighbour_table *table);
+
 /* Look again at all neighbours, since events were lost. */
 void neighbour_table_check_all(struct neighbour_table *table);
 /* Look again at the neighbours that are in doubt: once a second. */

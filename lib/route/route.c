@@ -77,8 +77,9 @@ struct route {
 	void *tree; // targets by address, tsearch(3)
 	struct target_queue targets;
 	unsigned count;
-	unsigned due; // the first so many targets are to be asked for
-	bool again;   // an answer failed for want of something: ask at the next tick
+	unsigned due;  // the first so many targets are to be asked for
+	bool again;    // an answer failed for want of something: ask at the next tick
+	bool is_swept; // of neighbours that a former process had entered
 	struct net_sources sources;
 	unsigned compare; // ways from other source addresses for so many targets of this round
 	bool told_ways_differ;
@@ -398,6 +399,11 @@ static void run_slice(evutil_socket_t fd, short what, void *context)
 		TAILQ_REMOVE(&route->targets, target, entry);
 		TAILQ_INSERT_TAIL(&route->targets, target, entry);
 		target_ask(target);
+	}
+	// Not before all targets have taken theirs, which they find resolved.
+	if (route->due == 0 && !route->is_swept && route->link.up) {
+		route->is_swept = true;
+		neighbour_table_sweep(&route->neighbours);
 	}
 	finish(route, PAUSE_MS);
 }

@@ -434,7 +434,7 @@ def remove(name):
         Namespace(prefix + role).delete()
     # What an ended weir leaves behind, to be taken over by the next one with its name.
     files = (rf"{re.escape(prefix)}(second)?(\.\d)?"
-             r"((map_\d+)|\.(flows\d|backends|names|neighbours|netns).*)?$"
+             r"((map_\d+)|\.(flows\d|backends|names|neighbours|former|netns).*)?$"
              rf"|.*-net{number}(\.lock)?$")
     for folder in ("/dev/hugepages", "/dev/shm", "/dev/shm/weir", "/run/weir", "/var/run/dpdk"):
         with contextlib.suppress(FileNotFoundError):

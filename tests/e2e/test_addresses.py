@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What weir0 has in the kernel, across changes of the file and of health: a gateway beyond the
-port's prefix (E22), addresses that are withdrawn (E37)."""
+port's prefix (E22), addresses that are withdrawn (E37), what a former file had set (E38)."""
 
 import contextlib
 import time
@@ -10,9 +10,9 @@ import pytest
 import traffic
 import weir as weir_module
 from lab import GATEWAYS, VIP, VIP6, Lab
-from netns import PATIENCE, run
+from netns import PATIENCE, Namespace, run
 from test_on_down import VIP2
-from test_reload import TIMEOUTS, backends_of, reload
+from test_reload import TIMEOUTS, backends_of, reload, write
 
 VIP2_6 = "2001:db8::12"
 FAR, FAR6 = "198.51.100.10", "2001:db8:f::10"
@@ -245,3 +245,91 @@ def test_e37_another_file_says_what_is_withdrawn(lab, start_weir):
     assert reload(weir, mixed) == ""
     weir.wait(lambda: has(weir, VIP2), what="the address back for good")
 
+
+# E38
+
+def default_routes(weir):
+    """Those of both families: (gateway, protocol)."""
+    shown = "".join(weir.netns.run("ip", family, "route", "show", "default").stdout
+                    for family in ("-4", "-6"))
+    return sorted((words[2], words[words.index("proto") + 1] if "proto" in words else "boot")
+                  for words in map(str.split, shown.splitlines()))
+
+
+@pytest.mark.parametrize("life", ["killed", pytest.param("stopped", marks=pytest.mark.ci),
+                                  pytest.param("upgraded", marks=pytest.mark.ci)])
+def test_e38_a_gateway_that_left_the_file(lab, start_weir, life):
+    """Its route goes with the next process, each family's on its own; another one takes its place.
+    Routes that are others' stay."""
+    def config(*gateways):
+        return weir_module.config(lab, timeouts=TIMEOUTS, port={
+            "address": (f"{VIP}/24", f"{VIP6}/64"), **({"gateway": gateways} if gateways else {})})
+
+    weir = start_weir(text=config("192.0.2.1", GATEWAY6))
+    assert default_routes(weir) == [("192.0.2.1", "static"), (GATEWAY6, "static")]
+    others = [("192.0.2.7", "boot"), ("192.0.2.8", "bird")]
+    weir.netns.ip("route add default via 192.0.2.7 metric 50",
+                  "route add default via 192.0.2.8 metric 60 proto bird")
+    for gateways in (("192.0.2.2",), ("192.0.2.1", "2001:db8::2"), ()):
+        write(weir, config(*gateways))
+        LIVES[life](weir)
+        weir.wait_all_up()
+        assert default_routes(weir) == sorted([*others, *((one, "static") for one in gateways)])
+
+
+def test_e38_a_port_and_a_namespace_that_left_the_file(lab):
+    """Another device and another namespace: the former ones are as they were before weir; so are
+    the others with --forget, whatever the file says by then."""
+    netns = Namespace(f"weir-{lab.name}second")
+
+    def state():
+        return (lab.lb.run("nft", "list", "tables").stdout,
+                lab.lb.run("sysctl", "net.ipv6.conf.port.disable_ipv6").stdout)
+
+    lab.lb.ip("link add port2 type veth peer name lbport2 netns " + lab.switch.name)
+    lab.lb.ip("link set port2 up")
+    lab.switch.ip("link set lbport2 up")
+    weir = weir_module.Weir(lab, weir_module.config(lab, timeouts=TIMEOUTS))
+    before = state()
+    other = weir_module.config(lab, timeouts=TIMEOUTS, port={
+        "device": "port2", "driver": "af_packet", "netns": netns.name, "address": "192.0.2.60/24"})
+    try:
+        weir.start()
+        assert "weir_port" in state()[0]
+        assert weir.stop(keep=True) == 0
+        assert "weir_port" in state()[0]
+        write(weir, other)
+        weir.start(wait_up=False)
+        assert not weir.netns.exists() and netns.exists()
+        assert "weir_port2" in state()[0]
+        assert state()[0].replace("table netdev weir_port2\n", "") == before[0]
+        assert state()[1] == before[1]
+        assert weir.stop(keep=True) == 0
+        write(weir, weir.config)
+        weir.forget()
+        assert state() == before and not netns.exists()
+    finally:
+        weir.kill()
+        netns.delete()
+        lab.lb.ip("link delete port2")
+
+
+def neighbours(weir):
+    """Addresses that the kernel keeps resolved for weir."""
+    shown = weir.netns.run("ip", "neighbour", "show", "dev", "weir0").stdout
+    return {line.split()[0] for line in shown.splitlines() if "managed" in line}
+
+
+@pytest.mark.parametrize("life", ["killed", pytest.param("upgraded", marks=pytest.mark.ci)])
+def test_e38_neighbours_of_a_former_file(lab, start_weir, life):
+    """Of a backend and a gateway that left it: the kernel asks for them no more."""
+    def config(*names, **port):
+        return weir_module.config(lab, timeouts=TIMEOUTS, port=port, services={
+            "web": {"backends": backends_of(lab, *names)}})
+
+    weir = start_weir(text=config("con1", "con3", gateway="192.0.2.2"))
+    weir.wait(lambda: neighbours(weir) == {"192.0.2.21", "192.0.2.22", "192.0.2.2"},
+              what="all neighbours")
+    write(weir, config("con1"))
+    LIVES[life](weir)
+    weir.wait(lambda: neighbours(weir) == {"192.0.2.21"}, what="no others")

@@ -92,6 +92,10 @@ int dev_interface_forget(const struct conf *conf, char *interface, char *message
 /* Take away the XDP program that an ended process left on the interface, if it had one. */
 void dev_interface_detach(const struct conf *conf);
 
+/* Put back what an ended process changed on an interface that is nobody's port now, and call also()
+ * while nobody can take it. 0 or -errno; -EBUSY: it is somebody's port. */
+int dev_interface_return(const char *interface, void (*also)(const char *interface));
+
 /* Write the file prefix into `name`, which holds 80 bytes: "weir", or "weir-b"
  * with instance "b". Returned. */
 const char *dev_instance_name(const struct conf *conf, char *name);
