@@ -72,6 +72,7 @@ def test_e18_what_strangers_made_is_no_table(lab, start_weir):
         assert not os.path.exists(table) and all(map(os.path.exists, paths))
 
 
+@pytest.mark.ci
 def test_e18_a_table_in_the_open_is_taken_over_and_moved(lab, start_weir):
     """It lies in a directory of its own from then on, beside what a stranger gave that name; and
     there it is found, whether or not the stranger's is there still."""
