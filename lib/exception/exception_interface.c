@@ -168,7 +168,7 @@ static int take_alias(const struct nlmsghdr *header, void *context)
 
 	mnl_attr_for_each(attr, header, sizeof(struct ifinfomsg))
 	{
-		if (mnl_attr_get_type(attr) == IFLA_IFALIAS &&
+		if (*alias != NULL && mnl_attr_get_type(attr) == IFLA_IFALIAS &&
 			strcmp(mnl_attr_get_str(attr), *alias) == 0)
 			*alias = NULL;
 	}

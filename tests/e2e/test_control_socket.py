@@ -47,7 +47,8 @@ WEIGHT = request("weight", service="web", backend="con1", weight=1)
     (b"x" * 1000000 + b"\n" + request("pid"), [False, True]),
     (b"x" * 1000000, [False]),                          # a line without end
     (b"", []),
-], ids=["line", "no newline", "published", "reload", "several", "broken off", "too long", "endless", "nothing"])
+], ids=["line", "no newline", "published", "reload", "several", "broken off", "too long", "endless",
+        "nothing"])
 def test_e19_a_client_that_closes_its_side(lab, weir, data, oks):
     """All that it asked for is answered, in order, and then its connection ends."""
     assert [answer["ok"] for answer in said_by(weir, data)] == oks

@@ -242,8 +242,8 @@ static void what_is_told_is_kept_at_once(void **state)
 	world_fini(&world);
 }
 
-/* E36: the total of the service as the next process tells it, which finds all of its backends but one:
- * or that one, too. */
+/* E36: the total of the service as the next process tells it, which finds all of its backends but
+ * one: or that one, too. */
 static uint64_t connections(const struct world *world, uint32_t missing)
 {
 	struct keep *next = keep_create(world->registry.conf, true);
