@@ -3,6 +3,7 @@
 or to one test (factory `start_weir`), never both in one file. After every test the packet
 accounting of each running weir is checked and the lab's servers are restored."""
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -169,7 +170,8 @@ def pytest_runtest_makereport(item, call):
     if report.when == "call" and report.failed:
         for value in item.funcargs.values():
             for running in getattr(value, "weirs", None) or ():
-                report.sections.append((f"log of {running.prefix}", running.log()[-4000:]))
+                with contextlib.suppress(OSError):      # it may have died before it had one
+                    report.sections.append((f"log of {running.prefix}", running.log()[-4000:]))
 
 
 @pytest.fixture
